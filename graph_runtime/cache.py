@@ -1,0 +1,113 @@
+"""Outputs by key in memory, counted in bytes; the cheapest to make again per byte go first. Knows no graph.
+
+Eviction is GreedyDual-Size (Cao & Irani 1997): priority = clock + seconds / bytes, the clock rises to each victim's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+DEFAULT_BYTES = 2 * 2**30
+
+
+@dataclass(slots=True)
+class Entry:
+    """The outputs of one step, what they weigh and what it cost to make them."""
+
+    outputs: tuple[Any, ...]
+    nbytes: int
+    seconds: float
+    priority: float
+
+
+class MemoryCache:
+    """A bounded map from key to outputs, safe to share among threads."""
+
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.used = 0
+        self._entries: dict[str, Entry] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._clock = 0.0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, which is now worth keeping again; or None."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            with self._lock:
+                entry.priority = self._clock + entry.seconds / entry.nbytes
+        return entry
+
+    def put(self, key: str, outputs: tuple[Any, ...], nbytes: int, seconds: float) -> None:
+        """Keep outputs, and let go of others where the bytes do not suffice."""
+        nbytes = max(nbytes, 1)
+        if nbytes > self.max_bytes:
+            return
+        with self._lock:
+            old = self._entries.pop(key, None)
+            self.used += nbytes - (old.nbytes if old else 0)
+            entry = Entry(outputs, nbytes, seconds, self._clock + seconds / nbytes)
+            self._entries[key] = entry
+            heapq.heappush(self._heap, (entry.priority, key))
+            while self.used > self.max_bytes:
+                self._evict()
+
+    def _evict(self) -> None:
+        priority, key = heapq.heappop(self._heap)
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if entry.priority > priority:  # it was read since: its place in the heap is out of date
+            heapq.heappush(self._heap, (entry.priority, key))
+            return
+        self._clock = priority
+        self.used -= entry.nbytes
+        del self._entries[key]
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._entries.clear()
+            self._heap.clear()
+            self.used = 0
+
+
+def nbytes(value: Any) -> int:
+    """The bytes that a value holds: tensors and modules by their storage, each storage once; the rest roughly."""
+    if value is None or isinstance(value, (int, float, bool)):
+        return 32
+    return _nbytes(value, set())
+
+
+def _nbytes(value: Any, seen: set[int]) -> int:
+    if isinstance(value, (str, bytes)):
+        return sys.getsizeof(value)
+    storage = getattr(value, "untyped_storage", None)
+    if storage is not None:
+        memory = storage()
+        return 0 if memory.data_ptr() in seen else (seen.add(memory.data_ptr()), int(memory.nbytes()))[1]
+    if id(value) in seen:
+        return 0
+    if isinstance(value, dict):
+        inner: Iterable[Any] = cast(dict[Any, Any], value).values()
+    elif isinstance(value, (tuple, list)):
+        inner = cast(list[Any], value)
+    elif is_dataclass(value):
+        inner = [getattr(value, part.name) for part in fields(value)]
+    elif hasattr(value, "state_dict"):
+        inner = value.state_dict().values()
+    elif isinstance(getattr(value, "nbytes", None), int):
+        return int(value.nbytes)
+    else:
+        return 64
+    seen.add(id(value))
+    return 64 + sum(_nbytes(part, seen) for part in inner)

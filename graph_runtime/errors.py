@@ -1,0 +1,76 @@
+"""What can go wrong, for people: every error is a sentence with its place. Knows no graph.
+
+WorkflowError
+├── InvalidWorkflow   found before anything ran; carries every problem, not the first
+├── NodeFailed        a node raised while it ran; carries its path in the workflow
+└── Cancelled         the caller asked to stop
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a workflow.
+
+    Attributes:
+        place: where, as ``node.port``, ``loop/node.port`` or ``inputs.name``; empty for the file as a whole.
+        message: a sentence that says what is wrong, with the numbers.
+        hint: the way out, or empty.
+    """
+
+    place: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.place}: " if self.place else ""
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{hint}"
+
+
+class WorkflowError(Exception):
+    """Base of everything the runtime raises on purpose."""
+
+
+class InvalidWorkflow(WorkflowError):
+    """The workflow cannot run. ``problems`` lists all that is wrong."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class NodeFailed(WorkflowError):
+    """A node raised. ``path`` is its place in the workflow; the node's own error is ``__cause__``."""
+
+    def __init__(self, path: str, node_type: str, cause: BaseException) -> None:
+        self.path = path
+        self.node_type = node_type
+        text = str(cause) or type(cause).__name__
+        kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
+        super().__init__(f"{path} ({node_type}) failed: {kind}{text}")
+
+
+class Cancelled(WorkflowError):
+    """The run was stopped by its caller."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"Stopped at {path}.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the known names closest to ``name``, or lists a few if none is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.55)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    if not names:
+        return "There is none."
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"Known: {shown}."

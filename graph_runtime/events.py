@@ -1,0 +1,101 @@
+"""What a run tells its caller while it runs: frozen dataclasses, nothing else. Knows no listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins. ``total`` steps are planned, of which ``cached`` need not run."""
+
+    total: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """A node begins. ``path`` is its place, ``node_type`` its id."""
+
+    path: str
+    node_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProgress:
+    """A node or loop got on: ``done`` of ``total``, and the seconds left at this pace."""
+
+    path: str
+    done: int
+    total: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCached:
+    """A node did not run: its outputs are still known under ``key``."""
+
+    path: str
+    node_type: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFinished:
+    """A node ended well after ``seconds``; its outputs hold ``nbytes``."""
+
+    path: str
+    node_type: str
+    seconds: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number to plot: ``name`` at ``step``. ``path`` is the node that reported it."""
+
+    path: str
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileWritten:
+    """An effect left a file."""
+
+    path: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailure:
+    """A node raised; the run ends. ``message`` is the sentence a person reads."""
+
+    path: str
+    node_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A run ended well: how many nodes ran, how many were cached, and the seconds it took."""
+
+    ran: int
+    cached: int
+    seconds: float
+
+
+Event = (
+    RunStarted
+    | NodeStarted
+    | NodeProgress
+    | NodeCached
+    | NodeFinished
+    | Metric
+    | FileWritten
+    | NodeFailure
+    | RunFinished
+)
+Listener = Callable[[Event], None]

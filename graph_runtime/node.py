@@ -1,0 +1,325 @@
+"""``@node`` turns a function into a typed node: the signature is the schema. Knows no graph.
+
+The function stays a function: a test calls it. What the decorator read of it stands in a :class:`NodeType`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+from kineograph.graph_runtime.sockets import SocketType, socket_type
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ONLY_OUTPUT = "output"
+"""Name of the output of a node that has one."""
+
+MISSING: Any = inspect.Parameter.empty
+"""Stands where a port has no default."""
+
+
+class RunContext(Protocol):
+    """What a node may ask of the run it is part of; take it as a parameter ``run: RunContext``."""
+
+    @property
+    def provenance(self) -> str:
+        """The workflow with the inputs of this run, as JSON: to be written into files."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` are done; raises ``Cancelled`` where the run was stopped."""
+        ...
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Report a number to plot."""
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise ``Cancelled`` where the run was stopped."""
+        ...
+
+    def output_path(self, relative: str) -> Path:
+        """A path below the run's output folder, whose parent folder exists.
+
+        Raises:
+            ValueError: the path is absolute or leaves the folder.
+        """
+        ...
+
+    def wrote(self, path: Path) -> None:
+        """Report a file that is now complete."""
+        ...
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a node.
+
+    Attributes:
+        name: as in the signature.
+        type: what fits it.
+        annotation: the annotation as written, with its ``Field`` bounds.
+        default: the default, or ``MISSING`` where the input is required.
+        doc: its ``Args:`` lines.
+    """
+
+    name: str
+    type: SocketType
+    annotation: Any = None
+    default: Any = MISSING
+    doc: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether an input must be given."""
+        return self.default is MISSING
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """Pydantic's reading of the annotation: strict, finite numbers only."""
+        from pydantic import ConfigDict, TypeAdapter
+
+        return TypeAdapter(self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+    @cached_property
+    def bounds(self) -> str:
+        """The bounds and choices as people write them, like ``>= 0, <= 1`` or ``one of a, b``."""
+        if typing.get_origin(self.annotation) is typing.Literal:
+            return "one of " + ", ".join(map(str, typing.get_args(self.annotation)))
+        found: list[str] = []
+        for extra in getattr(self.annotation, "__metadata__", ()):
+            for constraint in getattr(extra, "metadata", ()):
+                for sign, name in ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt")):
+                    if hasattr(constraint, name):
+                        found.append(f"{sign} {getattr(constraint, name)}")
+                if hasattr(constraint, "multiple_of"):
+                    found.append(f"a multiple of {constraint.multiple_of}")
+                if getattr(constraint, "min_length", None):
+                    found.append(f"at least {constraint.min_length} long")
+        return ", ".join(found)
+
+    def literal(self, value: Any) -> Any:
+        """The typed value of what stands in a workflow's ``params``.
+
+        Raises:
+            ValueError: a sentence that says what is needed instead.
+        """
+        if not self.type.is_literal:
+            raise ValueError(f"a {self.type.name} cannot be typed in, link it to a node that makes one")
+        if self.annotation is type(value) and self.annotation in (int, str, bool):
+            return value
+        from pydantic import ValidationError
+
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError as error:
+            needed = self.type.name + (f" {self.bounds}" if self.bounds else "")
+            shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
+            raise ValueError(f"{shown} is not {needed} ({error.errors()[0]['msg']})") from None
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What the runtime knows of a kind of node.
+
+    Attributes:
+        name, version, pack: its id is ``name@version``, or ``pack/name@version`` for a pack's.
+        function: what runs.
+        inputs, outputs: its ports by name.
+        doc: the docstring without its ``Args:``.
+        effect: it changes the world (a file): it runs whenever it is reached and is never cached.
+        fingerprint: of files that its literals name; called with them, its text becomes part of the key.
+        donates: inputs it overwrites. views: inputs that its output shares memory with.
+        differentiates: inputs it takes gradients of: what led to them is recorded.
+        run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
+    """
+
+    name: str
+    version: int
+    function: Callable[..., Any]
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    doc: str = ""
+    effect: bool = False
+    fingerprint: Callable[..., str] | None = None
+    donates: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    differentiates: tuple[str, ...] = ()
+    run_parameter: str | None = None
+    pack: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """``name@version``, or ``pack/name@version``."""
+        prefix = f"{self.pack}/" if self.pack else ""
+        return f"{prefix}{self.name}@{self.version}"
+
+    @cached_property
+    def code_digest(self) -> str:
+        """Digest of the function's code without names of files, lines and docstrings."""
+        from blake3 import blake3
+
+        return blake3("\n".join(_code_lines(self.function.__code__)).encode()).hexdigest(16)
+
+    @property
+    def several_outputs(self) -> bool:
+        """Whether an output must be named to be linked."""
+        return len(self.outputs) > 1
+
+    @cached_property
+    def moves_tensors(self) -> bool:
+        """Whether tensors may pass through it: some port is neither a literal nor a stream of literals."""
+        ports = (*self.inputs.values(), *self.outputs.values())
+        return any(not (port.type.item or port.type).is_literal for port in ports)
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """The arguments of ``@node(...)``."""
+
+    version: int = 1
+    effect: bool = False
+    fingerprint: Callable[..., str] | None = None
+    donates: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    differentiates: tuple[str, ...] = ()
+    fields: tuple[str, ...] = field(default=("donates", "views", "differentiates"), repr=False)
+
+
+@overload
+def node(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def node(
+    *,
+    version: int = 1,
+    effect: bool = False,
+    fingerprint: Callable[..., str] | None = None,
+    donates: tuple[str, ...] = (),
+    views: tuple[str, ...] = (),
+    differentiates: tuple[str, ...] = (),
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
+    """Make a node of a function.
+
+    Args:
+        function: its parameters are the inputs, its return annotation the output (a ``NamedTuple`` is several, None is
+            none), its docstring the help, with a line for each input under ``Args:``.
+        version: rises when a port or the meaning changes.
+        effect: it changes the world outside, a file for example.
+        fingerprint: function of the node's literals that digests the files they name.
+        donates: inputs it overwrites.
+        views: inputs that its output shares memory with.
+        differentiates: inputs it takes gradients of.
+
+    Raises:
+        TypeError: the signature is no schema, with the parameter and the reason.
+    """
+    declaration = _Declaration(**declared)
+
+    def declare(target: Callable[..., Any]) -> Callable[..., Any]:
+        target.__kineograph_node__ = _read(target, declaration)  # type: ignore[attr-defined]
+        return target
+
+    return declare if function is None else declare(function)
+
+
+def node_type(function: Callable[..., Any]) -> NodeType | None:
+    """What ``@node`` read of a function, or None where it is no node."""
+    found = getattr(function, "__kineograph_node__", None)
+    return found if isinstance(found, NodeType) else None
+
+
+def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
+    name = function.__name__
+    hints = typing.get_type_hints(function, include_extras=True)
+    about, port_docs = split_docstring(inspect.getdoc(function) or "")
+    inputs: dict[str, Port] = {}
+    run_parameter = None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"Node {name}: *{parameter.name} cannot be a port, name each input.")
+        annotation = hints.get(parameter.name)
+        if annotation is RunContext:
+            run_parameter = parameter.name
+            continue
+        kind = _socket(name, parameter.name, annotation)
+        doc = port_docs.get(parameter.name, "")
+        inputs[parameter.name] = Port(parameter.name, kind, annotation, parameter.default, doc)
+    for what in declared.fields:
+        for port in cast(tuple[str, ...], getattr(declared, what)):
+            if port not in inputs:
+                raise TypeError(f"Node {name}: {what} names {port}, which is no input of it.")
+    return NodeType(
+        name=name,
+        version=declared.version,
+        function=function,
+        inputs=types.MappingProxyType(inputs),
+        outputs=types.MappingProxyType(_outputs(name, hints.get("return"))),
+        doc=about,
+        effect=declared.effect,
+        fingerprint=declared.fingerprint,
+        donates=declared.donates,
+        views=declared.views,
+        differentiates=declared.differentiates,
+        run_parameter=run_parameter,
+    )
+
+
+def _outputs(name: str, annotation: Any) -> dict[str, Port]:
+    if annotation is None or annotation is type(None):
+        return {}
+    fields = getattr(annotation, "_fields", None)
+    if fields is None:
+        return {ONLY_OUTPUT: Port(ONLY_OUTPUT, _socket(name, "return", annotation), annotation)}
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    return {key: Port(key, _socket(name, key, hints[key]), hints[key]) for key in fields}
+
+
+def _socket(node_name: str, where: str, annotation: Any) -> SocketType:
+    if annotation is None:
+        raise TypeError(f"Node {node_name}: {where} needs an annotation, it is the port's type.")
+    try:
+        return socket_type(annotation)
+    except TypeError as error:
+        raise TypeError(f"Node {node_name}: {where}: {error}") from None
+
+
+def split_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """A Google-style docstring as (what it says without its Args, the Args by name)."""
+    head, _, rest = text.partition("\nArgs:\n")
+    ports: dict[str, str] = {}
+    current = ""
+    lines = rest.splitlines()
+    for at, line in enumerate(lines):
+        match = re.match(r" {4}([\w, ]+): (.*)", line)
+        if match and not line.startswith("     "):
+            current = match.group(1)
+            ports.update({name.strip(): match.group(2) for name in current.split(",")})
+        elif line.startswith("     ") and current:
+            ports.update({name.strip(): f"{ports[name.strip()]} {line.strip()}" for name in current.split(",")})
+        elif line and not line.startswith(" "):
+            head += "\n\n" + "\n".join(lines[at:])
+            break
+    return head.strip(), ports
+
+
+def _code_lines(code: types.CodeType) -> list[str]:
+    lines = [code.co_code.hex(), repr(code.co_names), repr(code.co_varnames)]
+    for at, constant in enumerate(code.co_consts):
+        if isinstance(constant, types.CodeType):
+            lines += _code_lines(constant)
+        elif not (at == 0 and isinstance(constant, str)):  # the docstring stands first
+            lines.append(repr(sorted(constant, key=repr)) if isinstance(constant, frozenset) else repr(constant))
+    return lines

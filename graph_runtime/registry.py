@@ -1,0 +1,119 @@
+"""Which node types there are: built-ins, installed packs, folders of packs. Never overwrites. Runs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
+from kineograph.graph_runtime.node import NodeType, node_type
+from kineograph.graph_runtime.sockets import LITERALS, SocketType
+from kineograph.graph_runtime.workflow import LOOP
+
+ENTRY_POINTS = "kineograph.nodes"
+
+
+class Registry:
+    """Node types by id. A taken id is an error, never an overwrite."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, NodeType] = {}
+        self._sockets: dict[str, SocketType] = dict(LITERALS)
+
+    def __iter__(self) -> Iterator[NodeType]:
+        return iter(sorted(self._nodes.values(), key=lambda kind: (kind.pack, kind.name, kind.version)))
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, type_id: str) -> NodeType | None:
+        """The node type of an id, or None."""
+        return self._nodes.get(type_id)
+
+    def socket(self, name: str) -> SocketType | None:
+        """The socket type of a name, or None."""
+        return self._sockets.get(name)
+
+    def unknown(self, type_id: str) -> str:
+        """A sentence of advice for an id that is not there."""
+        name, _, version = type_id.partition("@")
+        versions = [kind.id for kind in self._nodes.values() if kind.id.partition("@")[0] == name]
+        if versions and not version:
+            return f"A type is written with its version: {versions[-1]}."
+        if versions:
+            return f"This installation has {', '.join(versions)}."
+        return nearest(type_id, [*self._nodes, LOOP])
+
+    def add(self, kind: NodeType) -> None:
+        """Add one node type.
+
+        Raises:
+            ValueError: its id is taken, or it names a socket that another class has already.
+        """
+        if kind.id in self._nodes or kind.id == LOOP:
+            raise ValueError(f"The node {kind.id} is there already; a pack cannot replace a node.")
+        for port in (*kind.inputs.values(), *kind.outputs.values()):
+            kind_of_port = port.type.item or port.type
+            known = self._sockets.setdefault(kind_of_port.name, kind_of_port)
+            if known.python is not kind_of_port.python:
+                raise ValueError(f"{kind.id}: the socket {known.name} is another class already ({known.python}).")
+        self._nodes[kind.id] = kind
+
+    def add_module(self, module: ModuleType, pack: str = "") -> None:
+        """Add every node that a module defines, under the name of its pack."""
+        for value in list(vars(module).values()):
+            kind = node_type(value) if callable(value) else None
+            if kind is not None and kind.function.__module__ == module.__name__:
+                self.add(NodeType(**{**_fields(kind), "pack": pack}))
+
+    def add_builtin(self, package: str) -> None:
+        """Add the modules that a package lists in its ``MODULES``."""
+        for name in importlib.import_module(package).MODULES:
+            self.add_module(importlib.import_module(f"{package}.{name}"))
+
+    def add_installed(self) -> None:
+        """Add the packs that installed distributions offer under the entry point group ``kineograph.nodes``."""
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=ENTRY_POINTS):
+            self.add_module(point.load(), pack=point.name)
+
+    def add_folder(self, folder: str | Path) -> None:
+        """Add a folder of packs: every ``name.py`` and every ``name/__init__.py`` in it is the pack ``name``.
+
+        Raises:
+            InvalidWorkflow: the folder is missing, or packs do not load; all of them are listed.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise InvalidWorkflow([Problem("--packs", f"There is no folder {root}.")])
+        problems: list[Problem] = []
+        for path in sorted([*root.glob("*.py"), *root.glob("*/__init__.py")]):
+            pack = path.parent.name if path.name == "__init__.py" else path.stem
+            if pack.startswith(("_", "test_")) or pack == "conftest":
+                continue
+            try:
+                self.add_module(_import_file(path, pack), pack=pack)
+            except Exception as error:
+                problems.append(Problem(f"pack {pack}", f"{path} does not load: {type(error).__name__}: {error}"))
+        if problems:
+            raise InvalidWorkflow(problems)
+
+
+def _fields(kind: NodeType) -> dict[str, object]:
+    return {name: getattr(kind, name) for name in kind.__dataclass_fields__}
+
+
+def _import_file(path: Path, pack: str) -> ModuleType:
+    name = f"kineograph_packs.{pack}"
+    search = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,132 @@
+"""The facade: problems, plan, run, describe. The command line, the server and scripts all go through it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+from kineograph.graph_runtime.registry import Registry
+from kineograph.graph_runtime.workflow import Workflow, load_workflow
+
+if TYPE_CHECKING:
+    from kineograph.graph_runtime.cache import MemoryCache
+    from kineograph.graph_runtime.events import Listener
+    from kineograph.graph_runtime.execute import Outcome
+    from kineograph.graph_runtime.plan import Plan
+
+WorkflowSource = Workflow | str | Path | dict[str, Any]
+
+
+class Runtime:
+    """Runs workflows over one registry and one cache.
+
+    Args:
+        registry: the node types there are.
+        cache: keeps outputs between runs; a new one in memory by default.
+    """
+
+    def __init__(self, registry: Registry, cache: MemoryCache | None = None) -> None:
+        from kineograph.graph_runtime.cache import MemoryCache
+
+        self.registry = registry
+        self.cache = MemoryCache() if cache is None else cache
+
+    def load(self, source: WorkflowSource) -> Workflow:
+        """The workflow of a file, a dict, or itself.
+
+        Raises:
+            InvalidWorkflow: its form is wrong.
+        """
+        return source if isinstance(source, Workflow) else load_workflow(source)
+
+    def problems(self, source: WorkflowSource, inputs: Mapping[str, Any] | None = None) -> list[Problem]:
+        """All that is wrong with a workflow; empty where it can run."""
+        try:
+            self.plan(source, inputs)
+        except InvalidWorkflow as invalid:
+            return list(invalid.problems)
+        return []
+
+    def plan(
+        self,
+        source: WorkflowSource,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        outputs: Iterable[str] | None = None,
+    ) -> Plan:
+        """What would run, in which order, under which keys.
+
+        Args:
+            source: a workflow, its file or its dict.
+            inputs: values for its inputs; defaults stand for the rest.
+            outputs: the outputs to compute; all, and every effect, by default.
+
+        Raises:
+            InvalidWorkflow: with every problem found.
+        """
+        from kineograph.graph_runtime.plan import make_plan
+        from kineograph.graph_runtime.validate import input_values, validate
+
+        workflow = self.load(source)
+        given = dict(inputs or {})
+        problems = validate(workflow, self.registry, given)
+        if outputs is not None:
+            problems += _unknown_outputs(workflow, outputs := list(outputs))
+        if problems:
+            raise InvalidWorkflow(problems)
+        return make_plan(workflow, self.registry, input_values(workflow.inputs, given), outputs=outputs)
+
+    def run(
+        self,
+        source: WorkflowSource,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        outputs: Iterable[str] | None = None,
+        out: str | Path = ".",
+        listen: Listener | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Outcome:
+        """Run a workflow.
+
+        Args:
+            source, inputs, outputs: as for ``plan``.
+            out: the folder that effects write below.
+            listen: called with every event, in order, on this thread.
+            cancel: set it from another thread to stop between steps and passes.
+
+        Raises:
+            InvalidWorkflow: before anything ran.
+            NodeFailed: a node raised.
+            Cancelled: ``cancel`` was set.
+        """
+        from kineograph.graph_runtime.execute import RunState, execute
+
+        workflow = self.load(source)
+        plan = self.plan(workflow, inputs, outputs=outputs)
+        state = RunState(out=Path(out), provenance=provenance(workflow, inputs or {}))
+        state.listen = listen or state.listen
+        state.cancel = cancel or state.cancel
+        return execute(plan, self.cache, state)
+
+
+def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:
+    """The workflow's JSON with the given inputs as defaults: running it again needs nothing else."""
+    raw = json.loads(workflow.to_json())
+    for name, value in inputs.items():
+        raw["inputs"][name]["default"] = value
+    return json.dumps(raw, ensure_ascii=False)
+
+
+def _unknown_outputs(workflow: Workflow, outputs: list[str]) -> list[Problem]:
+    from kineograph.graph_runtime.errors import nearest
+
+    problems = [
+        Problem(f"outputs.{name}", "The workflow has no such output.", nearest(name, workflow.outputs))
+        for name in outputs
+        if name not in workflow.outputs
+    ]
+    return problems if outputs else [Problem("outputs", "No output is asked for.", nearest("", workflow.outputs))]

@@ -1,0 +1,220 @@
+"""Workflow + registry -> every problem, with its place. Runs nothing and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kineograph.graph_runtime.errors import Problem, nearest
+from kineograph.graph_runtime.node import NodeType, Port
+from kineograph.graph_runtime.plan import cycle_problems, dependency_order
+from kineograph.graph_runtime.registry import Registry
+from kineograph.graph_runtime.sockets import ANY, BOOL, INT, LITERALS, SocketType, misfit, stream_of
+from kineograph.graph_runtime.workflow import (
+    MAX_NODES,
+    InputSpec,
+    LoopSpec,
+    NodeSpec,
+    Workflow,
+    reference,
+    wires,
+)
+
+Outputs = Mapping[str, SocketType]
+Nodes = Mapping[str, NodeSpec | LoopSpec]
+
+
+@dataclass
+class _Scope:
+    """What a graph sees: its nodes, the inputs of the enclosing graph, and their values where they are known."""
+
+    nodes: Nodes
+    place: str
+    inputs: dict[str, SocketType]
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    outputs: dict[str, Outputs] = field(default_factory=dict[str, Outputs])
+
+
+def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -> list[Problem]:
+    """Every problem of a workflow's wiring and values, given values for its inputs."""
+    check = _Check(registry)
+    values = check.workflow_inputs(workflow.inputs, given)
+    kinds = {name: LITERALS.get(spec.type, ANY) for name, spec in workflow.inputs.items()}
+    scope = _Scope(workflow.nodes, "", kinds, values)
+    check.graph(scope)
+    for name, link in workflow.outputs.items():
+        check.source(scope, f"outputs.{name}", link)
+    if check.count > MAX_NODES:
+        check.say("", f"{check.count:,} nodes, a workflow has at most {MAX_NODES:,}.")
+    if not workflow.outputs and not check.effects and not check.problems:
+        check.say("", "Nothing to run: no outputs, and no node that writes a file.", "Name a node under outputs.")
+    return check.problems
+
+
+def input_values(inputs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs' values: what is given, else the default. Assumes that both were checked."""
+    values = {name: spec.default for name, spec in inputs.items()} | dict(given)
+    return {name: float(value) if inputs[name].type == "float" else value for name, value in values.items()}
+
+
+class _Check:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.problems: list[Problem] = []
+        self.effects = 0
+        self.count = 0
+
+    def say(self, place: str, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(place, message, hint))
+
+    def workflow_inputs(self, inputs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if name not in inputs:
+                self.say(f"inputs.{name}", "The workflow has no such input.", nearest(name, inputs))
+        values: dict[str, Any] = {}
+        for name, spec in inputs.items():
+            kind = LITERALS.get(spec.type)
+            value = given.get(name, spec.default)
+            if kind is None:
+                self.say(f"inputs.{name}", f"{spec.type!r} cannot be typed in.", f"Use one of {', '.join(LITERALS)}.")
+            elif value is None:
+                self.say(f"inputs.{name}", "No value is given and there is no default.", f"Add --set {name}=...")
+            else:
+                try:
+                    values[name] = Port(name, kind, kind.python).literal(value)
+                except ValueError as error:
+                    self.say(f"inputs.{name}", f"{error}.")
+        return values
+
+    def graph(self, scope: _Scope) -> None:
+        self.count += len(scope.nodes)
+        order, cycles = dependency_order(scope.nodes)
+        self.problems += cycle_problems(cycles, scope.place)
+        for name in order:
+            spec = scope.nodes[name]
+            place = scope.place + name
+            if isinstance(spec, LoopSpec):
+                scope.outputs[name] = self.loop(scope, place, spec)
+            else:
+                scope.outputs[name] = self.node(scope, place, spec)
+
+    def node(self, scope: _Scope, place: str, spec: NodeSpec) -> Outputs:
+        kind = self.registry.get(spec.type)
+        if kind is None:
+            self.say(place, f"There is no node {spec.type!r}.", self.registry.unknown(spec.type))
+            for port, link in spec.links.items():
+                self.source(scope, f"{place}.{port}", link)
+            return _Unknown()
+        self.effects += kind.effect
+        self.params(place, spec, kind)
+        for name, link in spec.links.items():
+            port = kind.inputs.get(name)
+            if port is None:
+                self.say(f"{place}.{name}", f"{spec.type} has no input {name!r}.", nearest(name, kind.inputs))
+            else:
+                self.link(scope, f"{place}.{name}", link, port)
+        return {name: port.type for name, port in kind.outputs.items()}
+
+    def params(self, place: str, spec: NodeSpec, kind: NodeType) -> None:
+        for name, value in spec.params.items():
+            port = kind.inputs.get(name)
+            if port is None:
+                self.say(f"{place}.{name}", f"{spec.type} has no input {name!r}.", nearest(name, kind.inputs))
+            elif name in spec.links:
+                self.say(f"{place}.{name}", "It is both typed in and linked.", "Remove it from params or from links.")
+            else:
+                self.value(f"{place}.{name}", port, value)
+        for name, port in kind.inputs.items():
+            if port.required and name not in spec.params and name not in spec.links:
+                self.say(f"{place}.{name}", f"{spec.type} needs {name} ({port.type.name}).", self.makers(port.type))
+
+    def value(self, place: str, port: Port, value: Any) -> None:
+        try:
+            port.literal(value)
+        except ValueError as error:
+            self.say(place, f"{error}.")
+
+    def link(self, scope: _Scope, place: str, link: str, port: Port) -> None:
+        kind = self.source(scope, place, link)
+        reason = misfit(kind, port.type) if kind is not None else None
+        if reason is not None:
+            fitting = [
+                f"{name}.{output}" if len(outputs) > 1 else name
+                for name, outputs in scope.outputs.items()
+                for output, found in outputs.items()
+                if misfit(found, port.type) is None
+            ]
+            hint = f"In this graph {', '.join(fitting[:4])} would fit." if fitting else self.makers(port.type)
+            self.say(place, f"{link} does not fit: {reason}.", hint)
+        value = scope.values.get(link[1:]) if link.startswith("$") else None
+        if value is not None and reason is None and port.type.is_literal:
+            self.value(place, port, value)
+
+    def makers(self, kind: SocketType) -> str:
+        """Which nodes make a value of a type."""
+        if kind.is_literal:
+            return "Type it in under params."
+        makers = [
+            other.id for other in self.registry if any(misfit(port.type, kind) is None for port in other.outputs.values())
+        ]
+        return f"Made by {', '.join(makers[:4])}." if makers else ""
+
+    def source(self, scope: _Scope, place: str, link: str) -> SocketType | None:
+        """The type of what a link comes from; None (and a problem, if it is news) where that is not known."""
+        node, port = reference(link)
+        if not node:
+            if port not in scope.inputs:
+                known = [f"${name}" for name in scope.inputs]
+                self.say(place, f"There is no {link} here.", nearest(link, known))
+            return scope.inputs.get(port)
+        if node not in scope.nodes:
+            self.say(place, f"There is no node {node!r} to link to.", nearest(node, scope.nodes))
+            return None
+        outputs = scope.outputs.get(node)
+        if outputs is None or isinstance(outputs, _Unknown):
+            return None
+        if not outputs:
+            self.say(place, f"{node} has no output to link to.")
+            return None
+        if "." not in link and len(outputs) == 1:
+            return next(iter(outputs.values()))
+        if port not in outputs or "." not in link:
+            named = ", ".join(f"{node}.{name}" for name in outputs)
+            self.say(place, f"{link} names no output of {node}.", f"Use {named}.")
+            return None
+        return outputs[port]
+
+    def loop(self, scope: _Scope, place: str, spec: LoopSpec) -> Outputs:
+        sources = {name: self.source(scope, f"{place}.{name}", link) for name, link in wires(spec)}
+        each = sources["each"]
+        if each is not None and each.item is None and each != ANY:
+            self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is a {each.name}.")
+        taken = {*spec.carry} & {*spec.links} | {"item", "index"} & {*spec.carry, *spec.links}
+        for name in taken:
+            self.say(f"{place}.{name}", f"The name {name!r} is taken in this loop.", "Choose another.")
+        inner = {name: kind or ANY for name, kind in sources.items() if name != "each"}
+        inner |= {"item": (each.item if each else None) or ANY, "index": INT}
+        known = {name: scope.values[link[1:]] for name, link in spec.links.items() if link[1:] in scope.values and link[0] == "$"}
+        body = _Scope(spec.body.nodes, f"{place}/", inner, known)
+        self.graph(body)
+        made = {
+            name: self.source(body, f"{place}/outputs.{name}", link) or ANY for name, link in spec.body.outputs.items()
+        }
+        for name in spec.carry:
+            if name not in made:
+                self.say(f"{place}.{name}", f"The body has no output {name!r} to carry on.", "Add it to body.outputs.")
+            elif reason := misfit(made[name], inner[name]):
+                self.say(f"{place}/outputs.{name}", f"It cannot be carried on: {reason}.")
+        for name in [*spec.collect, *([spec.until] if spec.until else [])]:
+            if name not in made:
+                self.say(f"{place}.{name}", f"The body has no output {name!r}.", nearest(name, made))
+        if spec.until and made.get(spec.until, BOOL) not in (BOOL, ANY):
+            self.say(f"{place}.until", f"{spec.until} is a {made[spec.until].name}, a bool is needed.")
+        return {name: inner[name] for name in spec.carry} | {
+            name: stream_of(made.get(name, ANY)) for name in spec.collect
+        }
+
+
+class _Unknown(dict[str, SocketType]):
+    """The outputs of a node of unknown type: links to it are not judged."""

@@ -1,0 +1,236 @@
+"""The JSON file as pydantic models, and the strict reading of it. Knows no node types.
+
+``params`` are typed in, ``links`` are wired by name. A link is ``node`` for an only output, ``node.port`` else, or ``$x``
+for an input of the enclosing graph; inside a loop's body also ``$item`` and ``$index``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+from kineograph.graph_runtime.node import ONLY_OUTPUT
+
+LOOP = "loop@1"
+FORMAT = 1
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 64
+MAX_NODES = 20_000
+MAX_INTEGER = 2**63
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NodeSpec(_Model):
+    """One node of a graph: its type, what is typed in, what is wired."""
+
+    type: str
+    params: dict[Name, Any] = {}
+    links: dict[Name, str] = {}
+    title: str = ""
+
+
+class Body(_Model):
+    """The graph that a loop runs in every pass."""
+
+    nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
+    outputs: dict[Name, str]
+
+
+class LoopSpec(_Model):
+    """A scan: for each item of a stream, ``carry' = body(carry, links, item, index)``.
+
+    Attributes:
+        each: link to the stream.
+        carry: name -> link to its first value; inside the body ``$name``. The body's output of that name is its next.
+        links: values from outside that every pass sees as ``$name``.
+        collect: body outputs that are gathered over the passes into a stream.
+        until: a body output (bool) that ends the loop after the pass in which it is true.
+    """
+
+    type: Literal["loop@1"]
+    each: str
+    carry: dict[Name, str] = {}
+    links: dict[Name, str] = {}
+    collect: list[Name] = []
+    until: Name | None = None
+    body: Body
+    title: str = ""
+
+
+Spec = Annotated[NodeSpec, Tag("node")] | Annotated[LoopSpec, Tag("loop")]
+
+
+class InputSpec(_Model):
+    """An input of the workflow: its type, and a default where it need not be given."""
+
+    type: str
+    default: Any = None
+    about: str = ""
+
+
+class Workflow(_Model):
+    """A workflow file. ``ui`` belongs to the editor and is part of no key."""
+
+    format: Literal[1] = FORMAT
+    about: str = ""
+    inputs: dict[Name, InputSpec] = {}
+    nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
+    outputs: dict[Name, str] = {}
+    ui: dict[str, Any] = {}
+
+    def to_json(self) -> str:
+        """The file's text; reading it gives an equal workflow."""
+        return json.dumps(self.model_dump(exclude_defaults=True) | {"format": FORMAT}, ensure_ascii=False)
+
+
+def _kind(raw: Any) -> str:
+    kind = cast(dict[str, Any], raw).get("type") if isinstance(raw, dict) else getattr(raw, "type", None)
+    return "loop" if kind == LOOP else "node"
+
+
+Body.model_rebuild()
+Workflow.model_rebuild()
+
+
+class Reference(NamedTuple):
+    """Where a link comes from: a node's port, or an input of the enclosing graph (``node`` is empty)."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        if not self.node:
+            return f"${self.port}"
+        return self.node if self.port == ONLY_OUTPUT else f"{self.node}.{self.port}"
+
+
+def reference(link: str) -> Reference:
+    """Read ``$x``, ``node`` or ``node.port``."""
+    if link.startswith("$"):
+        return Reference("", link[1:])
+    name, _, port = link.partition(".")
+    return Reference(name, port or ONLY_OUTPUT)
+
+
+def wires(spec: NodeSpec | LoopSpec) -> list[tuple[str, str]]:
+    """Every (input, link) of a node; a loop's stream is its input ``each``."""
+    if isinstance(spec, LoopSpec):
+        return [("each", spec.each), *spec.carry.items(), *spec.links.items()]
+    return list(spec.links.items())
+
+
+def load_workflow(source: str | Path | dict[str, Any]) -> Workflow:
+    """Read a workflow from a file's path or from a dict.
+
+    Raises:
+        InvalidWorkflow: every problem of its form, each with its place.
+    """
+    if isinstance(source, dict):
+        return parse_workflow(source)
+    path = Path(source)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise IsADirectoryError
+        if size > MAX_BYTES:
+            raise InvalidWorkflow([Problem("", f"{path} has {size:,} bytes, a workflow has at most {MAX_BYTES:,}.")])
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise InvalidWorkflow([Problem("", f"There is no file {path}.")]) from None
+    except IsADirectoryError:
+        raise InvalidWorkflow([Problem("", f"{path} is a folder, a workflow is a JSON file.")]) from None
+    except UnicodeDecodeError:
+        raise InvalidWorkflow([Problem("", f"{path} is not UTF-8 text, so it is no workflow.")]) from None
+    except OSError as error:
+        raise InvalidWorkflow([Problem("", f"{path} cannot be read: {error.strerror}.")]) from None
+    return parse_workflow(parse_json(text, str(path)))
+
+
+def parse_workflow(raw: Any) -> Workflow:
+    """Check the form of a workflow that is already JSON.
+
+    Raises:
+        InvalidWorkflow: every problem of its form, each with its place.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidWorkflow([Problem("", f"A workflow is a JSON object, this is a {type(raw).__name__}.")])
+    try:
+        return Workflow.model_validate(raw)
+    except ValidationError as error:
+        problems = [_form_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        raise InvalidWorkflow(list(dict.fromkeys(problems))) from None
+
+
+def _form_problem(detail: dict[str, Any]) -> Problem:
+    parts = [str(part) for part in detail["loc"] if part not in ("node", "loop", "[key]")]
+    place = ".".join(part for part in parts if part not in ("nodes", "body")) or ""
+    message = str(detail["msg"])
+    if detail["type"] == "extra_forbidden":
+        message = f"There is no field {parts[-1]!r} here."
+    elif detail["type"] == "missing":
+        message = f"The field {parts[-1]!r} is missing."
+    elif detail["type"] == "string_pattern_mismatch":
+        message = "A name is letters, digits, _ or -, begins with a letter and has at most 128 characters."
+    elif detail["type"] == "literal_error" and parts[-1:] == ["format"]:
+        message = f"Format {detail['input']!r} is unknown, this version reads format {FORMAT}."
+    return Problem(place, message)
+
+
+def parse_json(text: str, name: str) -> Any:
+    """Strict JSON: no duplicate keys, NaN, infinities or integers past 64 bits, at most 64 levels deep.
+
+    Raises:
+        InvalidWorkflow: with line and column where there are some.
+    """
+
+    def refuse(message: str) -> InvalidWorkflow:
+        return InvalidWorkflow([Problem("", f"{name}: {message}")])
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise refuse(f"the key {twice!r} stands twice in one object.")
+        return found
+
+    def number(literal: str) -> float:
+        value = float(literal)
+        if not math.isfinite(value):
+            raise refuse(f"{literal} is not a finite number.")
+        return value
+
+    def integer(literal: str) -> int:
+        if len(literal) > 20 or abs(int(literal)) > MAX_INTEGER:
+            raise refuse(f"{literal[:24]} is past 64 bits.")
+        return int(literal)
+
+    try:
+        raw = json.loads(text, object_pairs_hook=pairs, parse_constant=number, parse_float=number, parse_int=integer)
+    except json.JSONDecodeError as error:
+        raise refuse(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise refuse(f"nested deeper than {MAX_DEPTH} levels.") from None
+    level, depth = [raw], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise refuse(f"nested deeper than {MAX_DEPTH} levels.")
+        level = [child for value in level for child in _children(value)]
+    return raw
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [child for child in cast(dict[str, Any], value).values() if isinstance(child, (dict, list))]
+    return [child for child in cast(list[Any], value) if isinstance(child, (dict, list))] if isinstance(value, list) else []

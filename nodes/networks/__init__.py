@@ -1,0 +1,1 @@
+"""Plain torch networks and functions: everything that is useful without a graph, and knows none."""

@@ -1,0 +1,287 @@
+"""A small video autoencoder: clips to latents of 4 frames x 8 x 8 pixels per cell and back; knows no world, no text, no graph.
+
+Every chunk (frame 0 alone, then groups of 4 frames) is encoded without any view of the others, so the latent of a given
+group of frames is the same wherever it stands; the decoder mixes neighbouring chunks, so that motion is smooth across them.
+
+Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * t chunks, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TIME_RATIO = 4
+SPACE_RATIO = 8
+PATCH = 4  # the finest grid any layer sees: one place per 4 x 4 pixels
+PATCH_FEATURES = 3 * TIME_RATIO * PATCH * PATCH
+CELL_FEATURES = 3 * TIME_RATIO * SPACE_RATIO * SPACE_RATIO
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The sizes of a :class:`VideoVAE`.
+
+    Attributes:
+        channels: numbers per latent cell.
+        fine: features on the grid of 4 pixels.
+        coarse: features on the grid of 8 pixels, that of the latent.
+        encoder_blocks: residual blocks of the encoder, (fine, coarse).
+        decoder_blocks: residual blocks of the decoder, (fine, coarse).
+        noise: standard deviation of the posterior in training, before :func:`measure` scales the latent.
+    """
+
+    channels: int = 12
+    fine: int = 96
+    coarse: int = 192
+    encoder_blocks: tuple[int, int] = (2, 3)
+    decoder_blocks: tuple[int, int] = (3, 4)
+    noise: float = 0.1
+
+    @property
+    def time_ratio(self) -> int:
+        """Frames per latent frame after the first, which stands for one frame alone."""
+        return TIME_RATIO
+
+    @property
+    def space_ratio(self) -> int:
+        """Pixels per latent cell along each side."""
+        return SPACE_RATIO
+
+
+class VideoVAE(nn.Module):
+    """A chunk-local video autoencoder: a linear shortcut (PCA to begin with) plus residual nets that start at zero.
+
+    The posterior has one fixed variance (config.noise), so the KL term is an energy penalty on the mean and the latent
+    keeps the order of a PCA: form has much energy, detail little (reverse water-filling), and one common scale normalises it.
+    """
+
+    mean_C: Tensor
+    scale_C: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.shortcut_in = nn.Linear(CELL_FEATURES, config.channels)
+        self.shortcut_out = nn.Linear(config.channels, CELL_FEATURES)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("mean_C", torch.zeros(config.channels))
+        self.register_buffer("scale_C", torch.ones(config.channels))
+
+    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The posterior of a clip's latent, normalised: mean and log variance.
+
+        Args:
+            video_BCTHW: (B, 3, 1 + 4k, H, W) in [0, 1]; H and W are multiples of 8.
+
+        Returns:
+            mean and logvar, each (B, c, 1 + k, H / 8, W / 8).
+
+        Raises:
+            ValueError: the clip's sides do not fit the latent's grid.
+        """
+        batch = len(video_BCTHW)
+        patches_NhwD = _to_patches(video_BCTHW)
+        raw_NhwC = self.shortcut_in(_merge(patches_NhwD)) + self.encoder(patches_NhwD)
+        normal_NhwC = (raw_NhwC - self.mean_C) / self.scale_C
+        mean = normal_NhwC.unflatten(0, (batch, -1)).permute(0, 4, 1, 2, 3)
+        deviation_C = self.config.noise / self.scale_C
+        return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
+
+    def decode(self, latent_BCthw: Tensor) -> Tensor:
+        """The clip of a normalised latent.
+
+        Args:
+            latent_BCthw: (B, c, 1 + k, h, w).
+
+        Returns:
+            (B, 3, 1 + 4k, 8h, 8w) in [0, 1] outside training; while training the values may leave it, so that
+            gradients do not vanish where they do.
+
+        Raises:
+            ValueError: the latent has another number of channels.
+        """
+        if latent_BCthw.ndim != 5 or latent_BCthw.shape[1] != self.config.channels:
+            raise ValueError(
+                f"The latent is {tuple(latent_BCthw.shape)}, but this VAE decodes (B, {self.config.channels}, t, h, w). "
+                "Take a latent made by the same VAE."
+            )
+        latent_BthwC = latent_BCthw.permute(0, 2, 3, 4, 1) * self.scale_C + self.mean_C
+        shortcut_NhwD = _split(self.shortcut_out(latent_BthwC.flatten(0, 1)), PATCH_FEATURES)
+        patches_NhwD = shortcut_NhwD + self.decoder(latent_BthwC)
+        video = _from_patches(patches_NhwD, batch=len(latent_BCthw))
+        return video if self.training else video.clamp(0, 1)
+
+
+class Encoder(nn.Module):
+    """The encoder's correction to the linear shortcut, one chunk at a time: (N, H/4, W/4, 192) -> (N, H/8, W/8, c)."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        fine, coarse = config.encoder_blocks
+        self.stem = nn.Linear(PATCH_FEATURES, config.fine)
+        self.fine = nn.ModuleList(Block(config.fine) for _ in range(fine))
+        self.down = nn.Linear(4 * config.fine, config.coarse)
+        self.coarse = nn.ModuleList(Block(config.coarse) for _ in range(coarse))
+        self.head = _zeroed(nn.Linear(config.coarse, config.channels))
+
+    def forward(self, patches_NhwD: Tensor) -> Tensor:
+        x_NhwD = self.stem(patches_NhwD)
+        for block in self.fine:
+            x_NhwD = block(x_NhwD)
+        x_NhwD = self.down(_merge(x_NhwD))
+        for block in self.coarse:
+            x_NhwD = block(x_NhwD)
+        return self.head(x_NhwD)
+
+
+class Decoder(nn.Module):
+    """The decoder's correction to the linear shortcut, all chunks at once: (B, t, h, w, c) -> (N, 2h, 2w, 192)."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        fine, coarse = config.decoder_blocks
+        self.stem = nn.Linear(config.channels, config.coarse)
+        self.coarse = nn.ModuleList(Block(config.coarse) for _ in range(coarse))
+        self.up = nn.Linear(config.coarse, 4 * config.fine)
+        self.fine = nn.ModuleList(Block(config.fine) for _ in range(fine))
+        self.head = _zeroed(nn.Linear(config.fine, PATCH_FEATURES))
+        self.fine_features = config.fine
+
+    def forward(self, latent_BthwC: Tensor) -> Tensor:
+        batch = len(latent_BthwC)
+        x_NhwD = self.stem(latent_BthwC.flatten(0, 1))
+        for block in self.coarse:
+            x_NhwD = block(x_NhwD, batch)
+        x_NhwD = _split(self.up(x_NhwD), self.fine_features)
+        for block in self.fine:
+            x_NhwD = block(x_NhwD, batch)
+        return self.head(x_NhwD)
+
+
+class Block(nn.Module):
+    """A residual block of a 3 x 3 depthwise convolution and a two-layer net per place (after Liu et al. 2022, ConvNeXt).
+
+    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after, zeros
+    beyond the ends (Lin et al. 2019, TSM): mixing in time at no arithmetic.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.mix = nn.Conv2d(features, features, 3, padding=1, groups=features)
+        self.widen = nn.Linear(features, 2 * features)
+        self.narrow = _zeroed(nn.Linear(2 * features, features))
+
+    def forward(self, x_NhwD: Tensor, batch: int | None = None) -> Tensor:
+        inner = self.norm(x_NhwD)
+        if batch is not None:
+            inner = _shift_in_time(inner, batch)
+        inner = self.mix(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x_NhwD + self.narrow(F.silu(self.widen(inner)))
+
+
+def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
+    """Set the linear shortcut to the principal components of the clips' cells; the residual nets stay at zero.
+
+    Component i of standard deviation s_i is scaled by 1 / sqrt(s_i), so that it arrives with deviation sqrt(s_i); then
+    all by one number, so that the mean energy per channel is 1.
+
+    Args:
+        vae: a new autoencoder; its shortcut and normalisation are overwritten.
+        videos: clips (B, 3, T, H, W) in [0, 1], one tensor or several of different sizes.
+    """
+    cells_MD = torch.cat([_merge(_to_patches(video)).flatten(0, 2) for video in _as_list(videos)]).double()
+    mean_D = cells_MD.mean(0)
+    centred_MD = cells_MD - mean_D
+    energy_D, axes_DD = torch.linalg.eigh(centred_MD.T @ centred_MD / len(centred_MD))
+    channels = vae.config.channels
+    axes_CD = axes_DD.flip(1)[:, :channels].T
+    deviation_C = energy_D.flip(0)[:channels].clamp(min=1e-8).sqrt()
+    gain_C = deviation_C.rsqrt() / deviation_C.mean().sqrt()
+    into_CD = axes_CD * gain_C[:, None]
+    with torch.no_grad():
+        vae.shortcut_in.weight.copy_(into_CD)
+        vae.shortcut_in.bias.copy_(-into_CD @ mean_D)
+        vae.shortcut_out.weight.copy_((axes_CD / gain_C[:, None]).T)
+        vae.shortcut_out.bias.copy_(mean_D)
+        vae.mean_C.zero_()
+        vae.scale_C.fill_(1)
+
+
+def measure(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
+    """Normalise the latent: each channel's mean to 0, and all channels by one scale, so that their mean energy is 1.
+
+    One scale, not one per channel: whitening would give detail of little energy as much weight as form in a diffusion loss.
+
+    Args:
+        vae: a trained autoencoder; only its buffers change.
+        videos: clips (B, 3, T, H, W) in [0, 1], one tensor or several of different sizes.
+    """
+    with torch.no_grad():
+        vae.mean_C.zero_()
+        vae.scale_C.fill_(1)
+        raw_CM = torch.cat([vae.encode(video)[0].transpose(0, 1).flatten(1) for video in _as_list(videos)], dim=1).double()
+        vae.mean_C.copy_(raw_CM.mean(1))
+        vae.scale_C.copy_(raw_CM.var(1).mean().sqrt().expand(vae.config.channels))
+
+
+def _as_list(videos: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    return [videos] if isinstance(videos, Tensor) else list(videos)
+
+
+def _to_patches(video_BCTHW: Tensor) -> Tensor:
+    """Cut a clip into chunks and those into patches of 4 x 4 pixels: (B * t, H/4, W/4, 3 * 4 * 4 * 4).
+
+    Frame 0 is repeated 4 times: alone, it is a chunk in which nothing moves.
+    """
+    if video_BCTHW.ndim != 5 or video_BCTHW.shape[1] != 3:
+        raise ValueError(f"The clip is {tuple(video_BCTHW.shape)}, but the VAE encodes (B, 3, T, H, W).")
+    frames, height, width = video_BCTHW.shape[2:]
+    if frames % TIME_RATIO != 1 or height % SPACE_RATIO or width % SPACE_RATIO or not height * width:
+        raise ValueError(
+            f"The clip has {frames} frames of {height} x {width} pixels, but the VAE encodes 1 + {TIME_RATIO}k frames "
+            f"with sides that are multiples of {SPACE_RATIO}. Trim or crop it to the next size below."
+        )
+    first = video_BCTHW[:, :, :1].expand(-1, -1, TIME_RATIO, -1, -1)
+    chunks = torch.cat([first, video_BCTHW[:, :, 1:]], dim=2)
+    cut = chunks.unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH)).unflatten(2, (-1, TIME_RATIO))
+    return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(0, 1)  # B C t f h p w q -> (B t) h w (C f p q)
+
+
+def _from_patches(patches_NhwD: Tensor, batch: int) -> Tensor:
+    """The inverse of :func:`_to_patches`; frame 0 is the mean of its chunk."""
+    parts = patches_NhwD.unflatten(0, (batch, -1)).unflatten(4, (3, TIME_RATIO, PATCH, PATCH))
+    chunks = parts.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5)  # B t h w C f p q -> B C t f H W
+    return torch.cat([chunks[:, :, 0].mean(2, keepdim=True), chunks[:, :, 1:].flatten(2, 3)], dim=2)
+
+
+def _merge(x_NhwD: Tensor) -> Tensor:
+    """2 x 2 places become one with four times the features."""
+    return x_NhwD.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 5, 2, 4).flatten(3)
+
+
+def _split(x_NhwD: Tensor, features: int) -> Tensor:
+    """The inverse of :func:`_merge`: one place becomes 2 x 2 with ``features`` each."""
+    return x_NhwD.unflatten(3, (features, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _shift_in_time(x_NhwD: Tensor, batch: int) -> Tensor:
+    """A quarter of the features from the chunk before, a quarter from the one after, zeros beyond the ends."""
+    x_BthwD = x_NhwD.unflatten(0, (batch, -1))
+    quarter = x_BthwD.shape[-1] // 4
+    before = F.pad(x_BthwD[:, :-1, ..., :quarter], (0, 0, 0, 0, 0, 0, 1, 0))
+    after = F.pad(x_BthwD[:, 1:, ..., quarter : 2 * quarter], (0, 0, 0, 0, 0, 0, 0, 1))
+    return torch.cat([before, after, x_BthwD[..., 2 * quarter :]], dim=-1).flatten(0, 1)
+
+
+def _zeroed(layer: nn.Linear) -> nn.Linear:
+    """Set a layer to zero, so that its branch starts as nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

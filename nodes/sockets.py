@@ -1,0 +1,157 @@
+"""The values that travel between video nodes, as frozen dataclasses: knows their shapes, not how they are made.
+
+Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N tokens, L text tokens, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kineograph.graph_runtime.sockets import socket
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@socket(family="frames")
+@dataclass(frozen=True)
+class Video:
+    """Frames with their rate.
+
+    Attributes:
+        frames: (B, T, 3, H, W) in [0, 1].
+        fps: frames per second.
+    """
+
+    frames: Tensor
+    fps: float
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """What a VAE's latents mean: needed to place tokens in seconds and pixels.
+
+    Attributes:
+        channels: C of the latent.
+        time_ratio: frames per latent frame after the first, which stands for one frame alone.
+        space_ratio: pixels per latent cell, along each side.
+    """
+
+    channels: int
+    time_ratio: int
+    space_ratio: int
+
+
+@socket(family="latent")
+@dataclass(frozen=True)
+class Latent:
+    """A video in latent space, with a noise level of its own for every cell.
+
+    The level the model is told is ``min(sigma, mask)``: 0 is given and never moves, 1 is free, between is soft.
+
+    Attributes:
+        x: (B, C, t, h, w), the current values.
+        clean: (B, C, t, h, w), what the given cells hold; zeros where nothing is given.
+        mask: (B, 1, t, h, w) in [0, 1].
+        fps: frames per second of the video it stands for.
+        spec: what one cell covers.
+    """
+
+    x: Tensor
+    clean: Tensor
+    mask: Tensor
+    fps: float
+    spec: LatentSpec
+
+
+@socket(family="latent")
+@dataclass(frozen=True)
+class Patches:
+    """A latent cut into spacetime tokens (Peebles & Xie 2023; Sora report).
+
+    Attributes:
+        tokens: (B, N, D), D = C * pt * ph * pw.
+        positions: (B, N, 3), the centre of each token in seconds, pixels down, pixels right.
+        mask: (B, N) in [0, 1], the token's highest noise level.
+        grid: (t, h, w) tokens along each axis; N = t * h * w.
+        patch: (pt, ph, pw) latent cells per token.
+        latent: the latent it was cut from, to join it again.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    mask: Tensor
+    grid: tuple[int, int, int]
+    patch: tuple[int, int, int]
+    latent: Latent
+
+
+@socket(family="text")
+@dataclass(frozen=True)
+class TextEmbedding:
+    """Prompts as the DiT reads them.
+
+    Attributes:
+        tokens: (B, L, D).
+        mask: (B, L) bool, True where a token stands.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@socket(family="schedule")
+@dataclass(frozen=True)
+class SigmaStep:
+    """One step of the sampler: from noise level ``sigma`` to ``sigma_next``, both in [0, 1]."""
+
+    sigma: float
+    sigma_next: float
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class TextEncoder:
+    """A network from prompts to a :class:`TextEmbedding`."""
+
+    network: nn.Module
+
+
+@socket(family="codec")
+@dataclass(frozen=True)
+class VAE:
+    """A network between video and latent, and what its latents mean."""
+
+    network: nn.Module
+    spec: LatentSpec
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class DiT:
+    """A diffusion transformer that predicts the velocity of the flow.
+
+    Attributes:
+        network: forward(tokens, levels, positions, text, text_mask) -> velocity, all per token.
+        patch: (pt, ph, pw) latent cells per token it was trained on.
+    """
+
+    network: nn.Module
+    patch: tuple[int, int, int]
+
+
+@socket(family="dataset")
+@dataclass(frozen=True)
+class Clips:
+    """A batch of captioned clips.
+
+    Attributes:
+        video: the clips.
+        captions: one per clip.
+        labels: what is true of each clip, where the data knows it (attribute name -> (B,) integers).
+    """
+
+    video: Video
+    captions: tuple[str, ...]
+    labels: dict[str, Any] = field(default_factory=dict)
