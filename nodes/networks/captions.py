@@ -107,7 +107,9 @@ def _article(words: str) -> str:
 
 
 def plain_text(colour: int, shape: int, motion: int) -> str:
-    """"a red circle moves right", "a red circle stays still"; motion -1 (an image) gives "a red circle"."""
+    """The plainest sentence: "a red circle moves right", "a red circle stays still", "a red circle" (motion -1)."""
+    if colour < 0 or shape < 0:
+        raise ValueError(f"a plain prompt names colour and shape, given colour = {colour} and shape = {shape}")
     thing = _article(f"{COLOURS[colour]} {SHAPES[shape]}")
     if motion < 0:
         return thing
@@ -183,13 +185,14 @@ def caption(attributes: Mapping[str, int], style: Style, seed: int, speed: float
     """One sentence about one scene.
 
     Args:
-        attributes: index of every attribute in `world.ATTRIBUTES`; motion -1 for an image, of which no motion is said.
+        attributes: index of every attribute in `world.ATTRIBUTES`, -1 where unknown, of which nothing is said;
+            motion -1 is an image.
         style: see `Style`.
         seed: same seed, same sentence.
         speed: short sides per second, for the adverbs of long captions.
 
     Raises:
-        ValueError: for a style that is none.
+        ValueError: for a style that is none, and for the plain style where colour or shape is unknown.
     """
     draws = iter(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(scene_seed(seed, 0, 2))).tolist())
     return _caption(attributes, style, draws, speed)

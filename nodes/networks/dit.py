@@ -1,9 +1,9 @@
 """A diffusion transformer over spacetime tokens: knows noise levels, positions and text, not where tokens come from.
 
-Peebles & Xie 2023 (adaLN-zero), Chen et al. 2023 (adaLN-single: one modulation network, a small table per block), a noise
-level for every token (Chen et al. 2024, diffusion forcing), and positions in seconds and pixels, so that any duration,
-size and frame rate fits. Text keys and values stand beside the video's in every attention, under one softmax: the text
-encoder has already read the words in context, so they need no stream of their own, and there is no second attention.
+Peebles & Xie 2023 (adaLN-zero), Chen et al. 2023 (adaLN-single: one modulation network, a small table per block), a
+noise level for every token (Chen et al. 2024, diffusion forcing), and positions in seconds and pixels, so that any
+duration, size and frame rate fits. Text keys and values stand beside the video's in every attention, under one softmax:
+the encoder has already read the words in context, so they need no stream of their own, and no second attention.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class DiT(nn.Module):
 
         Args:
             tokens_BNC: (B, N, C) noisy values, C numbers per token.
-            levels_BK: (B, K) noise levels in [0, 1]; K divides N, and each level holds for N / K tokens in a row. K = N is a
-                level per token, K = t a level per latent frame, K = 1 one for all: the fewer, the less work.
+            levels_BK: (B, K) noise levels in [0, 1]; K divides N, and each holds for N / K tokens in a row. K = N is a
+                level per token, K = t one per latent frame, K = 1 one for all: the fewer, the less work.
             positions_BN3: (B, N, 3) or (1, N, 3), each token's centre in seconds, pixels down, pixels right.
             text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
             text_mask_BL: (B, L) bool, True where a text token stands.
@@ -181,7 +181,7 @@ def place_features(places_BN3: Tensor) -> Tensor:
         places_BN3: (B, N, 3) as :func:`centred` gives them.
 
     Returns:
-        (B, N, PLACE_FEATURES): waves over the picture's height and width, which stretch with its size, and over seconds.
+        (B, N, PLACE_FEATURES): waves over the picture's sides, which stretch with its size, and over seconds.
     """
     extent = places_BN3[..., 1:].amax(dim=1, keepdim=True).clamp_min(1)
     waves = torch.tensor([0.5, 1.0, 2.0], device=places_BN3.device) * math.pi

@@ -98,8 +98,8 @@ def start(clean: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
 def euler_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, mask: Tensor) -> Tensor:
     """One Euler step of the flow's ODE, every token from its own level to its next one.
 
-    A token of mask m goes from min(sigma, m) to min(sigma_next, m). One that would not move keeps its bits, whatever the
-    velocity says: given tokens (m = 0) never change, soft ones wait until sigma has fallen to m.
+    A token of mask m goes from min(sigma, m) to min(sigma_next, m). One that would not move keeps its bits, whatever
+    the velocity says: given tokens (m = 0) never change, soft ones wait until sigma has fallen to m.
 
     Args:
         x: (B, ...) values at their levels.

@@ -1,7 +1,7 @@
-"""A small video autoencoder: clips to latents of 4 frames x 8 x 8 pixels per cell and back; knows no world, no text, no graph.
+"""A small video autoencoder: 4 frames x 8 x 8 pixels to one latent cell and back; knows no world, no text, no graph.
 
 Every chunk (frame 0 alone, then groups of 4 frames) is encoded without any view of the others, so the latent of a given
-group of frames is the same wherever it stands; the decoder mixes neighbouring chunks, so that motion is smooth across them.
+group of frames is the same wherever it stands; the decoder mixes neighbouring chunks, so that motion crosses smoothly.
 
 Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * t chunks, D features.
 """
@@ -9,11 +9,12 @@ Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 TIME_RATIO = 4
 SPACE_RATIO = 8
@@ -35,12 +36,21 @@ class VAEConfig:
         noise: standard deviation of the posterior in training, before :func:`measure` scales the latent.
     """
 
-    channels: int = 12
-    fine: int = 96
+    channels: int = 8
+    fine: int = 64
     coarse: int = 192
-    encoder_blocks: tuple[int, int] = (2, 3)
-    decoder_blocks: tuple[int, int] = (3, 4)
+    encoder_blocks: tuple[int, int] = (1, 3)
+    decoder_blocks: tuple[int, int] = (2, 4)
     noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Take lists for tuples, as JSON has them."""
+        object.__setattr__(self, "encoder_blocks", tuple(self.encoder_blocks))
+        object.__setattr__(self, "decoder_blocks", tuple(self.decoder_blocks))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self) | {"encoder_blocks": list(self.encoder_blocks), "decoder_blocks": list(self.decoder_blocks)}
 
     @property
     def time_ratio(self) -> int:
@@ -54,22 +64,32 @@ class VAEConfig:
 
 
 class VideoVAE(nn.Module):
-    """A chunk-local video autoencoder: a linear shortcut (PCA to begin with) plus residual nets that start at zero.
+    """A chunk-local video autoencoder: a linear shortcut, fixed at principal components, plus nets that start at zero.
 
-    The posterior has one fixed variance (config.noise), so the KL term is an energy penalty on the mean and the latent
-    keeps the order of a PCA: form has much energy, detail little (reverse water-filling), and one common scale normalises it.
+    The posterior has one fixed variance (config.noise), so the KL term is an energy penalty on the mean, and the latent
+    keeps the order of a PCA: form has much energy, detail little (reverse water-filling). One scale normalises it all.
     """
 
+    centre_D: Tensor
+    into_CD: Tensor
+    outof_DC: Tensor
     mean_C: Tensor
     scale_C: Tensor
 
     def __init__(self, config: VAEConfig) -> None:
+        """Build with a random shortcut, which :func:`initialise_from` sets, and nets that add nothing yet.
+
+        Args:
+            config: the sizes.
+        """
         super().__init__()
         self.config = config
-        self.shortcut_in = nn.Linear(CELL_FEATURES, config.channels)
-        self.shortcut_out = nn.Linear(config.channels, CELL_FEATURES)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        axes_CD = nn.init.orthogonal_(torch.empty(config.channels, CELL_FEATURES))
+        self.register_buffer("centre_D", torch.full((CELL_FEATURES,), 0.5))
+        self.register_buffer("into_CD", axes_CD)
+        self.register_buffer("outof_DC", axes_CD.T.clone())
         self.register_buffer("mean_C", torch.zeros(config.channels))
         self.register_buffer("scale_C", torch.ones(config.channels))
 
@@ -87,35 +107,36 @@ class VideoVAE(nn.Module):
         """
         batch = len(video_BCTHW)
         patches_NhwD = _to_patches(video_BCTHW)
-        raw_NhwC = self.shortcut_in(_merge(patches_NhwD)) + self.encoder(patches_NhwD)
+        shortcut_NhwC = functional.linear(_merge(patches_NhwD) - self.centre_D, self.into_CD)
+        raw_NhwC = shortcut_NhwC + self.encoder(patches_NhwD)
         normal_NhwC = (raw_NhwC - self.mean_C) / self.scale_C
         mean = normal_NhwC.unflatten(0, (batch, -1)).permute(0, 4, 1, 2, 3)
         deviation_C = self.config.noise / self.scale_C
         return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
 
-    def decode(self, latent_BCthw: Tensor) -> Tensor:
+    def decode(self, latent_BCthw: Tensor, clamp: bool = True) -> Tensor:
         """The clip of a normalised latent.
 
         Args:
             latent_BCthw: (B, c, 1 + k, h, w).
+            clamp: keep the values in [0, 1]; training does not, since beyond the ends a clamp has no gradient.
 
         Returns:
-            (B, 3, 1 + 4k, 8h, 8w) in [0, 1] outside training; while training the values may leave it, so that
-            gradients do not vanish where they do.
+            (B, 3, 1 + 4k, 8h, 8w).
 
         Raises:
             ValueError: the latent has another number of channels.
         """
         if latent_BCthw.ndim != 5 or latent_BCthw.shape[1] != self.config.channels:
             raise ValueError(
-                f"The latent is {tuple(latent_BCthw.shape)}, but this VAE decodes (B, {self.config.channels}, t, h, w). "
-                "Take a latent made by the same VAE."
+                f"The latent is {tuple(latent_BCthw.shape)}, but this VAE decodes "
+                f"(B, {self.config.channels}, t, h, w). Take a latent made by the same VAE."
             )
         latent_BthwC = latent_BCthw.permute(0, 2, 3, 4, 1) * self.scale_C + self.mean_C
-        shortcut_NhwD = _split(self.shortcut_out(latent_BthwC.flatten(0, 1)), PATCH_FEATURES)
-        patches_NhwD = shortcut_NhwD + self.decoder(latent_BthwC)
+        shortcut_NhwD = functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D)
+        patches_NhwD = _split(shortcut_NhwD, PATCH_FEATURES) + self.decoder(latent_BthwC)
         video = _from_patches(patches_NhwD, batch=len(latent_BCthw))
-        return video if self.training else video.clamp(0, 1)
+        return video.clamp(0, 1) if clamp else video
 
 
 class Encoder(nn.Module):
@@ -165,10 +186,10 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block of a 3 x 3 depthwise convolution and a two-layer net per place (after Liu et al. 2022, ConvNeXt).
+    """A residual block: a 3 x 3 depthwise convolution, then a two-layer net per place (Liu et al. 2022, ConvNeXt).
 
-    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after, zeros
-    beyond the ends (Lin et al. 2019, TSM): mixing in time at no arithmetic.
+    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after,
+    zeros beyond the ends (Lin et al. 2019, TSM): mixing in time at no arithmetic.
     """
 
     def __init__(self, features: int) -> None:
@@ -183,11 +204,11 @@ class Block(nn.Module):
         if batch is not None:
             inner = _shift_in_time(inner, batch)
         inner = self.mix(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x_NhwD + self.narrow(F.silu(self.widen(inner)))
+        return x_NhwD + self.narrow(functional.silu(self.widen(inner)))
 
 
 def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
-    """Set the linear shortcut to the principal components of the clips' cells; the residual nets stay at zero.
+    """Set the linear shortcut to the principal components of the clips' cells; training leaves it there.
 
     Component i of standard deviation s_i is scaled by 1 / sqrt(s_i), so that it arrives with deviation sqrt(s_i); then
     all by one number, so that the mean energy per channel is 1.
@@ -204,12 +225,10 @@ def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
     axes_CD = axes_DD.flip(1)[:, :channels].T
     deviation_C = energy_D.flip(0)[:channels].clamp(min=1e-8).sqrt()
     gain_C = deviation_C.rsqrt() / deviation_C.mean().sqrt()
-    into_CD = axes_CD * gain_C[:, None]
     with torch.no_grad():
-        vae.shortcut_in.weight.copy_(into_CD)
-        vae.shortcut_in.bias.copy_(-into_CD @ mean_D)
-        vae.shortcut_out.weight.copy_((axes_CD / gain_C[:, None]).T)
-        vae.shortcut_out.bias.copy_(mean_D)
+        vae.centre_D.copy_(mean_D)
+        vae.into_CD.copy_(axes_CD * gain_C[:, None])
+        vae.outof_DC.copy_((axes_CD / gain_C[:, None]).T)
         vae.mean_C.zero_()
         vae.scale_C.fill_(1)
 
@@ -217,7 +236,7 @@ def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
 def measure(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
     """Normalise the latent: each channel's mean to 0, and all channels by one scale, so that their mean energy is 1.
 
-    One scale, not one per channel: whitening would give detail of little energy as much weight as form in a diffusion loss.
+    One scale, not one per channel: whitening gives detail of little energy as much weight as form in a diffusion loss.
 
     Args:
         vae: a trained autoencoder; only its buffers change.
@@ -226,7 +245,7 @@ def measure(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
     with torch.no_grad():
         vae.mean_C.zero_()
         vae.scale_C.fill_(1)
-        raw_CM = torch.cat([vae.encode(video)[0].transpose(0, 1).flatten(1) for video in _as_list(videos)], dim=1).double()
+        raw_CM = torch.cat([vae.encode(video)[0].transpose(0, 1).flatten(1).double() for video in _as_list(videos)], 1)
         vae.mean_C.copy_(raw_CM.mean(1))
         vae.scale_C.copy_(raw_CM.var(1).mean().sqrt().expand(vae.config.channels))
 
@@ -275,8 +294,8 @@ def _shift_in_time(x_NhwD: Tensor, batch: int) -> Tensor:
     """A quarter of the features from the chunk before, a quarter from the one after, zeros beyond the ends."""
     x_BthwD = x_NhwD.unflatten(0, (batch, -1))
     quarter = x_BthwD.shape[-1] // 4
-    before = F.pad(x_BthwD[:, :-1, ..., :quarter], (0, 0, 0, 0, 0, 0, 1, 0))
-    after = F.pad(x_BthwD[:, 1:, ..., quarter : 2 * quarter], (0, 0, 0, 0, 0, 0, 0, 1))
+    before = functional.pad(x_BthwD[:, :-1, ..., :quarter], (0, 0, 0, 0, 0, 0, 1, 0))
+    after = functional.pad(x_BthwD[:, 1:, ..., quarter : 2 * quarter], (0, 0, 0, 0, 0, 0, 0, 1))
     return torch.cat([before, after, x_BthwD[..., 2 * quarter :]], dim=-1).flatten(0, 1)
 
 

@@ -1,7 +1,7 @@
 """Weights as safetensors files, in and out: trusts no file, knows no network's meaning.
 
-The library refuses most lies, but took 44 s and 1.4 GB over a million empty tensors and accepts any name, so the header is
-read and checked here first; the tensors' bytes are then mapped by the library.
+The library refuses most lies, but took 44 s and 1.4 GB over a million empty tensors and accepts any name, so the header
+is read and checked here first; the tensors' bytes are then mapped by the library.
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+"""Typed doorways to plain functions; importing any of them loads no torch. ``MODULES`` lists what holds nodes."""
+
+MODULES = (
+    "text",
+    "model",
+    "sample",
+    "video",
+    "world",
+    "train.data",
+    "train.loss",
+    "train.optimizer",
+    "train.record",
+)

@@ -1,0 +1,1 @@
+"""Training as a graph: data, loss, optimizer and record nodes; knows no script."""

@@ -1,0 +1,109 @@
+"""The house as a package: what an import loads, what networks may see, and what a wheel would hold."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import kineograph
+
+ROOT = Path(kineograph.__file__).parent
+HEAVY = {
+    "PIL",
+    "accelerate",
+    "av",
+    "diffusers",
+    "fastapi",
+    "networkx",
+    "numpy",
+    "ray",
+    "torch",
+    "transformers",
+    "xformers",
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy modules in a new interpreter after ``code``. Modules, not seconds: a loaded machine changes nothing."""
+    script = f"import sys\n{code}\nsys.stderr.write(' '.join(name.split('.')[0] for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(done.stderr.split()) & HEAVY
+
+
+def modules(room: str) -> list[str]:
+    """Every module of a room by its full name, networks left out: they are torch."""
+    paths = [path for path in sorted((ROOT / room).rglob("*.py")) if "networks" not in path.parts]
+    names = [".".join(("kineograph", *path.relative_to(ROOT).with_suffix("").parts)) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def test_the_package_loads_nothing_heavy():
+    assert loaded_by("import kineograph, kineograph.graph_runtime") == set()
+
+
+def test_declaring_every_node_loads_nothing_heavy():
+    assert loaded_by("\n".join(f"import {name}" for name in modules("nodes"))) == set()
+
+
+def test_no_module_of_the_runtime_loads_torch():
+    assert not loaded_by("\n".join(f"import {name}" for name in modules("graph_runtime"))) & {"torch", "numpy", "av"}
+
+
+@pytest.mark.skipif(not (ROOT / "__main__.py").exists(), reason="there is no command line yet")
+def test_help_loads_nothing_heavy():
+    code = """
+import contextlib, io, runpy
+sys.argv = ["kineograph", "--help"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
+    runpy.run_module("kineograph", run_name="__main__")
+assert "run" in said.getvalue()
+"""
+    assert loaded_by(code) == set()
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever it stands in it."""
+    found: set[str] = set()
+    for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(item, ast.Import):
+            found |= {alias.name for alias in item.names}
+        elif isinstance(item, ast.ImportFrom):
+            package = ".".join(("kineograph", *path.parent.relative_to(ROOT).parts))
+            found.add(resolve_name("." * item.level + (item.module or ""), package))
+    return found
+
+
+def test_networks_are_torch_and_each_other_only():
+    allowed = {"torch", "safetensors", *sys.stdlib_module_names}
+    for path in sorted((ROOT / "nodes" / "networks").rglob("*.py")):
+        for name in imports(path):
+            own = f"{name}.".startswith("kineograph.nodes.networks.")
+            assert own or name.split(".")[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_loader_runs_code():
+    """Pickles, YAML with tags and evaluated strings are how a model or a workflow becomes a program."""
+    forbidden = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    calls = {"eval", "exec", "torch.load", "yaml.load"}
+    for room in ("graph_runtime", "nodes"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            assert not {name.split(".")[0] for name in imports(path)} & forbidden, path
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            called = {ast.unparse(item.func) for item in ast.walk(tree) if isinstance(item, ast.Call)}
+            assert not called & calls, f"{path.relative_to(ROOT)} calls {called & calls}"
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+def test_a_wheel_holds_every_room_and_no_other_folder():
+    script = "import json, setuptools; setuptools.setup = lambda **given: print(json.dumps(given)); import setup"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    named = set(json.loads(done.stdout)["packages"])
+    rooms = [ROOT / "graph_runtime", ROOT / "nodes"]
+    wanted = {path.parent for room in rooms for path in room.rglob("*.py")} | {ROOT, *rooms}
+    assert named == {".".join(("kineograph", *path.relative_to(ROOT).parts)) for path in wanted}
