@@ -1,3 +1,42 @@
 """Kineograph: video generation as graphs of typed nodes. Importing it loads nothing heavy."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kineograph.graph_runtime.runtime import Runtime
+
 __version__ = "0.1.0"
+
+
+def default_runtime(packs: Sequence[str | Path] = ()) -> Runtime:
+    """A runtime with the built-in nodes, the packs that are installed and those in folders.
+
+    Args:
+        packs: folders of packs; their code is executed.
+
+    Raises:
+        InvalidWorkflow: packs do not load, or name a node that is there already; all of them are listed.
+    """
+    from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+    from kineograph.graph_runtime.registry import Registry
+    from kineograph.graph_runtime.runtime import Runtime
+
+    registry = Registry()
+    registry.add_builtin("kineograph.nodes")
+    problems: list[Problem] = []
+    for source in (None, *packs):
+        try:
+            registry.add_installed() if source is None else registry.add_folder(source)
+        except InvalidWorkflow as invalid:
+            problems += invalid.problems
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a pack is a stranger's code
+            place = "installed packs" if source is None else f"packs in {source}"
+            problems.append(Problem(place, f"They do not load: {type(error).__name__}: {error}"))
+    if problems:
+        raise InvalidWorkflow(problems)
+    return Runtime(registry)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kineograph.graph_runtime.sockets import socket
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -150,8 +151,74 @@ class Clips:
         video: the clips.
         captions: one per clip.
         labels: what is true of each clip, where the data knows it (attribute name -> (B,) integers).
+        said: what its caption says of it, -1 where it leaves an attribute out (same names and shapes).
     """
 
     video: Video
     captions: tuple[str, ...]
-    labels: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    said: dict[str, Tensor] = field(default_factory=dict)
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class CaptionReader:
+    """A text encoder with heads that say what a caption said: how the encoder is trained."""
+
+    network: nn.Module
+
+
+@socket(family="latent")
+@dataclass(frozen=True)
+class Posterior:
+    """What a VAE's encoder believes of a clip's latent.
+
+    Attributes:
+        mean: (B, C, t, h, w).
+        logvar: log variance, same shape.
+        fps: frames per second of the clip.
+        spec: what one cell covers.
+    """
+
+    mean: Tensor
+    logvar: Tensor
+    fps: float
+    spec: LatentSpec
+
+
+@socket(family="metrics")
+@dataclass(frozen=True)
+class Loss:
+    """A loss: ``value`` is a tensor of no dimensions, with its history where somebody differentiates it."""
+
+    value: Tensor
+
+
+@socket(family="optimizer")
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a training step changes.
+
+    Attributes:
+        model: a DiT, VAE or CaptionReader with weights of its own.
+        optimizer: the torch optimizer over them.
+    """
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+
+
+@socket(family="optimizer")
+@dataclass(frozen=True)
+class Gradients:
+    """One gradient for each trained parameter, in the order of the model's parameters."""
+
+    values: tuple[Tensor, ...]
+
+
+@socket(family="optimizer")
+@dataclass(frozen=True)
+class Weights:
+    """Weights by name: a running average, for example."""
+
+    values: dict[str, Tensor]

@@ -114,3 +114,20 @@ def euler_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, mas
     m = like(mask, x)
     change = token_levels(sigma_next, m) - token_levels(sigma, m)
     return torch.where(change == 0, x, x + change * velocity)
+
+
+def fewest_levels(levels_BN: Tensor, frames: int) -> Tensor:
+    """The same levels as one per clip, or one per latent frame, where they are; the DiT then has less to do.
+
+    Args:
+        levels_BN: a level per token, in the order of latent frames.
+        frames: t, latent frames among the N tokens.
+
+    Returns:
+        (B, 1), (B, t) or (B, N).
+    """
+    for count in (1, frames):
+        groups = levels_BN.unflatten(1, (count, -1))
+        if torch.equal(groups, groups[..., :1].expand_as(groups)):
+            return groups[..., 0]
+    return levels_BN

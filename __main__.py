@@ -1,0 +1,327 @@
+"""The command line: run, check and describe. Knows no node; everything goes through ``Runtime``.
+
+Exit codes: 0, 1 a node failed, 2 invalid (every problem on its line), 130 stopped by Ctrl+C, 141 the reader of a pipe left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kineograph import __version__, default_runtime
+from kineograph.console import one_line, stopped_by_ctrl_c, watching
+from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem
+
+if TYPE_CHECKING:
+    from kineograph.graph_runtime.node import NodeType, Port
+    from kineograph.graph_runtime.runtime import Runtime
+    from kineograph.graph_runtime.workflow import InputSpec, LoopSpec, NodeSpec, Workflow
+
+OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    _never_fail_on_letters()
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as done:  # --help, or an argument that does not fit: argparse has said so
+        return int(done.code or 0)
+    try:
+        code = int(options.command(options))
+        sys.stdout.flush()
+        return code
+    except InvalidWorkflow as invalid:
+        for problem in invalid.problems:
+            _say(str(problem))
+        return INVALID
+    except NodeFailed as failure:
+        if options.debug:
+            traceback.print_exception(failure.__cause__ or failure)
+        _say(str(failure))
+        return FAILED
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        _say(str(stopped) or "Stopped at once.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_output()
+        return PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001  the last resort: a bug still ends in a sentence
+        return _bug(error, options.debug)
+
+
+def _bug(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    advice = "" if debug else " Run again with --debug for the traceback."
+    _say(f"Something unexpected happened: {type(error).__name__}: {error}.{advice}")
+    if isinstance(error, OSError):
+        _forget_output()
+    return FAILED
+
+
+# --- the arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("kineograph", description="Video generation as graphs of typed nodes.")
+    parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="run | check | nodes")
+
+    common = argparse.ArgumentParser(add_help=False)
+    packs = "folders of packs; their code is executed"
+    common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    filed = argparse.ArgumentParser(add_help=False)
+    filed.add_argument("file", metavar="FILE", help="a workflow (JSON), or an MP4 that carries one")
+    values = "values for the workflow's inputs"
+    filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
+
+    usage = "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--json] [--threads N] [--debug]"
+    run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
+    run.add_argument("--out", default=".", metavar="DIR", help="folder that files are written below (default: here)")
+    run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
+    run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
+    run.set_defaults(command=_run)
+
+    usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
+    check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
+    check.set_defaults(command=_check)
+
+    usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
+    nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
+    nodes.add_argument("id", nargs="?", metavar="ID", help="a node, as name@version")
+    nodes.add_argument("--json", action="store_true", help="as JSON")
+    nodes.set_defaults(command=_nodes)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 99999")
+    return int(text)
+
+
+# --- run and check
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.threads:
+        _limit_threads(options.threads)
+    runtime, workflow, inputs, problems = _prepare(options)
+    out = Path(options.out)
+    if out.exists() and not out.is_dir():
+        problems.append(Problem("--out", f"{out} is not a folder."))
+    if problems:
+        raise InvalidWorkflow(problems)
+    cancel = threading.Event()
+    with stopped_by_ctrl_c(cancel), watching(options.json, cancel) as watch:
+        try:
+            runtime.run(workflow, inputs, out=out, listen=watch, cancel=cancel)
+        except Cancelled:
+            if watch.lost is None:
+                raise
+    if watch.lost is not None:
+        raise watch.lost
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    _, workflow, _, problems = _prepare(options)
+    if problems:
+        raise InvalidWorkflow(problems)
+    count = _count(workflow.nodes.values())
+    print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
+    return OK
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Runtime, Workflow, dict[str, Any], list[Problem]]:
+    """The runtime, the workflow, its inputs, and all that is wrong with them."""
+    runtime = default_runtime(options.packs)
+    workflow = _load(options.file)
+    inputs, problems = _inputs(options.set, workflow.inputs)
+    bad = {problem.place for problem in problems}
+    problems += [found for found in runtime.problems(workflow, inputs) if found.place not in bad]
+    return runtime, workflow, inputs, problems
+
+
+def _load(file: str) -> Workflow:
+    """The workflow of a JSON file, or the one that an MP4 carries."""
+    from kineograph.graph_runtime.workflow import load_workflow, parse_json, parse_workflow
+    from kineograph.nodes.mp4 import ProvenanceError, read_provenance
+
+    if not _is_mp4(file):
+        return load_workflow(file)
+    try:
+        text = read_provenance(file)
+    except ProvenanceError as error:
+        raise InvalidWorkflow([Problem("", str(error))]) from None
+    except OSError as error:
+        raise InvalidWorkflow([Problem("", f"{file} cannot be read: {error.strerror}.")]) from None
+    return parse_workflow(parse_json(text, f"the workflow in {file}"))
+
+
+def _is_mp4(file: str) -> bool:
+    try:
+        if not Path(file).is_file():
+            return False
+        with open(file, "rb") as start:
+            return start.read(8)[4:] == b"ftyp" or file.lower().endswith(MP4_SUFFIXES)
+    except OSError:  # whoever reads it as a workflow says why
+        return False
+
+
+def _inputs(given: Sequence[str], specs: dict[str, InputSpec]) -> tuple[dict[str, Any], list[Problem]]:
+    """What ``--set`` gives, each as the type its input declares, and what is wrong with it."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE."))
+            continue
+        try:
+            values[name] = _typed(text, specs[name].type if name in specs else "str")
+        except ValueError as error:
+            problems.append(Problem(f"inputs.{name}", str(error)))
+    return values, problems
+
+
+def _typed(text: str, kind: str) -> Any:
+    from kineograph.graph_runtime.workflow import MAX_INTEGER
+
+    shown = repr(text) if len(text) < 60 else f"{text[:57]!r}..."
+    if kind == "int":
+        if not re.fullmatch(r"[+-]?[0-9]+", text):
+            raise ValueError(f"{shown} is not an int.")
+        if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
+            raise ValueError(f"{shown} is past 64 bits.")
+        return int(text)
+    if kind == "float":
+        if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) or math.isinf(float(text)):
+            raise ValueError(f"{shown} is not a finite float.")
+        return float(text)
+    if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{shown} is not a bool, write true or false.")
+        return text.lower() == "true"
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError(f"{shown} is not UTF-8 text.")
+    return text
+
+
+def _count(specs: Any) -> int:
+    nodes: list[NodeSpec | LoopSpec] = list(specs)
+    return len(nodes) + sum(_count(body.nodes.values()) for node in nodes if (body := getattr(node, "body", None)))
+
+
+def _limit_threads(count: int) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when torch is loaded, which may never be needed
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+# --- nodes
+
+
+def _nodes(options: argparse.Namespace) -> int:
+    import json
+
+    described = {kind.id: _describe(kind) for kind in (registry := default_runtime(options.packs).registry)}
+    described |= _describe_loop()
+    if options.id is None:
+        print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
+        return OK
+    wanted = described.get(options.id)
+    if wanted is None:
+        raise InvalidWorkflow([Problem("", f"There is no node {options.id!r}.", registry.unknown(options.id))])
+    print(json.dumps(wanted, default=str) if options.json else _page(wanted))
+    return OK
+
+
+def _describe(kind: NodeType) -> dict[str, Any]:
+    """All that is known of a node, fit for JSON."""
+    inputs = [_describe_port(port) for port in kind.inputs.values()]
+    outputs = [{"name": port.name, "type": port.type.name} for port in kind.outputs.values()]
+    return {"id": kind.id, "doc": kind.doc, "effect": kind.effect, "inputs": inputs, "outputs": outputs}
+
+
+def _describe_port(port: Port) -> dict[str, Any]:
+    about = {"name": port.name, "type": port.type.name, "required": port.required, "bounds": port.bounds}
+    return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
+
+
+def _describe_loop() -> dict[str, dict[str, Any]]:
+    """The loop is part of the file's format, but people look for it among the nodes."""
+    import inspect
+
+    from kineograph.graph_runtime.workflow import LOOP, LoopSpec
+
+    return {LOOP: {"id": LOOP, "doc": inspect.getdoc(LoopSpec) or "", "effect": False, "inputs": [], "outputs": []}}
+
+
+def _table(described: dict[str, dict[str, Any]]) -> str:
+    width = max(map(len, described))
+    return "\n".join(f"{name:{width}}  {_first_sentence(about['doc'])}".rstrip() for name, about in described.items())
+
+
+def _first_sentence(doc: str) -> str:
+    paragraph = one_line(doc.partition("\n\n")[0])
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph, maxsplit=1)[0]  # "et al. 2024" goes on
+
+
+def _page(about: dict[str, Any]) -> str:
+    lines = [about["id"], "", about["doc"] or "(It has no description.)"]
+    if about["effect"]:
+        lines += ["", "It changes the world outside, so it runs whenever it is reached."]
+    if about["inputs"]:
+        lines += ["", "Inputs:"]
+    for port in about["inputs"]:
+        default = "required" if port["required"] else f"default {port['default']!r}"
+        lines.append(f"  {port['name']}: {', '.join(filter(None, (port['type'], port['bounds'], default)))}")
+        lines += [f"      {port['doc']}"] if port["doc"] else []
+    if about["outputs"]:
+        lines += ["", "Outputs:", *(f"  {port['name']}: {port['type']}" for port in about["outputs"])]
+    return "\n".join(lines)
+
+
+# --- streams
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):  # nobody is left to tell
+        print(one_line(sentence), file=sys.stderr)
+
+
+def _never_fail_on_letters() -> None:
+    """Letters that the terminal's encoding lacks are written as escapes."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter stumbles over it when it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""What is seen of a run: bars on a terminal, one JSON object per line in a pipe. Knows events, but no workflow."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from kineograph.graph_runtime.events import (
+    Event,
+    FileWritten,
+    Metric,
+    NodeCached,
+    NodeFinished,
+    NodeProgress,
+    NodeStarted,
+    RunFinished,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+STOPPING = "Stopping after this step... (Ctrl+C again stops at once)"
+
+
+class View(Protocol):
+    """Shows the events of a run."""
+
+    def show(self, event: Event) -> None:
+        """Show one event; OSError where it cannot be written."""
+        ...
+
+
+class Watch:
+    """A listener that shows events and never disturbs a node: if they cannot be shown, it stops the run.
+
+    Attributes:
+        lost: why the events could not be shown, or None.
+    """
+
+    def __init__(self, view: View, cancel: threading.Event) -> None:
+        self.view = view
+        self.cancel = cancel
+        self.lost: OSError | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self.lost is not None:
+            return
+        try:
+            self.view.show(event)
+        except OSError as error:
+            self.lost = error
+            self.cancel.set()
+
+
+class JsonLines:
+    """One JSON object per event and line, written at once; numbers that JSON cannot hold are null."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def show(self, event: Event) -> None:
+        """Write one line."""
+        content = {field.name: _finite(getattr(event, field.name)) for field in fields(event)}
+        self.stream.write(json.dumps({"event": type(event).__name__} | content) + "\n")
+        self.stream.flush()
+
+
+class Bars:
+    """A bar for each node or loop that runs, a line for each that is done, the files at the end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.tasks: dict[str, TaskID] = {}
+        self.files: list[str] = []
+
+    def show(self, event: Event) -> None:
+        """Move the bars, or print a line above them."""
+        if isinstance(event, NodeStarted):
+            self.task(event.path)
+        elif isinstance(event, NodeProgress):
+            left = duration(event.seconds_left) + " left" if event.done < event.total else ""
+            self.progress.update(self.task(event.path), completed=event.done, total=event.total, left=left)
+        elif isinstance(event, Metric):
+            self.progress.update(self.task(self.owner(event.path)), metric=f"{event.name} {event.value:.4g}")
+        elif isinstance(event, NodeFinished):
+            self.end(event.path)
+            self.line(f"done    {event.path}  {duration(event.seconds)}  {size(event.nbytes)}")
+        elif isinstance(event, NodeCached):
+            self.line(f"cached  {event.path}")
+        elif isinstance(event, FileWritten):
+            self.files.append(event.file)
+        elif isinstance(event, RunFinished):
+            for file in self.files:
+                self.line(f"wrote   {file}")
+            self.line(f"{event.ran} nodes ran, {event.cached} cached, {duration(event.seconds)}")
+
+    def line(self, text: str) -> None:
+        """Print above the bars."""
+        self.progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+
+    def task(self, path: str) -> TaskID:
+        """The bar of a node; a new one if it has none."""
+        if path not in self.tasks:
+            self.tasks[path] = self.progress.add_task(one_line(path), total=None, left="", metric="")
+        return self.tasks[path]
+
+    def owner(self, path: str) -> str:
+        """The loop around a node that has a bar, else the node itself."""
+        around = path
+        while "/" in around:
+            around = around.rpartition("/")[0]
+            if around in self.tasks:
+                return around
+        return path
+
+    def end(self, path: str) -> None:
+        """Take away the bar of a node and of all that ran inside it."""
+        for name in [name for name in self.tasks if name == path or name.startswith(f"{path}/")]:
+            self.progress.remove_task(self.tasks.pop(name))
+
+
+@contextmanager
+def watching(as_json: bool, cancel: threading.Event) -> Iterator[Watch]:
+    """A listener for standard output: bars on a terminal, else JSON lines, into which no node can print."""
+    if as_json or not sys.stdout.isatty():
+        watch = Watch(JsonLines(sys.stdout), cancel)
+        with redirect_stdout(sys.stderr):
+            yield watch
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    def text(field: str) -> TextColumn:
+        return TextColumn(f"{{task.{field}}}", markup=False)
+
+    columns = (text("description"), BarColumn(), MofNCompleteColumn(), text("fields[left]"), text("fields[metric]"))
+    with Progress(*columns, console=Console(file=sys.stdout), transient=True) as progress:
+        yield Watch(Bars(progress), cancel)
+
+
+@contextmanager
+def stopped_by_ctrl_c(cancel: threading.Event) -> Iterator[None]:
+    """The first Ctrl+C asks the run to stop, the second interrupts it; where Ctrl+C is ignored, it stays ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        cancel.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(2, f"\n{STOPPING}\n".encode())  # print() may be what was interrupted
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without codes that a terminal would obey."""
+    joined = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in joined)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: ``0.31 s``, ``2:05``, ``1:02:05``."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(nbytes: int) -> str:
+    """Bytes as people read them."""
+    if nbytes < 10_000:
+        return f"{nbytes} B"
+    return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:.2f} GB"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,73 @@
+"""What a plan is: steps that read slots and write slots. Knows no workflow file and no key.
+
+Slots are numbered places for values; a loop's body is a plan of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kineograph.graph_runtime.node import NodeType
+
+
+@dataclass(slots=True)
+class Step:
+    """One node or loop of a plan.
+
+    Attributes:
+        path: its place in the workflow. type_id: its node's id. key: what its outputs are known by.
+        node, loop: what runs; one of the two.
+        constants: literals by port. arguments: (port, slot) of what is read. outputs: (port, slot) of what is written.
+        effect: it changes the world, itself or in its body.
+        donates: ports whose value it overwrites. views: (port, output) pairs that may share memory.
+        cacheable: it has no effect, nobody overwrites its outputs, and they carry no recorded history.
+        record: autograd records it, because somebody differentiates what it led to.
+        invariant: inside a body: the same in every pass, so it runs once.
+        frees: slots that nobody reads after it.
+        checked: literal ports with bounds that arrive by a link, so are checked when the value is there.
+    """
+
+    path: str
+    type_id: str
+    key: str
+    node: NodeType | None
+    loop: LoopPlan | None
+    constants: dict[str, Any]
+    arguments: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+    effect: bool = False
+    donates: tuple[str, ...] = ()
+    views: tuple[tuple[str, str], ...] = ()
+    cacheable: bool = True
+    record: bool = False
+    invariant: bool = False
+    frees: tuple[int, ...] = ()
+    checked: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class LoopPlan:
+    """A loop's own wiring: names of carries and links, and the body."""
+
+    carry: tuple[str, ...]
+    links: tuple[str, ...]
+    collect: tuple[str, ...]
+    until: str | None
+    body: Plan
+
+
+@dataclass(slots=True)
+class Plan:
+    """Steps in order; where inputs enter and outputs leave; values known beforehand."""
+
+    steps: list[Step] = field(default_factory=list[Step])
+    inputs: dict[str, int] = field(default_factory=dict[str, int])
+    outputs: dict[str, int] = field(default_factory=dict[str, int])
+    preset: dict[int, Any] = field(default_factory=dict[int, Any])
+    keys: list[str] = field(default_factory=list[str])
+
+    def slot(self, key: str) -> int:
+        """A new slot for a value known by ``key``."""
+        self.keys.append(key)
+        return len(self.keys) - 1

@@ -1,0 +1,165 @@
+"""Models from files, and new ones with random weights. Knows folders and names, not what the networks compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import node
+from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+FILES = ("dit", "vae", "text_encoder")
+
+
+class Model(NamedTuple):
+    """The three networks of a text-to-video model."""
+
+    dit: DiT
+    vae: VAE
+    text_encoder: TextEncoder
+
+
+def model_file(name: str, kind: str) -> Path:
+    """The file of one network of a model: an embedded model's by name, or in a folder of the user's.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    folder = PRETRAINED / name if name.isidentifier() and (PRETRAINED / name).is_dir() else Path(name)
+    path = folder / f"{kind}.safetensors"
+    if not path.is_file():
+        embedded = ", ".join(sorted(each.name for each in PRETRAINED.iterdir() if each.is_dir() and each.name.isidentifier()))
+        raise ValueError(f"There is no {kind} of a model {name!r} ({path}). Embedded: {embedded}; or give a model's folder.")
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """blake3 of a file's bytes."""
+    from blake3 import blake3
+
+    return blake3(path.read_bytes()).hexdigest(20)
+
+
+def model_digest(name: str) -> str:
+    """The digest of all files of a model."""
+    return "".join(file_digest(model_file(name, kind)) for kind in FILES)
+
+
+def vae_digest(name: str) -> str:
+    """The digest of a model's VAE."""
+    return file_digest(model_file(name, "vae"))
+
+
+def text_encoder_digest(name: str) -> str:
+    """The digest of a model's text encoder."""
+    return file_digest(model_file(name, "text_encoder"))
+
+
+def start_digest(start: str) -> str:
+    """The digest of the DiT to start from, if one is named."""
+    return file_digest(model_file(start, "dit")) if start else ""
+
+
+@node(fingerprint=model_digest)
+def load_model(name: str = "flipbook") -> Model:
+    """Load a text-to-video model: DiT, VAE and text encoder.
+
+    Args:
+        name: an embedded model (flipbook), or a folder with dit.safetensors, vae.safetensors, text_encoder.safetensors.
+    """
+    return Model(_load_dit(name), load_vae(name), load_text_encoder(name))
+
+
+@node(fingerprint=vae_digest)
+def load_vae(name: str = "flipbook") -> VAE:
+    """Load a model's VAE alone.
+
+    Args:
+        name: an embedded model (flipbook), or a folder with vae.safetensors.
+    """
+    from kineograph.nodes.networks.components import load
+
+    return _vae(load(model_file(name, "vae"), "vae"))
+
+
+@node(fingerprint=text_encoder_digest)
+def load_text_encoder(name: str = "flipbook") -> TextEncoder:
+    """Load a model's text encoder alone.
+
+    Args:
+        name: an embedded model (flipbook), or a folder with text_encoder.safetensors.
+    """
+    from kineograph.nodes.networks.components import load
+
+    return TextEncoder(load(model_file(name, "text_encoder"), "text_encoder"))
+
+
+@node(fingerprint=start_digest)
+def start_dit(
+    start: str = "",
+    channels: Annotated[int, Field(ge=1)] = 8,
+    width: Annotated[int, Field(ge=16)] = 256,
+    depth: Annotated[int, Field(ge=1)] = 6,
+    heads: Annotated[int, Field(ge=1)] = 4,
+    seed: int = 0,
+) -> DiT:
+    """The DiT that a training starts from: a model's, or a new one with random weights.
+
+    Args:
+        start: a model to go on from (flipbook, or a folder); empty builds a new one of the sizes below.
+        channels: channels of the VAE's latent.
+        width: features of a token.
+        depth: number of blocks.
+        heads: attention heads; width is a multiple of 16 times their number.
+        seed: of the random weights.
+    """
+    from kineograph.nodes.networks.components import build
+
+    if start:
+        return _load_dit(start)
+    config = {"channels": channels, "width": width, "depth": depth, "heads": heads}
+    return _dit(build("dit", config, seed).eval().requires_grad_(False))
+
+
+@node
+def new_vae(channels: Annotated[int, Field(ge=1)] = 8, seed: int = 0) -> VAE:
+    """A spatio-temporal VAE with random weights: 4 frames x 8 x 8 pixels per latent cell.
+
+    Args:
+        channels: numbers per latent cell.
+        seed: of the random weights.
+    """
+    from kineograph.nodes.networks.components import build
+
+    return _vae(build("vae", {"channels": channels}, seed).eval().requires_grad_(False))
+
+
+@node
+def new_text_encoder(width: Annotated[int, Field(ge=6, multiple_of=6)] = 192, seed: int = 0) -> TextEncoder:
+    """A small text encoder with random weights: words as bags of hashed character n-grams, two transformer layers.
+
+    Args:
+        width: features per token.
+        seed: of the random weights.
+    """
+    from kineograph.nodes.networks.components import build
+
+    return TextEncoder(build("text_encoder", {"width": width}, seed).eval().requires_grad_(False))
+
+
+def _load_dit(name: str) -> DiT:
+    from kineograph.nodes.networks.components import load
+
+    return _dit(load(model_file(name, "dit"), "dit"))
+
+
+def _dit(network: object) -> DiT:
+    return DiT(network, network.config.patch)  # type: ignore[attr-defined, arg-type]
+
+
+def _vae(network: object) -> VAE:
+    config = network.config  # type: ignore[attr-defined]
+    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio))  # type: ignore[arg-type]

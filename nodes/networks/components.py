@@ -1,0 +1,79 @@
+"""Networks with their configuration in one safetensors file each: knows kinds of networks, not what they are used for.
+
+A model is a folder of ``dit.safetensors``, ``vae.safetensors`` and ``text_encoder.safetensors``; each carries its
+configuration as JSON in the header's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kineograph.nodes.networks.dit import DiT, DiTConfig
+from kineograph.nodes.networks.text import TextConfig, TextEncoder
+from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
+from kineograph.nodes.networks.weights import fill, load_weights, save_weights
+
+KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "dit": (DiTConfig, DiT),
+    "vae": (VAEConfig, VideoVAE),
+    "text_encoder": (TextConfig, TextEncoder),
+}
+
+
+def build(kind: str, config: Mapping[str, Any], seed: int = 0) -> nn.Module:
+    """A network of a kind with random weights drawn from a seed.
+
+    Args:
+        kind: dit, vae or text_encoder.
+        config: its sizes by name.
+        seed: of the weights.
+
+    Raises:
+        ValueError: a size is unknown or cannot be.
+    """
+    config_class, network_class = KINDS[kind]
+    known = {field.name for field in fields(config_class)}
+    if unknown := set(config) - known:
+        raise ValueError(f"A {kind} has no size called {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network_class(config_class(**config))
+
+
+def save(path: Path, kind: str, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
+    """Write a network with its configuration, in half precision.
+
+    Args:
+        path: the file.
+        kind: dit, vae or text_encoder.
+        network: of that kind.
+        about: more metadata, for example the workflow that trained it.
+    """
+    config = asdict(network.config)  # type: ignore[arg-type]
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    save_weights(path, half, {"kind": kind, "config": json.dumps(config), **(about or {})})
+
+
+def load(path: Path, kind: str) -> nn.Module:
+    """Read a network, ready for use: float32, in evaluation mode, without gradients.
+
+    Raises:
+        ValueError: no such file, a file that lies, another kind of network, or weights that do not fit.
+    """
+    state, metadata = load_weights(path)
+    if metadata.get("kind") != kind:
+        raise ValueError(f"{path.name} holds a {metadata.get('kind', 'network of unknown kind')}, a {kind} is needed.")
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, ValueError):
+        raise ValueError(f"{path.name} carries no readable configuration in its metadata.") from None
+    network = build(kind, config)
+    fill(network, state, path.name)
+    return network.eval().requires_grad_(False)

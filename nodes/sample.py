@@ -1,0 +1,206 @@
+"""Sampling of the flow as small pure nodes: noise, schedule, patches, velocity, step. Knows no VAE's or DiT's inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import node
+from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextEmbedding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@node
+def latent_noise(
+    vae: VAE,
+    frames: Annotated[int, Field(ge=1, le=1025)] = 17,
+    height: Annotated[int, Field(ge=16, le=2048)] = 64,
+    width: Annotated[int, Field(ge=16, le=2048)] = 64,
+    fps: Annotated[float, Field(gt=0, le=240)] = 8.0,
+    clips: Annotated[int, Field(ge=1, le=256)] = 1,
+    seed: int = 0,
+) -> Latent:
+    """Gaussian noise in a VAE's latent space: where sampling starts when nothing is given.
+
+    Args:
+        vae: whose latent space.
+        frames: frames of the video to come; 1 + a multiple of the VAE's time ratio. 1 is an image.
+        height: pixels; a multiple of the VAE's space ratio.
+        width: pixels; a multiple of the VAE's space ratio.
+        fps: frames per second; the model knows time in seconds.
+        clips: how many videos at once.
+        seed: same seed, same noise.
+
+    Raises:
+        ValueError: a size that the VAE cannot have, with the nearest that it can.
+    """
+    import torch
+
+    spec = vae.spec
+    if (frames - 1) % spec.time_ratio:
+        nearest = 1 + round((frames - 1) / spec.time_ratio) * spec.time_ratio
+        raise ValueError(f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {nearest}.")
+    for name, side in (("height", height), ("width", width)):
+        if side % spec.space_ratio:
+            nearest = max(1, round(side / spec.space_ratio)) * spec.space_ratio
+            raise ValueError(f"{name} = {side} is not a multiple of {spec.space_ratio}; the nearest is {nearest}.")
+    t, h, w = 1 + (frames - 1) // spec.time_ratio, height // spec.space_ratio, width // spec.space_ratio
+    # drawn on the CPU: the same seed then gives the same video on every device
+    noise = torch.randn(clips, spec.channels, t, h, w, generator=torch.Generator().manual_seed(seed))
+    return Latent(noise, torch.zeros_like(noise), torch.ones_like(noise[:, :1]), fps, spec)
+
+
+@node
+def shifted_sigmas(
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20, shift: Annotated[float, Field(gt=0, le=100)] = 3.0
+) -> Stream[SigmaStep]:
+    """Noise levels from 1 to 0, shifted towards noise: a s / (1 + (a - 1) s) (Esser et al. 2024, eq. 23).
+
+    Args:
+        steps: number of denoising steps.
+        shift: 1 is linear; larger spends more steps at high noise.
+    """
+    from kineograph.nodes.networks import flow
+
+    levels = flow.shifted_sigmas(steps, shift).tolist()
+    return Stream.of([SigmaStep(*pair) for pair in zip(levels[:-1], levels[1:], strict=True)])
+
+
+@node(views=("latent",))
+def patchify(
+    latent: Latent,
+    time: Annotated[int, Field(ge=1)] = 1,
+    height: Annotated[int, Field(ge=1)] = 1,
+    width: Annotated[int, Field(ge=1)] = 1,
+) -> Patches:
+    """Cut a latent into spacetime tokens with their positions in seconds and pixels (Peebles & Xie 2023).
+
+    Args:
+        latent: what to cut.
+        time: latent frames per token.
+        height: latent cells per token, downwards.
+        width: latent cells per token, across.
+    """
+    from kineograph.nodes.networks import patches
+
+    patch = (time, height, width)
+    tokens = patches.patchify(latent.x, patch)
+    t, h, w = latent.x.shape[2:]
+    grid = (t // time, h // height, w // width)
+    positions = patches.token_positions(grid, patch, latent.fps, latent.spec.time_ratio, latent.spec.space_ratio)
+    mask = patches.patchify(latent.mask, patch).amax(dim=-1)
+    return Patches(tokens, positions[None], mask, grid, patch, latent)
+
+
+@node
+def unpatchify(patches: Patches) -> Latent:
+    """Join tokens to the latent they were cut from, with their values in place of its own.
+
+    Args:
+        patches: tokens of any meaning: values or velocities.
+    """
+    from kineograph.nodes.networks.patches import unpatchify as join
+
+    return replace(patches.latent, x=join(patches.tokens, patches.grid, patches.patch))
+
+
+@node
+def dit_velocity(
+    dit: DiT,
+    patches: Patches,
+    text: TextEmbedding,
+    sigma: Annotated[float, Field(ge=0, le=1)] = 1.0,
+    precision: Precision = "float32",
+) -> Patches:
+    """The velocity e - x0 that a DiT sees at every token: the node that samples and the node that trains.
+
+    Args:
+        dit: the model.
+        patches: noisy tokens; each token's level is min(sigma, its mask).
+        text: what the video shows; one prompt for all clips, or one each.
+        sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
+        precision: of the matrix products.
+    """
+    return replace(patches, tokens=_velocity(dit, patches, text, sigma, precision))
+
+
+@node
+def guided_velocity(
+    dit: DiT,
+    patches: Patches,
+    text: TextEmbedding,
+    no_text: TextEmbedding,
+    at: SigmaStep,
+    scale: Annotated[float, Field(ge=0, le=50)] = 4.0,
+    precision: Precision = "float32",
+) -> Patches:
+    """Classifier-free guidance: v_u + g (v_c - v_u), both in one forward pass (Ho & Salimans 2022).
+
+    Args:
+        dit: the model.
+        patches: noisy tokens.
+        text: what the video shows.
+        no_text: what to lead away from; the empty prompt, or what shall not be seen.
+        at: the step; its sigma is the noise level.
+        scale: g; 1 is no guidance, larger follows the words more closely.
+        precision: of the matrix products.
+    """
+    import torch
+
+    clips = patches.tokens.shape[0]
+    both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
+    texts = _stack(_spread(text, clips), _spread(no_text, clips))
+    with_text, without = _velocity(dit, both, texts, at.sigma, precision).chunk(2)
+    return replace(patches, tokens=without + scale * (with_text - without))
+
+
+@node
+def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
+    """One Euler step of the flow's ODE, x + (sigma_next - sigma) v; given cells (mask 0) keep their bits.
+
+    Args:
+        latent: values at the step's sigma.
+        velocity: e - x0 at every cell.
+        step: from which level to which.
+    """
+    from kineograph.nodes.networks import flow
+
+    return replace(latent, x=flow.euler_step(latent.x, velocity.x, step.sigma, step.sigma_next, latent.mask))
+
+
+def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, precision: Precision) -> Tensor:
+    import torch
+
+    from kineograph.nodes.networks import flow
+
+    if dit.patch != patches.patch:
+        raise ValueError(f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify.")
+    levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
+    text = _spread(text, patches.tokens.shape[0])
+    with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return dit.network(patches.tokens, levels, patches.positions, text.tokens, text.mask)
+
+
+def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:
+    if text.tokens.shape[0] == clips:
+        return text
+    if text.tokens.shape[0] != 1:
+        raise ValueError(f"{text.tokens.shape[0]} prompts for {clips} clips: give one for all, or one each.")
+    return TextEmbedding(text.tokens.expand(clips, -1, -1), text.mask.expand(clips, -1))
+
+
+def _stack(first: TextEmbedding, second: TextEmbedding) -> TextEmbedding:
+    import torch
+    from torch.nn.functional import pad
+
+    length = max(first.mask.shape[1], second.mask.shape[1])
+    tokens = [pad(each.tokens, (0, 0, 0, length - each.tokens.shape[1])) for each in (first, second)]
+    masks = [pad(each.mask, (0, length - each.mask.shape[1])) for each in (first, second)]
+    return TextEmbedding(torch.cat(tokens), torch.cat(masks))

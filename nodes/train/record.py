@@ -1,0 +1,77 @@
+"""What a training tells and keeps: losses as metrics, models as files. Knows no optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import RunContext, node
+from kineograph.nodes.sockets import VAE, DiT, Loss, TextEncoder, TrainState, Weights
+
+
+@node(effect=True)
+def record_loss(
+    loss: Loss,
+    run: RunContext,
+    step: int = 0,
+    every: Annotated[int, Field(ge=1)] = 10,
+    name: Annotated[str, Field(min_length=1)] = "loss",
+) -> None:
+    """Report the loss as a metric.
+
+    Args:
+        loss: of this pass.
+        step: number of the pass.
+        every: passes between two reports.
+        name: of the metric.
+    """
+    if step % every == 0:
+        run.metric(name, step, loss.value.detach().item())
+
+
+@node(effect=True)
+def save_model(model: Any, run: RunContext, folder: Annotated[str, Field(min_length=1)] = "model") -> None:
+    """Write a DiT, VAE or text encoder into a model's folder, in half precision, with its configuration and workflow.
+
+    Args:
+        model: a DiT, VAE or TextEncoder.
+        folder: below the output folder; ``load_model`` reads it.
+    """
+    _save(model, run, folder)
+
+
+@node(effect=True)
+def save_checkpoint(
+    state: TrainState,
+    average: Weights,
+    run: RunContext,
+    step: int = 0,
+    every: Annotated[int, Field(ge=1)] = 500,
+    folder: Annotated[str, Field(min_length=1)] = "checkpoint",
+) -> None:
+    """Write a DiT in training, with its averaged weights, so that a run that is cut off leaves a model.
+
+    Args:
+        state: of a DiT, after this pass's update.
+        average: of its weights.
+        step: number of the pass.
+        every: passes between two files; each replaces the one before.
+        folder: below the output folder.
+    """
+    if (step + 1) % every == 0:
+        from kineograph.nodes.train.optimizer import trained_dit
+
+        _save(trained_dit(state, average), run, folder)
+
+
+def _save(model: Any, run: RunContext, folder: str) -> None:
+    from kineograph.nodes.networks.components import save
+
+    kinds = {DiT: "dit", VAE: "vae", TextEncoder: "text_encoder"}
+    kind = kinds.get(type(model))
+    if kind is None:
+        raise ValueError(f"A {type(model).__name__} is no part of a model; give a DiT, a VAE or a TextEncoder.")
+    path = run.output_path(f"{folder}/{kind}.safetensors")
+    save(path, kind, model.network, {"workflow": run.provenance})
+    run.wrote(path)

@@ -1,0 +1,111 @@
+"""The procedural captioned world as data, and the oracle that reads it back from pixels. Knows no model."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import RunContext, node
+from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.sockets import Clips, Video
+
+FORMAT = re.compile(r"(\d{1,4})x(\d{1,4})x(\d{1,4}):(\d{1,4})")
+
+
+@node
+def world_clips(
+    batches: Annotated[int, Field(ge=1)],
+    formats: list[str],
+    seed: int = 0,
+    fps: Annotated[float, Field(gt=0)] = 8.0,
+    captions: Literal["plain", "short", "long", "any"] = "any",
+    skip: Annotated[int, Field(ge=0)] = 0,
+) -> Stream[Clips]:
+    """Batches of captioned clips of one object that moves on a plain background, rendered as they are asked for.
+
+    Args:
+        batches: how many.
+        formats: taken in turn, each as frames x height x width : clips, like 17x64x64:4; 1 frame is an image.
+        seed: of scenes and captions; a batch depends on the seed and its number alone.
+        fps: frames per second.
+        captions: plain (a red circle moves right), short, long, or any of those with synonyms and omissions.
+        skip: number of the first batch, so that a training that goes on sees new ones.
+
+    Raises:
+        ValueError: a format that is none.
+    """
+    read = [FORMAT.fullmatch(each) for each in formats]
+    if not formats or None in read:
+        raise ValueError(f"formats = {formats}: each is frames x height x width : clips, like 17x64x64:4.")
+    sizes = [tuple(map(int, found.groups())) for found in read if found]
+    most = max(count for *_, count in sizes)
+
+    def batch(number: int) -> Clips:
+        from kineograph.nodes.networks.captions import caption_scenes
+        from kineograph.nodes.networks.world import render, sample_scenes
+
+        number += skip
+        frames, height, width, count = sizes[number % len(sizes)]
+        places = range(number * most, number * most + count)
+        scenes = sample_scenes(seed, places, frames, fps, height, width)
+        texts, said = caption_scenes(scenes, seed, places, captions)
+        return Clips(Video(render(scenes, frames, height, width, fps), fps), tuple(texts), scenes.labels(), said)
+
+    return Stream(batches, batch)
+
+
+@node
+def world_prompts(which: Literal["held out", "all"] = "held out") -> Stream[str]:
+    """Prompts like "a red circle moves right": all 96, or the 12 whose combination training never shows.
+
+    Args:
+        which: held out, or all.
+    """
+    from kineograph.nodes.networks.captions import GRID, HELD_OUT
+
+    return Stream.of([prompt.text for prompt in (HELD_OUT if which == "held out" else GRID)])
+
+
+class OracleScore(NamedTuple):
+    """Shares of clips in which the oracle reads what the prompt says."""
+
+    colour: float
+    shape: float
+    motion: float
+    everything: float
+
+
+@node
+def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext) -> OracleScore:
+    """How many clips show what was asked, read from pixels by classical means (chance: 1/8, 1/3, 1/5).
+
+    Args:
+        videos: a clip for each prompt.
+        prompts: of ``world_prompts``.
+    """
+    import torch
+
+    from kineograph.nodes.networks.captions import GRID, prompt_labels
+    from kineograph.nodes.networks.oracle import score
+
+    known = {prompt.text: prompt for prompt in GRID}
+    labels = prompt_labels([known[text] for text in prompts])
+    frames = torch.cat([video.frames for video in videos])
+    found = score(frames, labels, videos[0].fps)
+    for name in ("colour", "shape", "motion", "all", "found", "shape_iou"):
+        run.metric(f"oracle_{name}", len(frames), found[name])
+    return OracleScore(found["colour"], found["shape"], found["motion"], found["all"])
+
+
+@node
+def videos_as_batch(videos: Stream[Video]) -> Video:
+    """The clips of a stream as one batch, for a contact sheet.
+
+    Args:
+        videos: clips of equal size.
+    """
+    import torch
+
+    return Video(torch.cat([video.frames for video in videos]), videos[0].fps)
