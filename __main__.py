@@ -1,6 +1,6 @@
 """The command line: run, check and describe. Knows no node; everything goes through ``Runtime``.
 
-Exit codes: 0, 1 a node failed, 2 invalid (every problem on its line), 130 stopped by Ctrl+C, 141 the reader of a pipe left.
+Exit codes: 0, 1 a node failed, 2 invalid (a line for every problem), 130 stopped by Ctrl+C, 141 a pipe was closed.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def _limit_threads(count: int) -> None:
 def _nodes(options: argparse.Namespace) -> int:
     import json
 
-    described = {kind.id: _describe(kind) for kind in (registry := default_runtime(options.packs).registry)}
-    described |= _describe_loop()
+    registry = default_runtime(options.packs).registry
+    described = {kind.id: _describe(kind) for kind in registry} | _describe_loop()
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
         return OK

@@ -168,7 +168,7 @@ def stopped_by_ctrl_c(cancel: threading.Event) -> Iterator[None]:
 
 def one_line(text: str) -> str:
     """The text on one line, without codes that a terminal would obey."""
-    joined = " ".join(text.split())
+    joined = " ".join(filter(None, map(str.strip, text.splitlines())))
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in joined)
 
 

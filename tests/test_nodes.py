@@ -1,0 +1,324 @@
+"""The nodes by calling them: identities, purity (every node twice), given cells bit-exact, training that learns."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kineograph import default_runtime
+from kineograph.graph_runtime.node import node_type
+from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes.sockets import Latent, SigmaStep, Video
+from kineograph.nodes.train import data, loss, optimizer
+
+VAE = model.new_vae(channels=4, seed=1)
+
+
+def stirred_dit():
+    """A small DiT that says something: a new one says zero everywhere."""
+    dit = model.start_dit(channels=4, width=32, depth=1, heads=2, seed=2)
+    for parameter in dit.network.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    return dit
+
+
+DIT = stirred_dit()
+ENCODER = model.new_text_encoder(width=192, seed=3)
+CLIPS = world.world_clips(batches=2, formats=["5x16x16:3", "1x16x16:2"], seed=4)
+BATCH = CLIPS[0]
+CLEAN = video.vae_encode(VAE, BATCH.video)
+NOISE = sample.latent_noise(VAE, frames=5, height=16, width=16, seed=5)
+TEXT = text.encode_text(ENCODER, "a red circle moves right")
+NO_TEXT = text.encode_text(ENCODER)
+PATCHES = sample.patchify(NOISE)
+STEP = SigmaStep(0.8, 0.6)
+
+
+class Run:
+    """A run that writes into a folder and remembers metrics."""
+
+    provenance = "{}"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.metrics, self.files = folder, [], []
+
+    def progress(self, done: int, total: int) -> None: ...
+
+    def check_cancelled(self) -> None: ...
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        self.metrics.append((name, step, value))
+
+    def output_path(self, relative: str) -> Path:
+        (self.folder / relative).parent.mkdir(parents=True, exist_ok=True)
+        return self.folder / relative
+
+    def wrote(self, path: Path) -> None:
+        self.files.append(path)
+
+
+def state_of(thing):
+    return optimizer.begin_training(thing)
+
+
+def dit_loss(state, step: int = 0):
+    pair = data.noise_pair(CLEAN, step=step)
+    patches = sample.patchify(pair.noisy)
+    captions = data.encode_captions(ENCODER, BATCH, step=step)
+    predicted = sample.dit_velocity(optimizer.dit_in_training(state), patches, captions)
+    return loss.flow_loss(sample.unpatchify(predicted), pair.target)
+
+
+def posterior():
+    return loss.vae_posterior(VAE, BATCH.video)
+
+
+CALLS = {
+    "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
+    "load_model": lambda run: (model.load_model,),
+    "load_vae": lambda run: (model.load_vae,),
+    "load_text_encoder": lambda run: (model.load_text_encoder,),
+    "start_dit": lambda run: (model.start_dit, "", 4, 32, 1, 2),
+    "new_vae": lambda run: (model.new_vae, 4),
+    "new_text_encoder": lambda run: (model.new_text_encoder,),
+    "latent_noise": lambda run: (sample.latent_noise, VAE, 5, 16, 24),
+    "shifted_sigmas": lambda run: (sample.shifted_sigmas, 7, 3.0),
+    "patchify": lambda run: (sample.patchify, NOISE),
+    "unpatchify": lambda run: (sample.unpatchify, PATCHES),
+    "dit_velocity": lambda run: (sample.dit_velocity, DIT, PATCHES, TEXT, 0.7),
+    "guided_velocity": lambda run: (sample.guided_velocity, DIT, PATCHES, TEXT, NO_TEXT, STEP),
+    "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
+    "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
+    "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
+    "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
+    "save_video": lambda run: (video.save_video, BATCH.video, run),
+    "save_contact_sheet": lambda run: (video.save_contact_sheet, BATCH.video, run),
+    "world_clips": lambda run: (world.world_clips, 2, ["5x16x16:3"], 1),
+    "world_prompts": lambda run: (world.world_prompts,),
+    "oracle_score": lambda run: (world.oracle_score, Stream.of([BATCH.video]), Stream.of(["a red circle moves up"] * 3), run),
+    "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
+    "clip_video": lambda run: (data.clip_video, BATCH),
+    "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
+    "noise_pair": lambda run: (data.noise_pair, CLEAN, 1.0, 0.1, 0.3, 0.4, 1, 2),
+    "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
+    "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
+    "flow_loss": lambda run: (loss.flow_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "vae_posterior": lambda run: (loss.vae_posterior, VAE, BATCH.video),
+    "sample_posterior": lambda run: (loss.sample_posterior, posterior(), 1, 2),
+    "vae_reconstruct": lambda run: (loss.vae_reconstruct, VAE, CLEAN),
+    "reconstruction_loss": lambda run: (loss.reconstruction_loss, BATCH.video, BATCH.video, posterior()),
+    "caption_reader": lambda run: (loss.caption_reader, ENCODER),
+    "reading_loss": lambda run: (loss.reading_loss, loss.caption_reader(ENCODER), BATCH),
+    "begin_training": lambda run: (optimizer.begin_training, DIT),
+    "dit_in_training": lambda run: (optimizer.dit_in_training, state_of(DIT)),
+    "vae_in_training": lambda run: (optimizer.vae_in_training, state_of(VAE)),
+    "reader_in_training": lambda run: (optimizer.reader_in_training, state_of(loss.caption_reader(ENCODER))),
+    "learning_rate": lambda run: (optimizer.learning_rate, 3, 10),
+    "begin_average": lambda run: (optimizer.begin_average, state_of(DIT)),
+    "trained_dit": lambda run: (optimizer.trained_dit, state_of(DIT), optimizer.begin_average(state_of(DIT))),
+    "trained_vae": lambda run: (optimizer.trained_vae, state_of(VAE)),
+    "trained_text_encoder": lambda run: (optimizer.trained_text_encoder, state_of(loss.caption_reader(ENCODER))),
+    "record_loss": lambda run: (_record, dit_loss(state_of(DIT)), run),
+    "save_model": lambda run: (_save_model, DIT, run),
+    "save_checkpoint": lambda run: (_save_checkpoint, run),
+}
+OVERWRITE = {"apply_gradients", "average_weights", "gradients"}
+"""Nodes that declare what they overwrite, or need history: they have tests of their own."""
+NOISE_LIKE_CLEAN = data.noise_pair(CLEAN).target
+
+
+def _record(value, run):
+    from kineograph.nodes.train.record import record_loss
+
+    return record_loss(value, run)
+
+
+def _save_model(thing, run):
+    from kineograph.nodes.train.record import save_model
+
+    return save_model(thing, run)
+
+
+def _save_checkpoint(run):
+    from kineograph.nodes.train.record import save_checkpoint
+
+    state = state_of(DIT)
+    return save_checkpoint(state, optimizer.begin_average(state), run, step=0, every=1)
+
+
+def flat(value) -> list:
+    """Every tensor and number in a value, in order."""
+    if isinstance(value, Tensor):
+        return [value.detach().clone()]
+    if isinstance(value, nn.Module):
+        return [tensor.clone() for tensor in value.state_dict().values()]
+    if isinstance(value, dict):
+        return [part for key in sorted(value) for part in flat(value[key])]
+    if isinstance(value, (tuple, list, Stream)):
+        return [part for each in value for part in flat(each)]
+    if is_dataclass(value):
+        return [part for field in fields(value) for part in flat(getattr(value, field.name))]
+    return [value] if isinstance(value, (int, float, str)) else []
+
+
+def same(first: list, second: list) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_every_built_in_node_is_in_the_purity_table() -> None:
+    names = {kind.name for kind in default_runtime().registry if not kind.pack}
+    assert names == set(CALLS) | OVERWRITE
+
+
+@pytest.mark.parametrize("name", CALLS)
+@torch.no_grad()
+def test_a_node_gives_the_same_twice_and_changes_nothing_it_was_given(name: str, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    call, *given = CALLS[name](run)
+    before = copy.deepcopy(flat([each for each in given if each is not run]))
+    first = flat(call(*given))
+    assert same(flat([each for each in given if each is not run]), before)
+    assert same(flat(call(*given)), first)
+
+
+def test_every_built_in_node_documents_itself_and_each_input() -> None:
+    for kind in default_runtime().registry:
+        assert kind.doc, kind.id
+        missing = [port.name for port in kind.inputs.values() if not port.doc]
+        assert not missing, f"{kind.id} says nothing of {missing}"
+
+
+def test_patches_join_to_the_latent_they_were_cut_from() -> None:
+    joined = sample.unpatchify(sample.patchify(NOISE, time=1, height=2, width=2))
+    assert torch.equal(joined.x, NOISE.x)
+
+
+def test_given_cells_keep_their_bits_through_the_whole_sampling() -> None:
+    mask = torch.ones_like(NOISE.mask)
+    mask[:, :, 0] = 0
+    given = CLEAN.x[:1]
+    latent = Latent(torch.where(mask == 0, given, NOISE.x), given, mask, 8.0, NOISE.spec)
+    for step in sample.shifted_sigmas(steps=5, shift=3.0):
+        patches = sample.patchify(latent)
+        velocity = sample.guided_velocity(DIT, patches, TEXT, NO_TEXT, step)
+        latent = sample.euler_step(latent, sample.unpatchify(velocity), step)
+    assert torch.equal(latent.x[:, :, 0], given[:, :, 0])
+    assert not torch.equal(latent.x[:, :, 1], NOISE.x[:, :, 1])
+
+
+def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
+    guided = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1.0)
+    plain = sample.dit_velocity(DIT, PATCHES, TEXT, sigma=STEP.sigma)
+    torch.testing.assert_close(guided.tokens, plain.tokens, atol=1e-5, rtol=1e-5)
+    more = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=5.0)
+    assert not torch.allclose(more.tokens, plain.tokens, atol=1e-3)
+
+
+def test_sizes_that_the_vae_cannot_have_are_refused_with_the_nearest_that_it_can() -> None:
+    with pytest.raises(ValueError, match="nearest is 17"):
+        sample.latent_noise(VAE, frames=16)
+    with pytest.raises(ValueError, match="height = 60 .* nearest is 64"):
+        sample.latent_noise(VAE, height=60)
+
+
+def test_patches_of_another_size_than_the_dit_takes_are_refused() -> None:
+    with pytest.raises(ValueError, match="change patchify"):
+        sample.dit_velocity(DIT, sample.patchify(NOISE, height=2, width=2), TEXT)
+
+
+def test_a_training_step_changes_its_own_copy_and_lowers_the_loss() -> None:
+    before = copy.deepcopy(flat(DIT))
+    with torch.enable_grad():
+        state = state_of(DIT)
+        first = dit_loss(state).value.item()
+        for _ in range(30):
+            found = optimizer.gradients(dit_loss(state), state)
+            with torch.no_grad():
+                state = optimizer.apply_gradients(state, found, lr=1e-2)
+    assert dit_loss(state).value.item() < 0.8 * first
+    assert same(flat(DIT), before)
+    assert all(parameter.grad is None for parameter in state.model.network.parameters())
+
+
+def test_gradients_that_are_not_finite_stop_the_step() -> None:
+    state = state_of(DIT)
+    with torch.enable_grad():
+        found = optimizer.gradients(dit_loss(state), state)
+    broken = type(found)(tuple(torch.full_like(value, torch.nan) for value in found.values))
+    before = flat(state.model)
+    with pytest.raises(ValueError, match="not finite"):
+        optimizer.apply_gradients(state, broken)
+    assert same(flat(state.model), before)
+
+
+def test_a_running_average_begins_at_the_weights_and_follows_them() -> None:
+    state = state_of(DIT)
+    average = optimizer.begin_average(state)
+    assert same(flat(average.values), flat(dict(state.model.network.state_dict())))
+    with torch.no_grad():
+        state.model.network.token_in.weight.add_(1.0)
+    followed = optimizer.average_weights(average, state, step=10_000, decay=0.9)
+    gap = state.model.network.token_in.weight - followed.values["token_in.weight"]
+    torch.testing.assert_close(gap, torch.full_like(gap, 0.9))
+
+
+def test_levels_of_given_frames_are_zero_and_take_no_part_in_the_loss() -> None:
+    pair = data.noise_pair(CLEAN, given=1.0, per_frame=0.0)
+    levels = pair.noisy.mask
+    assert (levels == 0).any()
+    assert (levels > 0).any()
+    frozen = (levels == 0).expand_as(CLEAN.x)
+    assert torch.equal(pair.noisy.x[frozen], CLEAN.x[frozen])
+    wrong_where_given = pair.target.x + frozen
+    exact = loss.flow_loss(Latent(wrong_where_given, CLEAN.x, levels, 8.0, CLEAN.spec), pair.target)
+    assert float(exact.value) == 0.0
+
+
+def test_a_saved_model_loads_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for thing in (DIT, VAE, ENCODER):
+        _save_model(thing, run)
+    loaded = model.load_model(str(tmp_path / "model"))
+    half = [tensor.half().float() if tensor.is_floating_point() else tensor for tensor in flat(DIT.network)]
+    assert same(flat(loaded.dit.network), half)
+    assert loaded.vae.spec == VAE.spec
+    with pytest.raises(ValueError, match=r"no dit of a model 'nowhere'.*flipbook"):
+        model.load_model("nowhere")
+
+
+def test_a_file_of_another_kind_of_network_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    _save_model(VAE, run)
+    (tmp_path / "model" / "vae.safetensors").rename(tmp_path / "model" / "dit.safetensors")
+    with pytest.raises(ValueError, match="holds a vae, a dit is needed"):
+        model.start_dit(start=str(tmp_path / "model"))
+
+
+def test_an_edited_model_file_changes_the_key(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    _save_model(VAE, run)
+    name = str(tmp_path / "model")
+    before = model.vae_digest(name)
+    _save_model(model.new_vae(channels=4, seed=99), run)
+    assert model.vae_digest(name) != before
+    assert node_type(model.load_vae).fingerprint is model.vae_digest
+
+
+def test_the_oracle_reads_the_worlds_own_clips_right(tmp_path: Path) -> None:
+    from kineograph.nodes.networks.captions import GRID, prompt_labels
+    from kineograph.nodes.networks.world import render, sample_scenes
+
+    prompts = [prompt for prompt in GRID if prompt.held_out]
+    scenes = sample_scenes(3, range(len(prompts)), 17, 8.0, 64, 64, given=prompt_labels(prompts))
+    frames = render(scenes, 17, 64, 64, 8.0)
+    videos = Stream.of([Video(clip[None], 8.0) for clip in frames])
+    score = world.oracle_score(videos, Stream.of([prompt.text for prompt in prompts]), Run(tmp_path))
+    assert score.everything == 1.0

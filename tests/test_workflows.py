@@ -1,0 +1,123 @@
+"""The workflow files that people run: valid, reproducible, resumed from their own MP4, and training that learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from kineograph import default_runtime
+from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
+from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
+from kineograph.graph_runtime.workflow import parse_json, parse_workflow
+from kineograph.nodes.media import read_video
+from kineograph.nodes.mp4 import read_provenance
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+TEXT_TO_VIDEO = WORKFLOWS / "text_to_video.json"
+SMALL = {"steps": 3}
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return default_runtime()
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_workflow_file_is_valid_and_says_what_it_does(path: Path, runtime) -> None:
+    assert runtime.problems(path) == []
+    assert runtime.load(path).about
+
+
+def test_a_prompt_becomes_an_mp4_that_makes_the_same_frames_again(tmp_path: Path, runtime) -> None:
+    inputs = {**SMALL, "prompt": "a blue square moves up", "seed": 7}
+    first = runtime.run(TEXT_TO_VIDEO, inputs, out=tmp_path / "a").outputs["video"]
+    frames, fps = read_video(tmp_path / "a" / "video.mp4")
+    assert (len(frames), fps) == (17, 8.0)
+    again = parse_workflow(parse_json(read_provenance(tmp_path / "a" / "video.mp4"), "video.mp4"))
+    assert again.inputs["prompt"].default == "a blue square moves up"
+    second = default_runtime().run(again, out=tmp_path / "b").outputs["video"]
+    assert torch.equal(first.frames, second.frames)
+    assert (tmp_path / "a" / "video.mp4").read_bytes() == (tmp_path / "b" / "video.mp4").read_bytes()
+
+
+def test_another_seed_or_prompt_gives_other_frames(runtime) -> None:
+    def frames(**inputs):
+        return runtime.run(TEXT_TO_VIDEO, SMALL | inputs, outputs=["video"]).outputs["video"].frames
+
+    assert torch.equal(frames(seed=1), frames(seed=1))
+    assert not torch.equal(frames(seed=1), frames(seed=2))
+    assert not torch.equal(frames(seed=1), frames(seed=1, prompt="a green triangle moves left"))
+
+
+def test_a_second_run_runs_only_what_changed(tmp_path: Path, runtime) -> None:
+    def ran(**inputs) -> set[str]:
+        events = []
+        runtime.run(TEXT_TO_VIDEO, SMALL | inputs, out=tmp_path, listen=events.append)
+        assert [event for event in events if isinstance(event, NodeCached)] or inputs["seed"] == 31
+        return {event.path for event in events if isinstance(event, NodeStarted)}
+
+    assert {"denoise", "video", "file"} <= ran(seed=31, prompt="a red circle")
+    assert ran(seed=31, prompt="a red circle") == {"file"}
+    assert ran(seed=31, prompt="a red square") == {"text", "denoise", "video", "file"}
+    assert ran(seed=32, prompt="a red square") == {"noise", "denoise", "video", "file"}
+
+
+def test_other_sizes_and_single_images_come_from_the_same_model(runtime) -> None:
+    for frames, height, width in ((1, 64, 64), (9, 48, 80)):
+        inputs = SMALL | {"frames": frames, "height": height, "width": width}
+        video = runtime.run(TEXT_TO_VIDEO, inputs, outputs=["video"]).outputs["video"]
+        assert video.frames.shape == (1, frames, 3, height, width)
+
+
+def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path: Path, runtime) -> None:
+    with pytest.raises(NodeFailed, match="noise .* nearest is 17"):
+        runtime.run(TEXT_TO_VIDEO, {"frames": 18}, out=tmp_path)
+    assert not list(tmp_path.glob("**/*.mp4"))
+
+
+def test_problems_are_told_all_at_once(runtime) -> None:
+    raw = json.loads(TEXT_TO_VIDEO.read_text())
+    raw["nodes"]["sigmas"]["params"]["shift"] = -1
+    raw["nodes"]["denoise"]["body"]["nodes"]["guided"]["links"]["dit"] = "$text"
+    raw["nodes"]["video"]["type"] = "vae_decoed@1"
+    with pytest.raises(InvalidWorkflow) as caught:
+        runtime.plan(raw, {"steps": 0, "sede": 1})
+    told = str(caught.value)
+    for part in ("sigmas.shift", "denoise/guided.dit", "vae_decode@1", "inputs.sede", "sigmas.steps"):
+        assert part in told
+
+
+def losses(runtime, name: str, tmp_path: Path, **inputs) -> list[float]:
+    events = []
+    raw = json.loads((WORKFLOWS / name).read_text())
+    raw["nodes"]["train"]["body"]["nodes"]["record"]["params"]["every"] = 1
+    runtime.run(raw, inputs, out=tmp_path, listen=events.append)
+    return [event.value for event in events if isinstance(event, Metric)]
+
+
+@pytest.mark.parametrize(("name", "steps"), [("train_text.json", 30), ("train_vae.json", 12)])
+def test_training_a_part_from_nothing_lowers_its_loss_and_leaves_a_file(
+    name: str, steps: int, tmp_path: Path, runtime
+) -> None:
+    found = losses(runtime, name, tmp_path, steps=steps)
+    assert len(found) == steps
+    assert sum(found[-5:]) < sum(found[:5])
+    assert list((tmp_path / "flipbook").glob("*.safetensors"))
+
+
+def test_training_is_the_same_twice_and_a_dit_goes_on_from_the_embedded_one(tmp_path: Path, runtime) -> None:
+    raw = json.loads((WORKFLOWS / "train_dit.json").read_text())
+    raw["nodes"]["clips"]["params"]["formats"] = ["5x32x32:2", "1x32x32:4"]
+    raw["nodes"]["train"]["body"]["nodes"]["record"]["params"]["every"] = 1
+
+    def train(**inputs) -> list[float]:
+        events = []
+        default_runtime().run(raw, {"steps": 4} | inputs, out=tmp_path, listen=events.append)
+        return [event.value for event in events if isinstance(event, Metric)]
+
+    from_embedded = train(start="flipbook", skip=50_000, rate=1e-4)
+    assert from_embedded == train(start="flipbook", skip=50_000, rate=1e-4)
+    assert sum(from_embedded) < 0.7 * sum(train(skip=50_000))
