@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
+from kineograph.graph_runtime.sockets import Stream
+
 DEFAULT_BYTES = 2 * 2**30
 
 
@@ -91,23 +93,32 @@ def nbytes(value: Any) -> int:
 def _nbytes(value: Any, seen: set[int]) -> int:
     if isinstance(value, (str, bytes)):
         return sys.getsizeof(value)
-    storage = getattr(value, "untyped_storage", None)
-    if storage is not None:
-        memory = storage()
-        return 0 if memory.data_ptr() in seen else (seen.add(memory.data_ptr()), int(memory.nbytes()))[1]
-    if id(value) in seen:
+    if isinstance(value, type) or id(value) in seen:
         return 0
-    if isinstance(value, dict):
-        inner: Iterable[Any] = cast(dict[Any, Any], value).values()
-    elif isinstance(value, (tuple, list)):
-        inner = cast(list[Any], value)
-    elif is_dataclass(value):
-        inner = [getattr(value, part.name) for part in fields(value)]
-    elif hasattr(value, "state_dict"):
-        inner = value.state_dict().values()
-    elif isinstance(getattr(value, "nbytes", None), int):
-        return int(value.nbytes)
-    else:
-        return 64
     seen.add(id(value))
-    return 64 + sum(_nbytes(part, seen) for part in inner)
+    if hasattr(value, "untyped_storage"):
+        memory = value.untyped_storage()
+        known = memory.data_ptr() in seen
+        seen.add(memory.data_ptr())
+        return 0 if known else int(memory.nbytes())
+    return 64 + sum(_nbytes(part, seen) for part in _parts(value)) + _own(value)
+
+
+def _own(value: Any) -> int:
+    size = getattr(value, "nbytes", 0)  # an array's
+    return size if isinstance(size, int) else 0
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a value holds."""
+    if isinstance(value, dict):
+        return cast(dict[Any, Any], value).values()
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return cast(Iterable[Any], value)
+    if isinstance(value, Stream):
+        return (cast(Stream[Any], value).held,)
+    if is_dataclass(value):
+        return [getattr(value, part.name) for part in fields(value)]
+    if hasattr(value, "state_dict"):
+        return value.state_dict().values()
+    return ()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kineograph.graph_runtime.cache import Entry, MemoryCache, nbytes
 from kineograph.graph_runtime.errors import Cancelled, NodeFailed
@@ -24,8 +24,9 @@ from kineograph.graph_runtime.events import (
     RunFinished,
     RunStarted,
 )
-from kineograph.graph_runtime.plan import Plan, Step
+from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
 from kineograph.graph_runtime.sockets import Stream
+from kineograph.graph_runtime.steps import Plan, Step
 
 SECONDS_BETWEEN_PROGRESS = 0.1
 
@@ -87,7 +88,7 @@ class NodeContext:
         unsafe = not relative or "\\" in relative or "\0" in relative or Path(relative).is_absolute()
         path = root if unsafe else (root / relative).resolve()
         if unsafe or path == root or not path.is_relative_to(root):
-            raise ValueError(f"{relative!r} leaves the output folder; give a path below it, choose the folder with --out.")
+            raise ValueError(f"{relative!r} leaves the output folder; give a path below it, or choose another --out.")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -169,7 +170,7 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     _run(step, values, state, started)
     seconds = time.perf_counter() - started
     outputs = tuple([values[slot] for _, slot in step.outputs])
-    size = sum(map(nbytes, outputs)) if outputs else 0
+    size = nbytes(outputs[0] if len(outputs) == 1 else outputs)
     if step.cacheable:
         cache.put(step.key, outputs, size, seconds)
     if not silent:
@@ -193,9 +194,9 @@ def _run(step: Step, values: list[Any], state: RunState, now: float) -> None:
     state.grad.set(step.record)
     try:
         for port in step.checked:
-            arguments[port] = kind.inputs[port].literal(arguments[port])
+            arguments[port] = _checked(kind.inputs[port], arguments[port])
         result = kind.function(**arguments)
-        if len(step.outputs) == 1 and not hasattr(type(result), "_fields"):
+        if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
             values[step.outputs[0][1]] = result
         elif step.outputs:
             for (_, slot), value in zip(step.outputs, result, strict=True):
@@ -206,12 +207,23 @@ def _run(step: Step, values: list[Any], state: RunState, now: float) -> None:
         raise NodeFailed(step.path, step.type_id, error) from error
 
 
+def _checked(port: Port, value: Any) -> Any:
+    try:
+        return port.literal(value)
+    except ValueError as error:
+        raise ValueError(f"{port.name}: {error}") from None
+
+
 def _run_loop(step: Step, values: list[Any], state: RunState) -> None:
     loop = step.loop
     assert loop is not None
     body = loop.body
     given = {port: values[slot] for port, slot in step.arguments}
-    stream: Stream[Any] = given.pop("each")
+    stream = given.pop("each")
+    if not isinstance(stream, Stream):
+        fault = ValueError(f"a loop runs over a Stream, each is a {type(stream).__name__}.")
+        raise NodeFailed(step.path, step.type_id, fault) from fault
+    stream = cast(Stream[Any], stream)
     inner = _fresh(body)
     for name in (*loop.carry, *loop.links):
         inner[body.inputs[name]] = given[name]
@@ -273,4 +285,3 @@ def _moves_tensors(step: Step) -> bool:
         return any(map(_moves_tensors, step.loop.body.steps))
     assert step.node is not None
     return step.node.moves_tensors
-

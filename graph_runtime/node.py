@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -118,6 +119,8 @@ class Port:
         """
         if not self.type.is_literal:
             raise ValueError(f"a {self.type.name} cannot be typed in, link it to a node that makes one")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("an integer has at most 64 bits")
         if self.annotation is type(value) and self.annotation in (int, str, bool):
             return value
         from pydantic import ValidationError
@@ -172,6 +175,11 @@ class NodeType:
         from blake3 import blake3
 
         return blake3("\n".join(_code_lines(self.function.__code__)).encode()).hexdigest(16)
+
+    @cached_property
+    def bounded(self) -> frozenset[str]:
+        """The literal inputs with bounds: what arrives there by a link is checked when it arrives."""
+        return frozenset(name for name, port in self.inputs.items() if port.type.is_literal and port.bounds)
 
     @property
     def several_outputs(self) -> bool:
@@ -256,7 +264,8 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
             continue
         kind = _socket(name, parameter.name, annotation)
         doc = port_docs.get(parameter.name, "")
-        inputs[parameter.name] = Port(parameter.name, kind, annotation, parameter.default, doc)
+        default = _default(name, parameter, kind)
+        inputs[parameter.name] = Port(parameter.name, kind, annotation, default, doc)
     for what in declared.fields:
         for port in cast(tuple[str, ...], getattr(declared, what)):
             if port not in inputs:
@@ -275,6 +284,16 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         differentiates=declared.differentiates,
         run_parameter=run_parameter,
     )
+
+
+def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:
+    """The default as it would be typed in: a float port's 1 is 1.0, and what cannot be typed in is left out as None."""
+    default = parameter.default
+    if default is MISSING or default is None:
+        return default
+    if not kind.is_literal:
+        raise TypeError(f"Node {node_name}: {parameter.name}: the default of a {kind.name} can only be None.")
+    return float(default) if kind.python is float else default
 
 
 def _outputs(name: str, annotation: Any) -> dict[str, Port]:
@@ -317,9 +336,18 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 def _code_lines(code: types.CodeType) -> list[str]:
     lines = [code.co_code.hex(), repr(code.co_names), repr(code.co_varnames)]
-    for at, constant in enumerate(code.co_consts):
+    for constant in code.co_consts[1:] if _has_docstring(code) else code.co_consts:
         if isinstance(constant, types.CodeType):
             lines += _code_lines(constant)
-        elif not (at == 0 and isinstance(constant, str)):  # the docstring stands first
-            lines.append(repr(sorted(constant, key=repr)) if isinstance(constant, frozenset) else repr(constant))
+        elif isinstance(constant, frozenset):
+            lines.append(repr(sorted(cast(frozenset[Any], constant), key=repr)))
+        else:
+            lines.append(repr(constant))
     return lines
+
+
+def _has_docstring(code: types.CodeType) -> bool:
+    """Whether the first constant is a docstring or, before Python 3.14, the None that stands for none."""
+    if sys.version_info >= (3, 14):
+        return bool(code.co_flags & inspect.CO_HAS_DOCSTRING)
+    return not code.co_name.startswith("<")  # a comprehension begins with a constant of its own

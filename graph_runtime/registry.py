@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -64,11 +66,11 @@ class Registry:
         self._nodes[kind.id] = kind
 
     def add_module(self, module: ModuleType, pack: str = "") -> None:
-        """Add every node that a module defines, under the name of its pack."""
-        for value in list(vars(module).values()):
-            kind = node_type(value) if callable(value) else None
-            if kind is not None and kind.function.__module__ == module.__name__:
-                self.add(NodeType(**{**_fields(kind), "pack": pack}))
+        """Add every node that a module, or a module below it, defines, under the name of its pack."""
+        found = {id(value): kind for value in vars(module).values() if (kind := node_type(value)) is not None}
+        for kind in found.values():
+            if f"{kind.function.__module__}.".startswith(f"{module.__name__}."):
+                self.add(replace(kind, pack=pack))
 
     def add_builtin(self, package: str) -> None:
         """Add the modules that a package lists in its ``MODULES``."""
@@ -76,11 +78,15 @@ class Registry:
             self.add_module(importlib.import_module(f"{package}.{name}"))
 
     def add_installed(self) -> None:
-        """Add the packs that installed distributions offer under the entry point group ``kineograph.nodes``."""
+        """Add the packs that installed distributions offer under the entry point group ``kineograph.nodes``.
+
+        Raises:
+            InvalidWorkflow: packs do not load; all of them are listed.
+        """
         from importlib.metadata import entry_points
 
-        for point in entry_points(group=ENTRY_POINTS):
-            self.add_module(point.load(), pack=point.name)
+        points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+        self._add_packs({name: (point.value, point.load) for name, point in points.items()})
 
     def add_folder(self, folder: str | Path) -> None:
         """Add a folder of packs: every ``name.py`` and every ``name/__init__.py`` in it is the pack ``name``.
@@ -91,21 +97,23 @@ class Registry:
         root = Path(folder)
         if not root.is_dir():
             raise InvalidWorkflow([Problem("--packs", f"There is no folder {root}.")])
-        problems: list[Problem] = []
+        packs: dict[str, tuple[str, Callable[[], ModuleType]]] = {}
         for path in sorted([*root.glob("*.py"), *root.glob("*/__init__.py")]):
             pack = path.parent.name if path.name == "__init__.py" else path.stem
-            if pack.startswith(("_", "test_")) or pack == "conftest":
-                continue
+            if not pack.startswith(("_", "test_")) and pack != "conftest":
+                packs[pack] = (str(path), partial(_import_file, path, pack))
+        self._add_packs(packs)
+
+    def _add_packs(self, packs: Mapping[str, tuple[str, Callable[[], ModuleType]]]) -> None:
+        """Add packs, each given as where it lies and what imports it; a broken one hides no problem of the others."""
+        problems: list[Problem] = []
+        for pack, (place, load) in packs.items():
             try:
-                self.add_module(_import_file(path, pack), pack=pack)
-            except Exception as error:
-                problems.append(Problem(f"pack {pack}", f"{path} does not load: {type(error).__name__}: {error}"))
+                self.add_module(load(), pack=pack)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's code may raise anything
+                problems.append(Problem(f"pack {pack}", f"{place} does not load: {type(error).__name__}: {error}"))
         if problems:
             raise InvalidWorkflow(problems)
-
-
-def _fields(kind: NodeType) -> dict[str, object]:
-    return {name: getattr(kind, name) for name in kind.__dataclass_fields__}
 
 
 def _import_file(path: Path, pack: str) -> ModuleType:
@@ -115,5 +123,9 @@ def _import_file(path: Path, pack: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.cache import MemoryCache
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
-    from kineograph.graph_runtime.plan import Plan
+    from kineograph.graph_runtime.steps import Plan
 
 WorkflowSource = Workflow | str | Path | dict[str, Any]
 

@@ -17,18 +17,20 @@ class Stream(Generic[T]):
     """A length and a pure function from index to item: what a loop runs over.
 
     Nothing is stored but the function, so a run resumes anywhere (``skip``) and splits among workers (``shard``).
+    ``held`` names what the function keeps in memory, where that is much: a cache counts it.
     """
 
-    def __init__(self, length: int, item: Callable[[int], T]) -> None:
+    def __init__(self, length: int, item: Callable[[int], T], held: object = None) -> None:
         if length < 0:
             raise ValueError(f"A stream cannot have {length} items.")
         self._length = length
         self._item = item
+        self.held = held
 
     @classmethod
     def of(cls, items: Sequence[T]) -> Stream[T]:
         """The stream of the items of a sequence."""
-        return cls(len(items), items.__getitem__)
+        return cls(len(items), items.__getitem__, held=items)
 
     def __len__(self) -> int:
         return self._length
@@ -44,13 +46,13 @@ class Stream(Generic[T]):
     def map(self, change: Callable[[T], U]) -> Stream[U]:
         """The stream of ``change(item)``, computed when it is asked for."""
         item = self._item
-        return Stream(self._length, lambda index: change(item(index)))
+        return Stream(self._length, lambda index: change(item(index)), self.held)
 
 
 def skip(stream: Stream[T], n: int) -> Stream[T]:
     """The stream without its first ``n`` items."""
     n = min(n, len(stream))
-    return Stream(len(stream) - n, lambda index: stream[index + n])
+    return Stream(len(stream) - n, lambda index: stream[index + n], stream.held)
 
 
 def shard(stream: Stream[T], rank: int, world: int) -> Stream[T]:
@@ -61,7 +63,8 @@ def shard(stream: Stream[T], rank: int, world: int) -> Stream[T]:
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank = {rank} is not among the {world} shards 0 to {world - 1}.")
-    return Stream(len(range(rank, len(stream), world)), lambda index: stream[rank + index * world])
+    length = len(range(rank, len(stream), world))
+    return Stream(length, lambda index: stream[rank + index * world], stream.held)
 
 
 def socket(*, family: str) -> Callable[[ClassT], ClassT]:
@@ -117,7 +120,7 @@ def socket_type(annotation: Any) -> SocketType:
     """The socket type that an annotation means.
 
     Raises:
-        TypeError: the annotation is none of int, float, str, bool, Literal, list, a ``@socket`` class, Stream of one, Any.
+        TypeError: it is none of int, float, str, bool, Literal, list, a ``@socket`` class, Stream of one, Any.
     """
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)

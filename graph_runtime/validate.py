@@ -8,7 +8,7 @@ from typing import Any
 
 from kineograph.graph_runtime.errors import Problem, nearest
 from kineograph.graph_runtime.node import NodeType, Port
-from kineograph.graph_runtime.plan import cycle_problems, dependency_order
+from kineograph.graph_runtime.order import Nodes, cycle_problems, dependency_order
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY, BOOL, INT, LITERALS, SocketType, misfit, stream_of
 from kineograph.graph_runtime.workflow import (
@@ -22,7 +22,6 @@ from kineograph.graph_runtime.workflow import (
 )
 
 Outputs = Mapping[str, SocketType]
-Nodes = Mapping[str, NodeSpec | LoopSpec]
 
 
 @dataclass
@@ -156,7 +155,9 @@ class _Check:
         if kind.is_literal:
             return "Type it in under params."
         makers = [
-            other.id for other in self.registry if any(misfit(port.type, kind) is None for port in other.outputs.values())
+            maker.id
+            for maker in self.registry
+            if any(misfit(port.type, kind) is None for port in maker.outputs.values())
         ]
         return f"Made by {', '.join(makers[:4])}." if makers else ""
 
@@ -190,12 +191,14 @@ class _Check:
         each = sources["each"]
         if each is not None and each.item is None and each != ANY:
             self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is a {each.name}.")
-        taken = {*spec.carry} & {*spec.links} | {"item", "index"} & {*spec.carry, *spec.links}
-        for name in taken:
-            self.say(f"{place}.{name}", f"The name {name!r} is taken in this loop.", "Choose another.")
+        self.loop_names(place, spec)
         inner = {name: kind or ANY for name, kind in sources.items() if name != "each"}
         inner |= {"item": (each.item if each else None) or ANY, "index": INT}
-        known = {name: scope.values[link[1:]] for name, link in spec.links.items() if link[1:] in scope.values and link[0] == "$"}
+        known = {
+            name: scope.values[link[1:]]
+            for name, link in spec.links.items()
+            if link.startswith("$") and link[1:] in scope.values
+        }
         body = _Scope(spec.body.nodes, f"{place}/", inner, known)
         self.graph(body)
         made = {
@@ -214,6 +217,16 @@ class _Check:
         return {name: inner[name] for name in spec.carry} | {
             name: stream_of(made.get(name, ANY)) for name in spec.collect
         }
+
+    def loop_names(self, place: str, spec: LoopSpec) -> None:
+        """No name may stand for two things, inside the loop or at its outputs."""
+        entering = ["each", "item", "index", *spec.carry, *spec.links]
+        leaving = [*spec.carry, *spec.collect]
+        for name in sorted({name for name in entering if entering.count(name) > 1}):
+            self.say(f"{place}.{name}", f"The name {name!r} is taken in this loop.", "Choose another.")
+        for name in sorted({name for name in leaving if leaving.count(name) > 1}):
+            hint = "Give the body a second output for the same link and collect that."
+            self.say(f"{place}.{name}", f"Two outputs of this loop would be called {name!r}.", hint)
 
 
 class _Unknown(dict[str, SocketType]):

@@ -1,7 +1,7 @@
 """The JSON file as pydantic models, and the strict reading of it. Knows no node types.
 
-``params`` are typed in, ``links`` are wired by name. A link is ``node`` for an only output, ``node.port`` else, or ``$x``
-for an input of the enclosing graph; inside a loop's body also ``$item`` and ``$index``.
+``params`` are typed in, ``links`` are wired by name. A link is ``node`` for an only output, ``node.port`` else, or
+``$x`` for an input of the enclosing graph; inside a loop's body also ``$item`` and ``$index``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ MAX_DEPTH = 64
 MAX_NODES = 20_000
 MAX_INTEGER = 2**63
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$")]
+NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+LINK = rf"^(\$?{NAME}|{NAME}\.{NAME})$"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+Link = Annotated[str, StringConstraints(pattern=LINK)]
 
 
 class _Model(BaseModel):
@@ -35,7 +38,7 @@ class NodeSpec(_Model):
 
     type: str
     params: dict[Name, Any] = {}
-    links: dict[Name, str] = {}
+    links: dict[Name, Link] = {}
     title: str = ""
 
 
@@ -43,7 +46,7 @@ class Body(_Model):
     """The graph that a loop runs in every pass."""
 
     nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
-    outputs: dict[Name, str]
+    outputs: dict[Name, Link]
 
 
 class LoopSpec(_Model):
@@ -58,9 +61,9 @@ class LoopSpec(_Model):
     """
 
     type: Literal["loop@1"]
-    each: str
-    carry: dict[Name, str] = {}
-    links: dict[Name, str] = {}
+    each: Link
+    carry: dict[Name, Link] = {}
+    links: dict[Name, Link] = {}
     collect: list[Name] = []
     until: Name | None = None
     body: Body
@@ -85,7 +88,7 @@ class Workflow(_Model):
     about: str = ""
     inputs: dict[Name, InputSpec] = {}
     nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
-    outputs: dict[Name, str] = {}
+    outputs: dict[Name, Link] = {}
     ui: dict[str, Any] = {}
 
     def to_json(self) -> str:
@@ -139,21 +142,26 @@ def load_workflow(source: str | Path | dict[str, Any]) -> Workflow:
         return parse_workflow(source)
     path = Path(source)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise IsADirectoryError
-        if size > MAX_BYTES:
-            raise InvalidWorkflow([Problem("", f"{path} has {size:,} bytes, a workflow has at most {MAX_BYTES:,}.")])
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
-        raise InvalidWorkflow([Problem("", f"There is no file {path}.")]) from None
+        raise _refused(f"There is no file {path}.") from None
     except IsADirectoryError:
-        raise InvalidWorkflow([Problem("", f"{path} is a folder, a workflow is a JSON file.")]) from None
+        raise _refused(f"{path} is a folder, a workflow is a JSON file.") from None
     except UnicodeDecodeError:
-        raise InvalidWorkflow([Problem("", f"{path} is not UTF-8 text, so it is no workflow.")]) from None
+        raise _refused(f"{path} is not UTF-8 text, so it is no workflow.") from None
     except OSError as error:
-        raise InvalidWorkflow([Problem("", f"{path} cannot be read: {error.strerror}.")]) from None
+        raise _refused(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise _refused(f"{str(path)!r} is no path: {error}.") from None
+    if len(content) > MAX_BYTES:
+        raise _refused(f"{path} has more than {MAX_BYTES:,} bytes, no workflow has.")
     return parse_workflow(parse_json(text, str(path)))
+
+
+def _refused(message: str) -> InvalidWorkflow:
+    return InvalidWorkflow([Problem("", message)])
 
 
 def parse_workflow(raw: Any) -> Workflow:
@@ -163,7 +171,9 @@ def parse_workflow(raw: Any) -> Workflow:
         InvalidWorkflow: every problem of its form, each with its place.
     """
     if not isinstance(raw, dict):
-        raise InvalidWorkflow([Problem("", f"A workflow is a JSON object, this is a {type(raw).__name__}.")])
+        raise _refused(f"A workflow is a JSON object, this is a {type(raw).__name__}.")
+    if _too_deep(raw):
+        raise _refused(f"The workflow is nested deeper than {MAX_DEPTH} levels.")
     try:
         return Workflow.model_validate(raw)
     except ValidationError as error:
@@ -172,18 +182,33 @@ def parse_workflow(raw: Any) -> Workflow:
 
 
 def _form_problem(detail: dict[str, Any]) -> Problem:
-    parts = [str(part) for part in detail["loc"] if part not in ("node", "loop", "[key]")]
-    place = ".".join(part for part in parts if part not in ("nodes", "body")) or ""
+    field = detail["loc"][-1] if detail["loc"] else ""
     message = str(detail["msg"])
     if detail["type"] == "extra_forbidden":
-        message = f"There is no field {parts[-1]!r} here."
+        message = f"There is no field {field!r} here."
     elif detail["type"] == "missing":
-        message = f"The field {parts[-1]!r} is missing."
+        message = f"The field {field!r} is missing."
+    elif detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "An object is needed here."
+    elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == LINK:
+        message = f"{detail['input']!r} is no link: write node, node.port or $input."
     elif detail["type"] == "string_pattern_mismatch":
         message = "A name is letters, digits, _ or -, begins with a letter and has at most 128 characters."
-    elif detail["type"] == "literal_error" and parts[-1:] == ["format"]:
+    elif detail["type"] == "literal_error" and field == "format":
         message = f"Format {detail['input']!r} is unknown, this version reads format {FORMAT}."
-    return Problem(place, message)
+    return Problem(_form_place(detail["loc"]), message)
+
+
+def _form_place(loc: tuple[str | int, ...]) -> str:
+    """Where ``("nodes", "a", "loop", "body", "nodes", "b", "node", "links", "x")`` is for people: ``a/b.links.x``."""
+    parts = [str(part) for part in loc if part != "[key]"]
+    nodes = ""
+    while parts[:1] == ["nodes"] and len(parts) > 1:
+        nodes, parts = f"{nodes}{parts[1]}", parts[3:]  # the third is the tag, node or loop
+        if parts[:1] == ["body"] and len(parts) > 1:
+            nodes, parts = f"{nodes}/", parts[1:]
+    separator = "." if nodes and parts and not nodes.endswith("/") else ""
+    return nodes + separator + ".".join(parts)
 
 
 def parse_json(text: str, name: str) -> Any:
@@ -194,7 +219,7 @@ def parse_json(text: str, name: str) -> Any:
     """
 
     def refuse(message: str) -> InvalidWorkflow:
-        return InvalidWorkflow([Problem("", f"{name}: {message}")])
+        return _refused(f"{name}: {message}")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
@@ -211,7 +236,7 @@ def parse_json(text: str, name: str) -> Any:
         return value
 
     def integer(literal: str) -> int:
-        if len(literal) > 20 or abs(int(literal)) > MAX_INTEGER:
+        if len(literal) > 20 or not -MAX_INTEGER <= int(literal) < MAX_INTEGER:
             raise refuse(f"{literal[:24]} is past 64 bits.")
         return int(literal)
 
@@ -221,16 +246,22 @@ def parse_json(text: str, name: str) -> Any:
         raise refuse(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise refuse(f"nested deeper than {MAX_DEPTH} levels.") from None
-    level, depth = [raw], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise refuse(f"nested deeper than {MAX_DEPTH} levels.")
-        level = [child for value in level for child in _children(value)]
+    if _too_deep(raw):
+        raise refuse(f"nested deeper than {MAX_DEPTH} levels.")
     return raw
 
 
+def _too_deep(raw: Any) -> bool:
+    level = [raw]
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+    return bool(level)
+
+
 def _children(value: Any) -> list[Any]:
+    """The objects and arrays that stand in one."""
     if isinstance(value, dict):
-        return [child for child in cast(dict[str, Any], value).values() if isinstance(child, (dict, list))]
-    return [child for child in cast(list[Any], value) if isinstance(child, (dict, list))] if isinstance(value, list) else []
+        inner = list(cast(dict[str, Any], value).values())
+    else:
+        inner = cast(list[Any], value) if isinstance(value, list) else []
+    return [child for child in inner if isinstance(child, (dict, list))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -31,8 +31,12 @@ def model_file(name: str, kind: str) -> Path:
     folder = PRETRAINED / name if name.isidentifier() and (PRETRAINED / name).is_dir() else Path(name)
     path = folder / f"{kind}.safetensors"
     if not path.is_file():
-        embedded = ", ".join(sorted(each.name for each in PRETRAINED.iterdir() if each.is_dir() and each.name.isidentifier()))
-        raise ValueError(f"There is no {kind} of a model {name!r} ({path}). Embedded: {embedded}; or give a model's folder.")
+        embedded = ", ".join(
+            sorted(each.name for each in PRETRAINED.iterdir() if each.is_dir() and each.name.isidentifier())
+        )
+        raise ValueError(
+            f"There is no {kind} of a model {name!r} ({path}). Embedded: {embedded}; or give a model's folder."
+        )
     return path
 
 
@@ -94,7 +98,7 @@ def load_text_encoder(name: str = "flipbook") -> TextEncoder:
     """
     from kineograph.nodes.networks.components import load
 
-    return TextEncoder(load(model_file(name, "text_encoder"), "text_encoder"))
+    return _text_encoder(load(model_file(name, "text_encoder"), "text_encoder"))
 
 
 @node(fingerprint=start_digest)
@@ -147,7 +151,7 @@ def new_text_encoder(width: Annotated[int, Field(ge=6, multiple_of=6)] = 192, se
     """
     from kineograph.nodes.networks.components import build
 
-    return TextEncoder(build("text_encoder", {"width": width}, seed).eval().requires_grad_(False))
+    return _text_encoder(build("text_encoder", {"width": width}, seed).eval().requires_grad_(False))
 
 
 def _load_dit(name: str) -> DiT:
@@ -156,10 +160,14 @@ def _load_dit(name: str) -> DiT:
     return _dit(load(model_file(name, "dit"), "dit"))
 
 
-def _dit(network: object) -> DiT:
-    return DiT(network, network.config.patch)  # type: ignore[attr-defined, arg-type]
+def _dit(network: Any) -> DiT:
+    return DiT(network, network.config.patch)
 
 
-def _vae(network: object) -> VAE:
-    config = network.config  # type: ignore[attr-defined]
-    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio))  # type: ignore[arg-type]
+def _vae(network: Any) -> VAE:
+    config = network.config
+    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio))
+
+
+def _text_encoder(network: Any) -> TextEncoder:
+    return TextEncoder(network)

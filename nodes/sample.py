@@ -1,8 +1,9 @@
-"""Sampling of the flow as small pure nodes: noise, schedule, patches, velocity, step. Knows no VAE's or DiT's inside."""
+"""Sampling of the flow as small pure nodes: noise, schedule, patches, velocity, step. Knows no network's inside."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -70,7 +71,7 @@ def shifted_sigmas(
     from kineograph.nodes.networks import flow
 
     levels = flow.shifted_sigmas(steps, shift).tolist()
-    return Stream.of([SigmaStep(*pair) for pair in zip(levels[:-1], levels[1:], strict=True)])
+    return Stream.of([SigmaStep(*pair) for pair in pairwise(levels)])
 
 
 @node(views=("latent",))
@@ -181,7 +182,9 @@ def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, pre
     from kineograph.nodes.networks import flow
 
     if dit.patch != patches.patch:
-        raise ValueError(f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify.")
+        raise ValueError(
+            f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify."
+        )
     levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
     text = _spread(text, patches.tokens.shape[0])
     with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):

@@ -12,7 +12,9 @@ from kineograph.graph_runtime.sockets import socket
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from kineograph.nodes.networks import caption_reader, dit, text, vae
 
 
 @socket(family="frames")
@@ -116,7 +118,7 @@ class SigmaStep:
 class TextEncoder:
     """A network from prompts to a :class:`TextEmbedding`."""
 
-    network: nn.Module
+    network: text.TextEncoder
 
 
 @socket(family="codec")
@@ -124,7 +126,7 @@ class TextEncoder:
 class VAE:
     """A network between video and latent, and what its latents mean."""
 
-    network: nn.Module
+    network: vae.VideoVAE
     spec: LatentSpec
 
 
@@ -138,7 +140,7 @@ class DiT:
         patch: (pt, ph, pw) latent cells per token it was trained on.
     """
 
-    network: nn.Module
+    network: dit.DiT
     patch: tuple[int, int, int]
 
 
@@ -165,7 +167,7 @@ class Clips:
 class CaptionReader:
     """A text encoder with heads that say what a caption said: how the encoder is trained."""
 
-    network: nn.Module
+    network: caption_reader.CaptionReader
 
 
 @socket(family="latent")

@@ -94,5 +94,7 @@ def join_videos(first: Video, second: Video) -> Video:
     import torch
 
     if first.frames.shape[1:] != second.frames.shape[1:]:
-        raise ValueError(f"Clips of {tuple(first.frames.shape[1:])} and {tuple(second.frames.shape[1:])} differ in size.")
+        raise ValueError(
+            f"Clips of {tuple(first.frames.shape[1:])} and {tuple(second.frames.shape[1:])} differ in size."
+        )
     return replace(first, frames=torch.cat([first.frames, second.frames]))

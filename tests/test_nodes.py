@@ -101,7 +101,12 @@ CALLS = {
     "save_contact_sheet": lambda run: (video.save_contact_sheet, BATCH.video, run),
     "world_clips": lambda run: (world.world_clips, 2, ["5x16x16:3"], 1),
     "world_prompts": lambda run: (world.world_prompts,),
-    "oracle_score": lambda run: (world.oracle_score, Stream.of([BATCH.video]), Stream.of(["a red circle moves up"] * 3), run),
+    "oracle_score": lambda run: (
+        world.oracle_score,
+        Stream.of([BATCH.video]),
+        Stream.of(["a red circle moves up"] * 3),
+        run,
+    ),
     "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
     "clip_video": lambda run: (data.clip_video, BATCH),
     "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
@@ -225,7 +230,7 @@ def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
 def test_sizes_that_the_vae_cannot_have_are_refused_with_the_nearest_that_it_can() -> None:
     with pytest.raises(ValueError, match="nearest is 17"):
         sample.latent_noise(VAE, frames=16)
-    with pytest.raises(ValueError, match="height = 60 .* nearest is 64"):
+    with pytest.raises(ValueError, match=r"height = 60 .* nearest is 64"):
         sample.latent_noise(VAE, height=60)
 
 

@@ -73,7 +73,7 @@ def test_other_sizes_and_single_images_come_from_the_same_model(runtime) -> None
 
 
 def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path: Path, runtime) -> None:
-    with pytest.raises(NodeFailed, match="noise .* nearest is 17"):
+    with pytest.raises(NodeFailed, match=r"noise .* nearest is 17"):
         runtime.run(TEXT_TO_VIDEO, {"frames": 18}, out=tmp_path)
     assert not list(tmp_path.glob("**/*.mp4"))
 

@@ -41,7 +41,9 @@ def build(kind: str, config: Mapping[str, Any], seed: int = 0) -> nn.Module:
     config_class, network_class = KINDS[kind]
     known = {field.name for field in fields(config_class)}
     if unknown := set(config) - known:
-        raise ValueError(f"A {kind} has no size called {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"A {kind} has no size called {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network_class(config_class(**config))
@@ -57,7 +59,9 @@ def save(path: Path, kind: str, network: nn.Module, about: Mapping[str, str] | N
         about: more metadata, for example the workflow that trained it.
     """
     config = asdict(network.config)  # type: ignore[arg-type]
-    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    half = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+    }
     save_weights(path, half, {"kind": kind, "config": json.dumps(config), **(about or {})})
 
 

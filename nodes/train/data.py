@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.sockets import VAE, Clips, Latent, TextEmbedding, TextEncoder, Video
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -46,8 +49,10 @@ def encode_captions(
     """
     import torch
 
-    dropped = torch.rand(len(clips.captions), generator=_generator(seed, step)) < drop
-    return TextEmbedding(*encoder.network(["" if gone else text for text, gone in zip(clips.captions, dropped, strict=True)]))
+    dropped = torch.rand(len(clips.captions), generator=step_generator(seed, step)) < drop
+    return TextEmbedding(
+        *encoder.network(["" if gone else text for text, gone in zip(clips.captions, dropped, strict=True)])
+    )
 
 
 @node
@@ -67,7 +72,7 @@ def noise_pair(
         shift: of the logit-normal levels towards noise (Esser et al. 2024).
         uniform: share of levels drawn evenly.
         per_frame: share of clips whose latent frames have levels of their own (Chen et al. 2024, diffusion forcing).
-        given: share of clips with given frames: a prefix, a suffix or both stay at level 0 and take no part in the loss.
+        given: share of clips with given frames: a prefix, a suffix or both stay at level 0, without a loss.
         seed: same seed and step, same noise.
         step: number of the pass.
     """
@@ -75,7 +80,7 @@ def noise_pair(
 
     from kineograph.nodes.networks import flow
 
-    generator = _generator(seed, step)
+    generator = step_generator(seed, step)
     clean = latent.x
     noise = torch.randn(clean.shape, generator=generator)
     clips, _, frames = clean.shape[:3]
@@ -91,13 +96,13 @@ def noise_pair(
     return NoisePair(noisy, replace(noisy, x=velocity))
 
 
-def _given_frames(clips: int, frames: int, generator: object) -> object:
+def _given_frames(clips: int, frames: int, generator: Generator) -> Tensor:
     """(B, t) bool: a random prefix, suffix or both ends of each clip, never all frames."""
     import torch
 
     place = torch.arange(frames)
-    length = torch.randint(1, frames, (clips, 1), generator=generator)  # type: ignore[call-overload]
-    side = torch.randint(0, 3, (clips, 1), generator=generator)  # type: ignore[call-overload]
+    length = torch.randint(1, frames, (clips, 1), generator=generator)
+    side = torch.randint(0, 3, (clips, 1), generator=generator)
     half = (length + 1) // 2
     prefix, suffix = place < length, place >= frames - length
     both = (place < half) | (place >= frames - (length - half))
@@ -136,7 +141,8 @@ def _changed(vae: VAE, how: str, clips: Stream[Clips]) -> VAE:
     return replace(vae, network=network)
 
 
-def _generator(seed: int, step: int) -> object:
+def step_generator(seed: int, step: int) -> Generator:
+    """A CPU generator for one pass: depends on the seed and the pass's number alone."""
     import torch
 
     from kineograph.nodes.networks.world import scene_seed

@@ -9,6 +9,7 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.sample import Precision
 from kineograph.nodes.sockets import VAE, CaptionReader, Clips, Latent, Loss, Posterior, TextEncoder, Video
+from kineograph.nodes.train.data import step_generator
 
 
 @node
@@ -51,9 +52,7 @@ def sample_posterior(posterior: Posterior, seed: int = 0, step: int = 0) -> Late
     """
     import torch
 
-    from kineograph.nodes.train.data import _generator
-
-    noise = torch.randn(posterior.mean.shape, generator=_generator(seed, step))
+    noise = torch.randn(posterior.mean.shape, generator=step_generator(seed, step))
     x = posterior.mean + (0.5 * posterior.logvar).exp() * noise
     return Latent(x, x, torch.zeros_like(x[:, :1]), posterior.fps, posterior.spec)
 
@@ -107,7 +106,9 @@ def caption_reader(encoder: TextEncoder, seed: int = 0) -> CaptionReader:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CaptionReader(Network(deepcopy(encoder.network), {name: len(kinds) for name, kinds in ATTRIBUTES.items()}))
+        return CaptionReader(
+            Network(deepcopy(encoder.network), {name: len(kinds) for name, kinds in ATTRIBUTES.items()})
+        )
 
 
 @node

@@ -78,7 +78,9 @@ def gradients(loss: Loss, state: TrainState) -> Gradients:
 
     parameters = list(state.model.network.parameters())
     if not loss.value.requires_grad:
-        raise ValueError("The loss does not depend on this state's model; compute it with the model taken from the state.")
+        raise ValueError(
+            "The loss does not depend on this state's model; compute it with the model taken from the state."
+        )
     found = torch.autograd.grad(loss.value, parameters, allow_unused=True)
     return Gradients(tuple(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)))
 
@@ -112,7 +114,9 @@ def apply_gradients(
     parameters = list(state.model.network.parameters())
     norm = torch.nn.utils.get_total_norm(gradients.values)
     if not torch.isfinite(norm):
-        raise ValueError("The gradients are not finite; lower the learning rate, or look for the first loss that is not.")
+        raise ValueError(
+            "The gradients are not finite; lower the learning rate, or look for the first loss that is not."
+        )
     factor = (clip / norm.clamp_min(1e-12)).clamp_max(1.0)
     for parameter, gradient in zip(parameters, gradients.values, strict=True):
         parameter.grad = gradient * factor

@@ -1,0 +1,133 @@
+"""Donated values: who shares their memory, who must read before the overwrite, and what cannot be ordered. Runs nothing.
+
+A step *donates* an input that it overwrites, and *views* one that its output may share memory with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kineograph.graph_runtime.errors import Problem
+from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+
+Alias = Callable[[int], int]
+
+
+def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
+    """Order the steps so that whatever shares memory with a donated value is read before it is overwritten.
+
+    Steps that cannot be so ordered, and outputs that would leave overwritten, become problems. What is overwritten is
+    not cacheable.
+    """
+    steps = plan.steps
+    donors = [(at, port, slot) for at, step in enumerate(steps) for port, slot in _overwritten(step)]
+    if not donors:
+        return
+    import networkx as nx
+
+    alias = _aliases(plan)
+    writer = {slot: at for at, step in enumerate(steps) for _, slot in step.outputs}
+    flow: nx.DiGraph[int] = nx.DiGraph()
+    flow.add_nodes_from(range(len(steps)))
+    flow.add_edges_from(
+        (writer[slot], at) for at, step in enumerate(steps) for _, slot in step.arguments if slot in writer
+    )
+    graph = flow.copy()
+    for at, port, slot in donors:
+        donor, shared = steps[at], alias(slot)
+        name = donor.path.rpartition("/")[2]
+        later = set(nx.descendants(flow, at))
+        for output, left in plan.outputs.items():
+            if alias(left) == shared:
+                message = f"It overwrites {port}, which is also the output {output!r} of the graph."
+                problems.append(Problem(donor.path, message, f"Take {output!r} from {name} itself."))
+        for other, step in enumerate(steps):
+            if any(alias(made) == shared for _, made in step.outputs):
+                step.cacheable = False
+            read = [reader for reader, taken in step.arguments if alias(taken) == shared]
+            overwrites = any(alias(taken) == shared for _, taken in _overwritten(step))
+            if not read or (other == at and len(read) == 1):
+                continue
+            if other == at:
+                second = next(reader for reader in read if reader != port)
+                message = f"Its input {second} is the value that its input {port} overwrites."
+                problems.append(Problem(step.path, message, "Give it two values."))
+            elif other in later or (overwrites and other > at):
+                message = f"It reads a value that {donor.path} has overwritten (its input {port})."
+                problems.append(Problem(step.path, message, f"Read the output of {name} instead."))
+            elif not (overwrites and at in nx.descendants(flow, other)):
+                graph.add_edge(other, at)
+    try:
+        plan.steps = [steps[at] for at in nx.lexicographical_topological_sort(graph)]
+    except nx.NetworkXUnfeasible:
+        if not problems:
+            names = ", ".join(steps[at].path for at, _, _ in donors)
+            problems.append(Problem(steps[donors[0][0]].path, f"No order lets everyone read before {names} overwrite."))
+
+
+def loop_hazards(loop: LoopPlan, gone: set[int], path: str) -> list[Problem]:
+    """What a pass would overwrite although the next pass, or the reader of a collected stream, reads it."""
+    problems: list[Problem] = []
+    for name, slot in loop.body.inputs.items():
+        if slot in gone and name not in loop.carry:
+            message = f"${name} is overwritten in the body, but the next pass reads it again."
+            problems.append(Problem(f"{path}.{name}", message, "Make it a carry."))
+    for name in loop.collect:
+        if loop.body.outputs[name] in gone:
+            message = f"{name} is collected, but the next pass overwrites it."
+            problems.append(Problem(f"{path}.{name}", message, "Collect a copy of it."))
+    return problems
+
+
+def loop_views(loop: LoopPlan, gone: set[int]) -> tuple[tuple[str, str], ...]:
+    """The (input, output) pairs of a loop that may share memory: a carry that no pass changed, a view of a link."""
+    alias = _across_passes(loop)
+    given = {"each": loop.body.inputs["item"]} | {name: loop.body.inputs[name] for name in (*loop.carry, *loop.links)}
+    made = {name: loop.body.inputs[name] for name in loop.carry}
+    made |= {name: loop.body.outputs[name] for name in loop.collect}
+    return tuple(
+        (port, output)
+        for port, slot in given.items()
+        for output, left in made.items()
+        if slot not in gone and alias(slot) == alias(left)
+    )
+
+
+def _overwritten(step: Step) -> list[tuple[str, int]]:
+    """The (port, slot) pairs that a step overwrites; a literal is nobody else's."""
+    return [(port, slot) for port, slot in step.arguments if port in step.donates] if step.donates else []
+
+
+def _aliases(plan: Plan, also: tuple[tuple[int, int], ...] = ()) -> Alias:
+    """A function from a slot to the one that stands for all slots it may share memory with (union-find)."""
+    parent = list(range(len(plan.keys)))
+
+    def find(slot: int) -> int:
+        while parent[slot] != slot:
+            parent[slot] = slot = parent[parent[slot]]
+        return slot
+
+    for step in plan.steps:
+        if step.views:
+            arguments, outputs = dict(step.arguments), dict(step.outputs)
+            for port, output in step.views:
+                if port in arguments:
+                    parent[find(outputs[output])] = find(arguments[port])
+    for one, other in also:
+        parent[find(one)] = find(other)
+    return find
+
+
+def _across_passes(loop: LoopPlan) -> Alias:
+    body = loop.body
+    return _aliases(body, tuple((body.outputs[name], body.inputs[name]) for name in loop.carry))
+
+
+def overwritten_slots(loop: LoopPlan) -> set[int]:
+    """The slots of a body that some pass overwrites, themselves or through a view."""
+    donated = [slot for step in loop.body.steps for _, slot in _overwritten(step)]
+    if not donated:
+        return set()
+    alias = _across_passes(loop)
+    gone = {alias(slot) for slot in donated}
+    return {slot for slot in range(len(loop.body.keys)) if alias(slot) in gone}
