@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,10 +41,15 @@ class RunState:
     """What all steps of one run share: who listens, whether to stop, where files go."""
 
     out: Path = field(default_factory=Path)
-    provenance: str = "{}"
+    describe: Callable[[], str] = lambda: "{}"
     listen: Listener = _ignore
     cancel: threading.Event = field(default_factory=threading.Event)
     grad: _GradMode = field(default_factory=lambda: _GradMode())
+
+    @cached_property
+    def provenance(self) -> str:
+        """The workflow with the inputs of this run, as JSON; written out when the first effect asks."""
+        return self.describe()
 
     def check_cancelled(self, path: str) -> None:
         """Raise ``Cancelled`` where the caller asked to stop."""
@@ -254,7 +260,7 @@ def _run_loop(step: Step, values: list[Any], state: RunState) -> None:
     for name in loop.carry:
         values[outputs[name]] = inner[body.inputs[name]]
     for name, gathered in collected.items():
-        values[outputs[name]] = Stream.of(gathered)
+        values[outputs[name]] = Stream[Any].of(gathered)
 
 
 class _GradMode:

@@ -118,7 +118,7 @@ class Port:
             ValueError: a sentence that says what is needed instead.
         """
         if not self.type.is_literal:
-            raise ValueError(f"a {self.type.name} cannot be typed in, link it to a node that makes one")
+            raise ValueError(f"{self.type.one} cannot be typed in, link it to a node that makes one")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("an integer has at most 64 bits")
         if self.annotation is type(value) and self.annotation in (int, str, bool):
@@ -292,7 +292,7 @@ def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> 
     if default is MISSING or default is None:
         return default
     if not kind.is_literal:
-        raise TypeError(f"Node {node_name}: {parameter.name}: the default of a {kind.name} can only be None.")
+        raise TypeError(f"Node {node_name}: {parameter.name}: the default of {kind.one} can only be None.")
     return float(default) if kind.python is float else default
 
 
@@ -329,7 +329,7 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
         elif line.startswith("     ") and current:
             ports.update({name.strip(): f"{ports[name.strip()]} {line.strip()}" for name in current.split(",")})
         elif line and not line.startswith(" "):
-            head += "\n\n" + "\n".join(lines[at:])
+            head = head.rstrip() + "\n\n" + "\n".join(lines[at:])
             break
     return head.strip(), ports
 

@@ -66,8 +66,8 @@ def _cycles(nodes: Nodes) -> list[list[str]]:
     found: list[list[str]] = []
     for group in nx.strongly_connected_components(graph):
         if len(group) > 1 or graph.has_edge(*list(group) * 2):
-            loop = nx.find_cycle(graph.subgraph(group))
-            names = [edge[0] for edge in loop]
-            first = names.index(min(names))
-            found.append(names[first:] + names[:first])
+            walk = [min(group)]
+            while (following := min(name for name in graph.successors(walk[-1]) if name in group)) not in walk:
+                walk.append(following)
+            found.append(walk[walk.index(following) :])
     return sorted(found)

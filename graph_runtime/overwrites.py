@@ -1,4 +1,4 @@
-"""Donated values: who shares their memory, who must read before the overwrite, and what cannot be ordered. Runs nothing.
+"""Donated values: who shares their memory, who must read before the overwrite. Runs nothing.
 
 A step *donates* an input that it overwrites, and *views* one that its output may share memory with.
 """
@@ -6,9 +6,13 @@ A step *donates* an input that it overwrites, and *views* one that its output ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kineograph.graph_runtime.errors import Problem
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Alias = Callable[[int], int]
 
@@ -36,7 +40,7 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
     for at, port, slot in donors:
         donor, shared = steps[at], alias(slot)
         name = donor.path.rpartition("/")[2]
-        later = set(nx.descendants(flow, at))
+        later = _after(flow, at)
         for output, left in plan.outputs.items():
             if alias(left) == shared:
                 message = f"It overwrites {port}, which is also the output {output!r} of the graph."
@@ -55,7 +59,7 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
             elif other in later or (overwrites and other > at):
                 message = f"It reads a value that {donor.path} has overwritten (its input {port})."
                 problems.append(Problem(step.path, message, f"Read the output of {name} instead."))
-            elif not (overwrites and at in nx.descendants(flow, other)):
+            elif not (overwrites and at in _after(flow, other)):
                 graph.add_edge(other, at)
     try:
         plan.steps = [steps[at] for at in nx.lexicographical_topological_sort(graph)]
@@ -63,6 +67,16 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
         if not problems:
             names = ", ".join(steps[at].path for at, _, _ in donors)
             problems.append(Problem(steps[donors[0][0]].path, f"No order lets everyone read before {names} overwrite."))
+
+
+def _after(flow: nx.DiGraph[int], at: int) -> set[int]:
+    found: set[int] = set()
+    waiting = [at]
+    while waiting:
+        new = set(flow.successors(waiting.pop())) - found
+        found |= new
+        waiting.extend(new)
+    return found
 
 
 def loop_hazards(loop: LoopPlan, gone: set[int], path: str) -> list[Problem]:

@@ -21,7 +21,7 @@ from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
 from kineograph.graph_runtime.workflow import LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
 
-SCHEMA = "kineograph-key-2"
+SCHEMA = "kineograph-key-1"
 
 
 def make_plan(

@@ -107,7 +107,7 @@ class Runtime:
 
         workflow = self.load(source)
         plan = self.plan(workflow, inputs, outputs=outputs)
-        state = RunState(out=Path(out), provenance=provenance(workflow, inputs or {}))
+        state = RunState(out=Path(out), describe=lambda: provenance(workflow, inputs or {}))
         state.listen = listen or state.listen
         state.cancel = cancel or state.cancel
         return execute(plan, self.cache, state)

@@ -102,6 +102,11 @@ class SocketType:
         """Whether a value of it can be typed into a workflow."""
         return self.family == "value"
 
+    @property
+    def one(self) -> str:
+        """``an int``, ``a Video``."""
+        return f"an {self.name}" if self.name[0] in "aeiouAEIO" else f"a {self.name}"
+
 
 ANY = SocketType("any", "any", Any)
 INT = SocketType("int", "value", int)
@@ -156,5 +161,5 @@ def misfit(output: SocketType, into: SocketType) -> str | None:
     if output.item is not None and into.item is not None:
         return misfit(output.item, into.item)
     if output.item is not None and misfit(output.item, into) is None:
-        return f"it is a {output.name}: run a loop over it, each pass gets one {into.name}"
-    return f"it is a {output.name}, a {into.name} is needed"
+        return f"it is {output.one}: run a loop over it, each pass gets one {into.name}"
+    return f"it is {output.one}, {into.one} is needed"

@@ -190,7 +190,7 @@ class _Check:
         sources = {name: self.source(scope, f"{place}.{name}", link) for name, link in wires(spec)}
         each = sources["each"]
         if each is not None and each.item is None and each != ANY:
-            self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is a {each.name}.")
+            self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is {each.one}.")
         self.loop_names(place, spec)
         inner = {name: kind or ANY for name, kind in sources.items() if name != "each"}
         inner |= {"item": (each.item if each else None) or ANY, "index": INT}
@@ -213,7 +213,7 @@ class _Check:
             if name not in made:
                 self.say(f"{place}.{name}", f"The body has no output {name!r}.", nearest(name, made))
         if spec.until and made.get(spec.until, BOOL) not in (BOOL, ANY):
-            self.say(f"{place}.until", f"{spec.until} is a {made[spec.until].name}, a bool is needed.")
+            self.say(f"{place}.until", f"{spec.until} is {made[spec.until].one}, a bool is needed.")
         return {name: inner[name] for name in spec.carry} | {
             name: stream_of(made.get(name, ANY)) for name in spec.collect
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -117,6 +118,7 @@ class Reference(NamedTuple):
         return self.node if self.port == ONLY_OUTPUT else f"{self.node}.{self.port}"
 
 
+@lru_cache(maxsize=4 * MAX_NODES)
 def reference(link: str) -> Reference:
     """Read ``$x``, ``node`` or ``node.port``."""
     if link.startswith("$"):
