@@ -1,4 +1,4 @@
-"""Draws docs/frames.png, the picture in README: what the embedded model makes of some prompts, each with seed 0.
+"""Draws docs/frames.png, the picture in README: what the embedded model makes of six prompts, with seeds 0 to 5.
 
     python benchmarks/picture.py [OUT.png] [MODEL]
 
@@ -27,7 +27,7 @@ def main(path: str = str(ROOT / "docs" / "frames.png"), model: str = "flipbook")
     picture = Image.new("RGB", (CAPTION + FRAMES * (SIDE + GAP), len(prompts) * (SIDE + GAP) - GAP), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LETTERS)
     for row, prompt in enumerate(prompts):
-        found = runtime.run("workflows/text_to_video.json", {"prompt": prompt, "model": model}, outputs=["video"])
+        found = runtime.run("workflows/text_to_video.json", {"prompt": prompt, "seed": row, "model": model}, outputs=["video"])
         frames = found.outputs["video"].frames[0]
         top = row * (SIDE + GAP)
         draw.text((0, top + SIDE // 2), prompt, "#333333", font, anchor="lm")
