@@ -2,7 +2,7 @@
 
     python benchmarks/picture.py [OUT.png] [MODEL]
 
-Needs Pillow for the letters. Every prompt's combination of colour, shape and direction was held out of training.
+Every prompt's combination of colour, shape and direction was held out of training.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def main(path: str = str(ROOT / "docs" / "frames.png"), model: str = "flipbook")
     picture = Image.new("RGB", (CAPTION + FRAMES * (SIDE + GAP), len(prompts) * (SIDE + GAP) - GAP), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LETTERS)
     for row, prompt in enumerate(prompts):
-        found = runtime.run("workflows/text_to_video.json", {"prompt": prompt, "seed": row, "model": model}, outputs=["video"])
-        frames = found.outputs["video"].frames[0]
+        asked = {"prompt": prompt, "seed": row, "model": model}
+        frames = runtime.run("workflows/text_to_video.json", asked, outputs=["video"]).outputs["video"].frames[0]
         top = row * (SIDE + GAP)
         draw.text((0, top + SIDE // 2), prompt, "#333333", font, anchor="lm")
         for column in range(FRAMES):

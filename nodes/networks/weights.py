@@ -49,7 +49,7 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mappin
     try:
         save_file(tensors, temporary, metadata=dict(metadata or {}))
         check_header(temporary)
-        os.chmod(temporary, 0o644)  # temporary files are made for their owner alone, a model is to be read
+        Path(temporary).chmod(0o644)  # temporary files are made for their owner alone, a model is to be read
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)
