@@ -15,6 +15,8 @@ from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextE
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kineograph.nodes.networks.dit import Batch
+
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -133,6 +135,36 @@ def dit_velocity(
 
 
 @node
+def packed_velocity(
+    dit: DiT,
+    patches: Stream[Patches],
+    text: Stream[TextEmbedding],
+    sigma: Annotated[float, Field(ge=0, le=1)] = 1.0,
+    precision: Precision = "float32",
+) -> Stream[Patches]:
+    """The velocities of clips of any durations and sizes in one forward pass: packed, without padding (NaViT).
+
+    Each is what ``dit_velocity`` gives for the clip alone (Dehghani et al. 2023).
+
+    Args:
+        dit: the model.
+        patches: noisy tokens of one clip each, or of a batch of equal ones; a level is min(sigma, its mask).
+        text: what each of them shows, in the same order.
+        sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
+        precision: of the matrix products.
+    """
+    import torch
+
+    parts, texts = list(patches), list(text)
+    if not parts or len(parts) != len(texts):
+        raise ValueError(f"{len(parts)} clips and {len(texts)} texts: give at least one clip, and one text for each.")
+    batches = [_batch(dit, *pair, sigma) for pair in zip(parts, texts, strict=True)]
+    with torch.autocast(parts[0].tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        velocities = dit.network.packed(batches)
+    return Stream.of([replace(part, tokens=v) for part, v in zip(parts, velocities, strict=True)])
+
+
+@node
 def guided_velocity(
     dit: DiT,
     patches: Patches,
@@ -179,7 +211,13 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
 def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, precision: Precision) -> Tensor:
     import torch
 
+    with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return dit.network(*_batch(dit, patches, text, sigma))
+
+
+def _batch(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> Batch:
     from kineograph.nodes.networks import flow
+    from kineograph.nodes.networks.dit import Batch
 
     if dit.patch != patches.patch:
         raise ValueError(
@@ -187,8 +225,7 @@ def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, pre
         )
     levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
     text = _spread(text, patches.tokens.shape[0])
-    with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return dit.network(patches.tokens, levels, patches.positions, text.tokens, text.mask)
+    return Batch(patches.tokens, levels, patches.positions, text.tokens, text.mask)
 
 
 def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:

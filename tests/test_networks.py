@@ -79,7 +79,7 @@ def test_positions_are_in_patch_order_and_in_seconds_and_pixels() -> None:
 @pytest.mark.parametrize("masked", [False, True])
 def test_both_forms_of_attention_agree(masked: bool) -> None:
     q, k, v = (torch.randn(2, 3, n, 16, generator=seeded(n)) for n in (7, 9, 9))
-    mask = torch.arange(9) < torch.tensor([[4], [9]]) if masked else None
+    mask = (torch.arange(9) < torch.tensor([[4], [9]]))[:, None, None] if masked else None
     with torch.no_grad():
         fused = attend(q, k, v, mask)
     assert torch.allclose(attend(q.requires_grad_(), k, v, mask), fused, atol=1e-5)
