@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -131,7 +132,7 @@ def dit_velocity(
         sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
         precision: of the matrix products.
     """
-    return replace(patches, tokens=_velocity(dit, patches, text, sigma, precision))
+    return replace(patches, tokens=_velocities(dit, [patches], [text], sigma, precision)[0])
 
 
 @node
@@ -153,15 +154,11 @@ def packed_velocity(
         sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
         precision: of the matrix products.
     """
-    import torch
-
-    parts, texts = list(patches), list(text)
-    if not parts or len(parts) != len(texts):
-        raise ValueError(f"{len(parts)} clips and {len(texts)} texts: give at least one clip, and one text for each.")
-    batches = [_batch(dit, *pair, sigma) for pair in zip(parts, texts, strict=True)]
-    with torch.autocast(parts[0].tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        velocities = dit.network.packed(batches)
-    return Stream.of([replace(part, tokens=v) for part, v in zip(parts, velocities, strict=True)])
+    if not len(patches) or len(patches) != len(text):
+        raise ValueError(f"{len(patches)} clips and {len(text)} texts: give at least one clip, and one text for each.")
+    parts = list(patches)
+    velocities = _velocities(dit, parts, text, sigma, precision)
+    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, velocities, strict=True)])
 
 
 @node
@@ -190,7 +187,7 @@ def guided_velocity(
     clips = patches.tokens.shape[0]
     both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
     texts = _stack(_spread(text, clips), _spread(no_text, clips))
-    with_text, without = _velocity(dit, both, texts, at.sigma, precision).chunk(2)
+    with_text, without = _velocities(dit, [both], [texts], at.sigma, precision)[0].chunk(2)
     return replace(patches, tokens=without + scale * (with_text - without))
 
 
@@ -208,11 +205,14 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
     return replace(latent, x=flow.euler_step(latent.x, velocity.x, step.sigma, step.sigma_next, latent.mask))
 
 
-def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, precision: Precision) -> Tensor:
+def _velocities(
+    dit: DiT, patches: Iterable[Patches], text: Iterable[TextEmbedding], sigma: float, precision: Precision
+) -> list[Tensor]:
     import torch
 
-    with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return dit.network(*_batch(dit, patches, text, sigma))
+    batches = [_batch(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
+    with torch.autocast(batches[0].tokens_BNC.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return dit.network(batches)
 
 
 def _batch(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> Batch:

@@ -101,6 +101,7 @@ CALLS = {
         0.7,
     ),
     "mixed_clips": lambda run: (mixed.mixed_clips, VAE, 2, 100, 1536, 5, 16, 32),
+    "group_clips": lambda run: (mixed.group_clips, CLIPS, 1),
     "pass_seed": lambda run: (mixed.pass_seed, 1, 2),
     "stream_item": lambda run: (mixed.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (mixed.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),

@@ -38,7 +38,7 @@ def attend_within(
     """Attention of each clip within itself: what a block-diagonal mask over a packed sequence would give.
 
     Each element is a batch of clips of one size. On a CPU they are taken one after another: a mask over the whole
-    sequence would compute what it then throws away (measured: 3 to 8 times the work). On CUDA one kernel takes all.
+    sequence took 3.6 times as long for 12 clips, to compute what it then hides. On CUDA one kernel takes all.
 
     Args:
         qs_HBND: (heads, B, N, D) queries of each batch.
@@ -57,11 +57,9 @@ def attend_within(
 
 def _plain(q_ABND: Tensor, k_ABMD: Tensor, v_ABMD: Tensor, mask: Tensor | None) -> Tensor:
     scores_ABNM = (q_ABND * q_ABND.shape[-1] ** -0.5) @ k_ABMD.mT
-    if (
-        mask is not None
-    ):  # added, in place: masked_fill would be undone in the backward pass, at the cost of another one
-        unseen = torch.zeros(mask.shape, dtype=scores_ABNM.dtype).masked_fill_(~mask, float("-inf"))
-        scores_ABNM = scores_ABNM.add_(unseen)
+    if mask is not None:
+        # added in place: masked_fill would copy the scores here, and their gradient in the backward pass
+        scores_ABNM.add_(torch.zeros_like(mask, dtype=scores_ABNM.dtype).masked_fill_(~mask, float("-inf")))
     return scores_ABNM.softmax(dim=-1) @ v_ABMD
 
 
@@ -70,7 +68,7 @@ def _one_kernel(
 ) -> list[Tensor]:
     """FlashAttention for sequences of any lengths, which needs CUDA and half precision.
 
-    Not run by our tests, which have no CUDA: they check on fake tensors that it takes what it is given.
+    Not run so far for want of a device: the tests put a slow function of the same meaning in the kernel's place.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -83,4 +81,4 @@ def _one_kernel(
     q_starts, k_starts = (functional.pad(x.cumsum(0, dtype=torch.int32), (1, 0)) for x in (q_lengths, k_lengths))
     longest = max(q.shape[2] for q in qs_HBND), max(k.shape[2] for k in ks_HBMD)
     out_SHD = varlen_attn(q_SHD, k_SHD, v_SHD, q_starts, k_starts, *longest)
-    return Runs(tuple(tuple(q.shape[1:3]) for q in qs_HBND)).cut(out_SHD.transpose(0, 1), dim=1)
+    return Runs.of(qs_HBND, dim=1).cut(out_SHD.transpose(0, 1), dim=1)

@@ -92,34 +92,14 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, tokens_BNC: Tensor, levels_BK: Tensor, positions_BN3: Tensor, text_BLE: Tensor, text_mask_BL: Tensor
-    ) -> Tensor:
-        """The velocity e - x0 at every token of clips of one size.
-
-        Args:
-            tokens_BNC: as in :class:`Batch`.
-            levels_BK: as in :class:`Batch`.
-            positions_BN3: as in :class:`Batch`.
-            text_BLE: as in :class:`Batch`.
-            text_mask_BL: as in :class:`Batch`.
-
-        Returns:
-            (B, N, C) velocity in float32.
-
-        Raises:
-            ValueError: the number of levels does not divide the number of tokens.
-        """
-        return self.packed([Batch(tokens_BNC, levels_BK, positions_BN3, text_BLE, text_mask_BL)])[0]
-
-    def packed(self, batches: Sequence[Batch]) -> list[Tensor]:
-        """The velocity at every token of clips of several sizes, in one pass over one sequence without padding.
+    def forward(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """The velocity e - x0 at every token of clips of any sizes, packed into one sequence without padding.
 
         Every layer runs once over all S tokens, and the modulation once for each of the R levels; attention, positions
         and the middle of the picture are each clip's own, so a clip's velocity is what it would be alone.
 
         Args:
-            batches: clips of one size each.
+            batches: clips of one size each; one batch is the plain case.
 
         Returns:
             (B, N, C) velocity in float32, for each batch.
@@ -145,7 +125,7 @@ class DiT(nn.Module):
         """What modulates the tokens of each level: (R, D) from the level and the clip's text as a whole."""
         levels_R = torch.cat([batch.levels_BK.flatten() for batch in batches])
         summary_BE = torch.cat([batch.text_BLE[:, 0] for batch in batches])
-        levels_of_clips = Runs(tuple(batch.levels_BK.shape for batch in batches))
+        levels_of_clips = Runs.of([batch.levels_BK for batch in batches])
         return self.level_in(level_features(levels_R)) + levels_of_clips.spread(self.summary_in(summary_BE))
 
 
@@ -187,9 +167,9 @@ class Layout:
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> Layout:
         """The layout of batches behind each other."""
-        clips = Runs(tuple(batch.tokens_BNC.shape[:2] for batch in batches))
-        captions = Runs(tuple(batch.text_BLE.shape[:2] for batch in batches))
-        levels = []
+        clips = Runs.of([batch.tokens_BNC for batch in batches])
+        captions = Runs.of([batch.text_BLE for batch in batches])
+        levels: list[tuple[int, int]] = []
         for (count, tokens), batch in zip(clips.shapes, batches, strict=True):
             each = batch.levels_BK.shape[1]
             if tokens % each:
@@ -197,6 +177,11 @@ class Layout:
             levels.append((count * each, tokens // each))
         seen = [functional.pad(batch.text_mask_BL, (batch.tokens_BNC.shape[1], 0), value=True) for batch in batches]
         return cls(clips, captions, Runs(tuple(levels)), seen)
+
+    def with_text(self, video_HSD: Tensor, text_HUD: Tensor) -> list[Tensor]:
+        """Each clip's video and text tokens in one: (heads, B, N + L, D) for each batch."""
+        pairs = zip(self.clips.cut(video_HSD, 1), self.captions.cut(text_HUD, 1), strict=True)
+        return [torch.cat(pair, dim=2) for pair in pairs]
 
 
 class Block(nn.Module):
@@ -226,11 +211,7 @@ class Block(nn.Module):
         q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
         text_k, text_v = self.text_kv(text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
         q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
-        video_and_text = ((k, self.k_norm(text_k)), (v, text_v))
-        ks, vs = (
-            [torch.cat(pair, dim=2) for pair in zip(layout.clips.cut(x, 1), layout.captions.cut(text, 1), strict=True)]
-            for x, text in video_and_text
-        )
+        ks, vs = layout.with_text(k, self.k_norm(text_k)), layout.with_text(v, text_v)
         out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.seen_BM), dim=1)
         return self.out(out.transpose(0, 1).flatten(1))
 

@@ -6,9 +6,9 @@ them, and whatever belongs to a clip is done on its own stretch of the sequence.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ class Runs:
     """
 
     shapes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor], dim: int = 0) -> Runs:
+        """The runs that :meth:`cut` would give these parts of: ``dim`` is the count, ``dim + 1`` the length."""
+        return cls(tuple((part.shape[dim], part.shape[dim + 1]) for part in parts))
 
     def cut(self, x: Tensor, dim: int = 0) -> list[Tensor]:
         """The runs of a sequence, as views: for each shape, ``dim`` becomes (count, length).
@@ -72,34 +77,25 @@ def compute(tokens: int, knee: float) -> float:
     return tokens + tokens * tokens / knee
 
 
-def best_fit_decreasing(costs: Sequence[float], budget: float) -> list[list[int]]:
-    """Put items into as few bins as it can: the largest first, each where the least room is left (Johnson 1973).
+def balance(costs: Sequence[float], bins: int, budget: float) -> list[list[int]]:
+    """Share items out among bins so that all cost nearly the same: the dearest first, each to the cheapest bin.
 
-    It needs at most 11/9 of the fewest possible bins, and one. Equal items keep their order: the result is a function
-    of the costs alone.
+    That is longest-processing-time-first (Graham 1969). Best-fit-decreasing would need fewer bins, but fills each with
+    items of one size. Equal items keep their order: the result is a function of the costs alone.
 
     Args:
         costs: of each item.
-        budget: what a bin holds.
+        bins: how many.
+        budget: the most a bin may cost.
 
     Returns:
-        Places in ``costs``, for each bin, largest first; bins in the order in which they were opened.
-
-    Raises:
-        ValueError: an item that no bin can hold.
+        Places in ``costs`` for each bin, the dearest first. Items that fit nowhere are in none.
     """
-    bins: list[list[int]] = []
-    rooms: list[tuple[float, int]] = []  # (room left, bin), sorted
+    filled: list[list[int]] = [[] for _ in range(bins)]
+    cheapest = [(0.0, number) for number in range(bins)]  # a heap
     for item in sorted(range(len(costs)), key=lambda place: -costs[place]):
-        cost = costs[item]
-        if cost > budget:
-            raise ValueError(f"Item {item} costs {cost:,.0f}, more than the budget of {budget:,.0f}: raise the budget.")
-        fitting = bisect_left(rooms, (cost, -1))
-        if fitting == len(rooms):
-            room, number = budget, len(bins)
-            bins.append([])
-        else:
-            room, number = rooms.pop(fitting)
-        bins[number].append(item)
-        insort(rooms, (room - cost, number))
-    return bins
+        load, number = cheapest[0]
+        if load + costs[item] <= budget:
+            heapreplace(cheapest, (load + costs[item], number))
+            filled[number].append(item)
+    return filled

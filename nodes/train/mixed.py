@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from kineograph.nodes.sockets import VAE, Clips, Loss, Video
 
 Captions = Literal["plain", "short", "long", "any"]
 WINDOW = 16
-"""Groups that are packed together: the more, the fuller they are."""
+"""Groups that are balanced together: the more, the more nearly equal they are."""
 SIDE_STEP, FRAME_STEP = 8, 4
 """Pixels and frames between two sizes: what the embedded VAE takes."""
 
@@ -25,6 +26,9 @@ class Size(NamedTuple):
     frames: int
     height: int
     width: int
+
+
+Cost = Callable[[Size], float]
 
 
 @node
@@ -43,8 +47,8 @@ def mixed_clips(
 ) -> Stream[Stream[Clips]]:
     """Groups of captioned clips of the world, of all durations, sizes and aspects, of nearly equal compute each.
 
-    A clip of n tokens costs n + n² / knee. Sixteen groups at a time are filled by best-fit-decreasing; what then fits
-    nowhere is left out.
+    A clip of n tokens costs n + n² / knee; sixteen groups at a time are balanced by that, and not by tokens. Long and
+    short clips are in every group.
 
     Args:
         vae: whose latent cells are counted as tokens.
@@ -90,11 +94,11 @@ def mixed_clips(
     return Stream(groups, group)
 
 
-def _window(number: int, seed: int, bounds: tuple[int, int, int], cost: Any, budget: float) -> list[list[Size]]:
-    """WINDOW groups of sizes within a budget: drawn until they would fill it, packed, the fullest groups kept."""
+def _window(number: int, seed: int, bounds: tuple[int, int, int], cost: Cost, budget: float) -> list[list[Size]]:
+    """WINDOW groups of sizes: drawn until together they would cost more than all groups may, then shared out."""
     import torch
 
-    from kineograph.nodes.networks.packing import best_fit_decreasing
+    from kineograph.nodes.networks.packing import balance
     from kineograph.nodes.networks.world import scene_seed
 
     longest, smallest, largest = bounds
@@ -105,14 +109,12 @@ def _window(number: int, seed: int, bounds: tuple[int, int, int], cost: Any, bud
 
     sizes: list[Size] = []
     costs: list[float] = []
-    while sum(costs) < WINDOW * budget:
+    while sum(costs) <= WINDOW * budget:
         place = (number << 20) + len(sizes)
         frames = draw(1, longest, FRAME_STEP)
         sizes.append(Size(place, frames, draw(smallest, largest, SIDE_STEP), draw(smallest, largest, SIDE_STEP)))
         costs.append(cost(sizes[-1]))
-    packed = best_fit_decreasing(costs, budget)
-    fullest = sorted(packed, key=lambda places: -sum(costs[place] for place in places))[:WINDOW]
-    return [[sizes[place] for place in fullest[at]] for at in torch.randperm(WINDOW, generator=generator).tolist()]
+    return [[sizes[place] for place in group] for group in balance(costs[:-1], WINDOW, budget)]
 
 
 def _clip(size: Size, seed: int, fps: float, captions: Captions) -> Clips:
@@ -123,6 +125,23 @@ def _clip(size: Size, seed: int, fps: float, captions: Captions) -> Clips:
     scenes = sample_scenes(seed, [place], frames, fps, height, width)
     texts, said = caption_scenes(scenes, seed, [place], captions)
     return Clips(Video(render(scenes, frames, height, width, fps), fps), tuple(texts), scenes.labels(), said)
+
+
+@node(views=("clips",))
+def group_clips(clips: Stream[Clips], size: Annotated[int, Field(ge=1)] = 8) -> Stream[Stream[Clips]]:
+    """Neighbours in a stream as groups for ``packed_velocity``, whatever their sizes; a last group may be smaller.
+
+    Args:
+        clips: clips of any durations and sizes.
+        size: items of the stream in each group.
+    """
+    groups = -(-len(clips) // size)
+
+    def group(number: int) -> Stream[Clips]:
+        first = number * size
+        return Stream(min(size, len(clips) - first), lambda index: clips[first + index], clips.held)
+
+    return Stream(groups, group, clips.held)
 
 
 @node
