@@ -23,6 +23,8 @@ from torch.nn.functional import pad
 from kineograph.nodes.model import new_vae, start_dit
 from kineograph.nodes.networks.dit import Batch, Layout
 from kineograph.nodes.networks.patches import token_positions
+from kineograph.nodes.networks.text import words_of
+from kineograph.nodes.sockets import Clips
 from kineograph.nodes.train.mixed import mixed_clips
 
 ROUNDS = 3
@@ -30,12 +32,12 @@ TOKENS = 10_240  # of all steps together
 DEPTH = 2  # blocks: the ratios are those of a block
 SPACE, TIME = 8, 4  # pixels and frames per latent cell
 
-Step = Callable[[], Tensor]
 
-
-def clip(frames: int, height: int, width: int, words: int, seed: int) -> Batch:
+def as_batch(clips: Clips, seed: int) -> Batch:
     """A clip as the DiT takes it, of noise: what its tokens hold costs nothing."""
+    _, frames, _, height, width = clips.video.frames.shape
     grid = (1 + (frames - 1) // TIME, height // SPACE, width // SPACE)
+    words = 1 + len(words_of(clips.captions[0]))
     generator = torch.Generator().manual_seed(seed)
     positions = token_positions(grid, (1, 1, 1), 8.0, TIME, SPACE)[None]
     tokens = torch.randn(1, positions.shape[1], 8, generator=generator)
@@ -78,11 +80,7 @@ def main() -> None:
     network = start_dit(depth=DEPTH).network.requires_grad_(True)
     weights = list(network.parameters())
     groups = [
-        [
-            clip(*(x := each.video.frames).shape[1:2], *x.shape[3:], len(each.captions[0].split()) + 1, seed)
-            for seed, each in enumerate(group)
-        ]
-        for group in mixed_clips(new_vae(), steps, budget)
+        [as_batch(each, number) for number, each in enumerate(group)] for group in mixed_clips(new_vae(), steps, budget)
     ]
     everything = [each for group in groups for each in group]
     tokens = sum(each.tokens_BNC.shape[1] for each in everything)

@@ -81,4 +81,5 @@ def _one_kernel(
     q_starts, k_starts = (functional.pad(x.cumsum(0, dtype=torch.int32), (1, 0)) for x in (q_lengths, k_lengths))
     longest = max(q.shape[2] for q in qs_HBND), max(k.shape[2] for k in ks_HBMD)
     out_SHD = varlen_attn(q_SHD, k_SHD, v_SHD, q_starts, k_starts, *longest)
+    assert isinstance(out_SHD, Tensor)  # and no pair: no statistics were asked for
     return Runs.of(qs_HBND, dim=1).cut(out_SHD.transpose(0, 1), dim=1)
