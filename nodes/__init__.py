@@ -8,6 +8,7 @@ MODULES = (
     "world",
     "train.data",
     "train.loss",
+    "train.mixed",
     "train.optimizer",
     "train.record",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +15,8 @@ from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextE
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from kineograph.nodes.networks.dit import Batch
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -129,7 +132,33 @@ def dit_velocity(
         sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
         precision: of the matrix products.
     """
-    return replace(patches, tokens=_velocity(dit, patches, text, sigma, precision))
+    return replace(patches, tokens=_velocities(dit, [patches], [text], sigma, precision)[0])
+
+
+@node
+def packed_velocity(
+    dit: DiT,
+    patches: Stream[Patches],
+    text: Stream[TextEmbedding],
+    sigma: Annotated[float, Field(ge=0, le=1)] = 1.0,
+    precision: Precision = "float32",
+) -> Stream[Patches]:
+    """The velocities of clips of any durations and sizes in one forward pass: packed, without padding (NaViT).
+
+    Each is what ``dit_velocity`` gives for the clip alone (Dehghani et al. 2023).
+
+    Args:
+        dit: the model.
+        patches: noisy tokens of one clip each, or of a batch of equal ones; a level is min(sigma, its mask).
+        text: what each of them shows, in the same order.
+        sigma: the sampler's noise level; 1 leaves every token at its mask, as in training.
+        precision: of the matrix products.
+    """
+    if not len(patches) or len(patches) != len(text):
+        raise ValueError(f"{len(patches)} clips and {len(text)} texts: give at least one clip, and one text for each.")
+    parts = list(patches)
+    velocities = _velocities(dit, parts, text, sigma, precision)
+    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, velocities, strict=True)])
 
 
 @node
@@ -158,7 +187,7 @@ def guided_velocity(
     clips = patches.tokens.shape[0]
     both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
     texts = _stack(_spread(text, clips), _spread(no_text, clips))
-    with_text, without = _velocity(dit, both, texts, at.sigma, precision).chunk(2)
+    with_text, without = _velocities(dit, [both], [texts], at.sigma, precision)[0].chunk(2)
     return replace(patches, tokens=without + scale * (with_text - without))
 
 
@@ -176,10 +205,19 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
     return replace(latent, x=flow.euler_step(latent.x, velocity.x, step.sigma, step.sigma_next, latent.mask))
 
 
-def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, precision: Precision) -> Tensor:
+def _velocities(
+    dit: DiT, patches: Iterable[Patches], text: Iterable[TextEmbedding], sigma: float, precision: Precision
+) -> list[Tensor]:
     import torch
 
+    batches = [_batch(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
+    with torch.autocast(batches[0].tokens_BNC.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return dit.network(batches)
+
+
+def _batch(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> Batch:
     from kineograph.nodes.networks import flow
+    from kineograph.nodes.networks.dit import Batch
 
     if dit.patch != patches.patch:
         raise ValueError(
@@ -187,8 +225,7 @@ def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, pre
         )
     levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
     text = _spread(text, patches.tokens.shape[0])
-    with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return dit.network(patches.tokens, levels, patches.positions, text.tokens, text.mask)
+    return Batch(patches.tokens, levels, patches.positions, text.tokens, text.mask)
 
 
 def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:

@@ -136,7 +136,7 @@ class DiT:
     """A diffusion transformer that predicts the velocity of the flow.
 
     Attributes:
-        network: forward(tokens, levels, positions, text, text_mask) -> velocity, all per token.
+        network: forward(batches) -> velocities, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
     """
 

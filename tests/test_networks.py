@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kineograph.nodes.networks import flow
 from kineograph.nodes.networks.attention import attend
-from kineograph.nodes.networks.dit import DiT, DiTConfig
+from kineograph.nodes.networks.dit import Batch, DiT, DiTConfig
 from kineograph.nodes.networks.patches import patchify, token_positions, unpatchify
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 from kineograph.nodes.networks.text import TextConfig, TextEncoder, buckets_of, words_of
@@ -43,6 +43,10 @@ def dit_inputs(tokens: int = math.prod(GRID)) -> dict[str, Tensor]:
         "text_BLE": torch.randn(2, 5, 32, generator=seeded(2)),
         "text_mask_BL": torch.ones(2, 5, dtype=torch.bool),
     }
+
+
+def velocity(dit: DiT, **inputs: Tensor) -> Tensor:
+    return dit([Batch(**inputs)])[0]
 
 
 # patches
@@ -79,7 +83,7 @@ def test_positions_are_in_patch_order_and_in_seconds_and_pixels() -> None:
 @pytest.mark.parametrize("masked", [False, True])
 def test_both_forms_of_attention_agree(masked: bool) -> None:
     q, k, v = (torch.randn(2, 3, n, 16, generator=seeded(n)) for n in (7, 9, 9))
-    mask = torch.arange(9) < torch.tensor([[4], [9]]) if masked else None
+    mask = (torch.arange(9) < torch.tensor([[4], [9]]))[:, None, None] if masked else None
     with torch.no_grad():
         fused = attend(q, k, v, mask)
     assert torch.allclose(attend(q.requires_grad_(), k, v, mask), fused, atol=1e-5)
@@ -169,7 +173,7 @@ def test_given_tokens_keep_their_bits_and_soft_ones_wait() -> None:
 
 def test_a_new_dit_predicts_no_velocity_and_learns() -> None:
     dit = DiT(DiTConfig(channels=4, text_width=32, width=64, depth=1, heads=2))
-    out = dit(**dit_inputs())
+    out = velocity(dit, **dit_inputs())
     assert out.shape == (2, 60, 4) and out.count_nonzero() == 0
     (out - 1).square().mean().backward()
     assert dit.token_out.bias.grad is not None and dit.token_out.bias.grad.count_nonzero() > 0
@@ -180,7 +184,7 @@ def test_padding_of_the_text_changes_nothing() -> None:
     junk = torch.cat((inputs["text_BLE"], torch.full((2, 3, 32), 7.0)), dim=1)
     mask = torch.cat((inputs["text_mask_BL"], torch.zeros(2, 3, dtype=torch.bool)), dim=1)
     with torch.no_grad():
-        plain, padded = dit(**inputs), dit(**inputs | {"text_BLE": junk, "text_mask_BL": mask})
+        plain, padded = velocity(dit, **inputs), velocity(dit, **inputs | {"text_BLE": junk, "text_mask_BL": mask})
     assert torch.allclose(plain, padded, atol=1e-5)
 
 
@@ -189,7 +193,7 @@ def test_the_level_of_one_token_changes_the_velocities() -> None:
     levels = inputs["levels_BK"].clone()
     levels[:, 7] = 0.0
     with torch.no_grad():
-        change = (dit(**inputs | {"levels_BK": levels}) - dit(**inputs)).abs().amax(-1)
+        change = (velocity(dit, **inputs | {"levels_BK": levels}) - velocity(dit, **inputs)).abs().amax(-1)
     assert change[:, 7].min() > 10 * change[:, 8:].median()
     assert change.min() > 0
 
@@ -198,13 +202,13 @@ def test_levels_per_frame_or_sample_equal_levels_per_token() -> None:
     dit, inputs = lively_dit(), dit_inputs()
     per_frame = torch.rand(2, GRID[0], generator=seeded(3))
     with torch.no_grad():
-        few = dit(**inputs | {"levels_BK": per_frame})
-        many = dit(**inputs | {"levels_BK": per_frame.repeat_interleave(GRID[1] * GRID[2], dim=1)})
-        one = dit(**inputs | {"levels_BK": torch.full((2, 1), 0.5)})
-        assert torch.allclose(one, dit(**inputs), atol=1e-5)
+        few = velocity(dit, **inputs | {"levels_BK": per_frame})
+        many = velocity(dit, **inputs | {"levels_BK": per_frame.repeat_interleave(GRID[1] * GRID[2], dim=1)})
+        one = velocity(dit, **inputs | {"levels_BK": torch.full((2, 1), 0.5)})
+        assert torch.allclose(one, velocity(dit, **inputs), atol=1e-5)
     assert torch.allclose(few, many, atol=1e-5)
     with pytest.raises(ValueError, match="shared out"):
-        dit(**inputs | {"levels_BK": torch.zeros(2, 7)})
+        velocity(dit, **inputs | {"levels_BK": torch.zeros(2, 7)})
 
 
 def test_tokens_are_a_set_with_positions() -> None:
@@ -212,7 +216,7 @@ def test_tokens_are_a_set_with_positions() -> None:
     order = torch.randperm(math.prod(GRID), generator=seeded(4))
     shuffled = {name: inputs[name][:, order] for name in ("tokens_BNC", "levels_BK", "positions_BN3")}
     with torch.no_grad():
-        assert torch.allclose(dit(**inputs | shuffled), dit(**inputs)[:, order], atol=1e-5)
+        assert torch.allclose(velocity(dit, **inputs | shuffled), velocity(dit, **inputs)[:, order], atol=1e-5)
 
 
 def test_config_survives_json() -> None:

@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import data, loss, optimizer
+from kineograph.nodes.train import data, loss, mixed, optimizer
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -93,6 +93,18 @@ CALLS = {
     "unpatchify": lambda run: (sample.unpatchify, PATCHES),
     "dit_velocity": lambda run: (sample.dit_velocity, DIT, PATCHES, TEXT, 0.7),
     "guided_velocity": lambda run: (sample.guided_velocity, DIT, PATCHES, TEXT, NO_TEXT, STEP),
+    "packed_velocity": lambda run: (
+        sample.packed_velocity,
+        DIT,
+        Stream.of([PATCHES, sample.patchify(CLEAN)]),
+        Stream.of([TEXT, NO_TEXT]),
+        0.7,
+    ),
+    "mixed_clips": lambda run: (mixed.mixed_clips, VAE, 2, 100, 1536, 5, 16, 32),
+    "group_clips": lambda run: (mixed.group_clips, CLIPS, 1),
+    "pass_seed": lambda run: (mixed.pass_seed, 1, 2),
+    "stream_item": lambda run: (mixed.stream_item, Stream.of([1, 2, 3]), 1),
+    "mean_loss": lambda run: (mixed.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),

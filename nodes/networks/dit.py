@@ -4,19 +4,24 @@ Peebles & Xie 2023 (adaLN-zero), Chen et al. 2023 (adaLN-single: one modulation 
 noise level for every token (Chen et al. 2024, diffusion forcing), and positions in seconds and pixels, so that any
 duration, size and frame rate fits. Text keys and values stand beside the video's in every attention, under one softmax:
 the encoder has already read the words in context, so they need no stream of their own, and no second attention.
+
+Letters: B clips of one size, N tokens of a clip, L text tokens of a caption, S and U all video and all text tokens of
+clips of any size, behind each other, R noise levels, D features.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kineograph.nodes.networks.attention import attend
+from kineograph.nodes.networks.attention import attend_within
+from kineograph.nodes.networks.packing import Runs, join
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 
 LEVEL_FEATURES = 128
@@ -87,41 +92,96 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, tokens_BNC: Tensor, levels_BK: Tensor, positions_BN3: Tensor, text_BLE: Tensor, text_mask_BL: Tensor
-    ) -> Tensor:
-        """The velocity e - x0 at every token.
+    def forward(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """The velocity e - x0 at every token of clips of any sizes, packed into one sequence without padding.
+
+        Every layer runs once over all S tokens, and the modulation once for each of the R levels; attention, positions
+        and the middle of the picture are each clip's own, so a clip's velocity is what it would be alone.
 
         Args:
-            tokens_BNC: (B, N, C) noisy values, C numbers per token.
-            levels_BK: (B, K) noise levels in [0, 1]; K divides N, and each holds for N / K tokens in a row. K = N is a
-                level per token, K = t one per latent frame, K = 1 one for all: the fewer, the less work.
-            positions_BN3: (B, N, 3) or (1, N, 3), each token's centre in seconds, pixels down, pixels right.
-            text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
-            text_mask_BL: (B, L) bool, True where a text token stands.
+            batches: clips of one size each; one batch is the plain case.
 
         Returns:
-            (B, N, C) velocity in float32.
+            (B, N, C) velocity in float32, for each batch.
 
         Raises:
             ValueError: the number of levels does not divide the number of tokens.
         """
-        if tokens_BNC.shape[1] % levels_BK.shape[1]:
-            raise ValueError(
-                f"{levels_BK.shape[1]} noise levels cannot be shared out evenly among {tokens_BNC.shape[1]} tokens."
-            )
-        places_BN3 = centred(positions_BN3)
-        x_BND = self.token_in(tokens_BNC) + self.place_in(place_features(places_BN3))
-        turn = turns(rotary_angles(places_BN3, self.config.width // self.config.heads), x_BND.dtype)
-        text_BLD = self.text_in(text_BLE)
-        seen_BM = functional.pad(text_mask_BL, (x_BND.shape[1], 0), value=True)
-        summary_B1D = self.summary_in(text_BLE[:, :1])
-        state_BKD = functional.silu(self.level_in(level_features(levels_BK)) + summary_B1D)
-        shared_BK6D = self.modulation(state_BKD).unflatten(-1, (6, -1))
+        layout = Layout.of(batches)
+        places = [centred(batch.positions_BN3) for batch in batches]
+        x_SD = self.token_in(join([batch.tokens_BNC for batch in batches]))
+        x_SD = x_SD + self.place_in(layout.clips.join([place_features(place) for place in places]))
+        head_width = self.config.width // self.config.heads
+        turn = turns(layout.clips.join([rotary_angles(place, head_width) for place in places]), x_SD.dtype)
+        text_UD = self.text_in(join([batch.text_BLE for batch in batches]))
+        state_RD = functional.silu(self._states(batches))
+        shared_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
         for block in self.blocks:
-            x_BND = block(x_BND, shared_BK6D, turn, text_BLD, seen_BM)
-        shift, scale = self.out_modulation(state_BKD).chunk(2, dim=-1)
-        return self.token_out(_modulated(x_BND, shift, scale)).float()
+            x_SD = block(x_SD, shared_R6D, turn, text_UD, layout)
+        shift, scale = self.out_modulation(state_RD).chunk(2, dim=-1)
+        return layout.clips.cut(self.token_out(_modulated(x_SD, shift, scale, layout.levels)).float())
+
+    def _states(self, batches: Sequence[Batch]) -> Tensor:
+        """What modulates the tokens of each level: (R, D) from the level and the clip's text as a whole."""
+        levels_R = torch.cat([batch.levels_BK.flatten() for batch in batches])
+        summary_BE = torch.cat([batch.text_BLE[:, 0] for batch in batches])
+        levels_of_clips = Runs.of([batch.levels_BK for batch in batches])
+        return self.level_in(level_features(levels_R)) + levels_of_clips.spread(self.summary_in(summary_BE))
+
+
+class Batch(NamedTuple):
+    """Clips of one size, as a DiT takes them.
+
+    Attributes:
+        tokens_BNC: (B, N, C) noisy values, C numbers per token.
+        levels_BK: (B, K) noise levels in [0, 1]; K divides N, and each holds for N / K tokens in a row. K = N is a
+            level per token, K = t one per latent frame, K = 1 one for all: the fewer, the less work.
+        positions_BN3: (B, N, 3) or (1, N, 3), each token's centre in seconds, pixels down, pixels right.
+        text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
+        text_mask_BL: (B, L) bool, True where a text token stands.
+    """
+
+    tokens_BNC: Tensor
+    levels_BK: Tensor
+    positions_BN3: Tensor
+    text_BLE: Tensor
+    text_mask_BL: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a sequence of video tokens, and one of text tokens, are cut into clips and noise levels.
+
+    Attributes:
+        clips: runs of video tokens that see each other.
+        captions: runs of text tokens, one for each clip.
+        levels: runs of video tokens of one noise level.
+        seen_BM: for each batch (B, N + L) bool, True for video tokens and where a text token stands.
+    """
+
+    clips: Runs
+    captions: Runs
+    levels: Runs
+    seen_BM: list[Tensor]
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> Layout:
+        """The layout of batches behind each other."""
+        clips = Runs.of([batch.tokens_BNC for batch in batches])
+        captions = Runs.of([batch.text_BLE for batch in batches])
+        levels: list[tuple[int, int]] = []
+        for (count, tokens), batch in zip(clips.shapes, batches, strict=True):
+            each = batch.levels_BK.shape[1]
+            if tokens % each:
+                raise ValueError(f"{each} noise levels cannot be shared out evenly among {tokens} tokens.")
+            levels.append((count * each, tokens // each))
+        seen = [functional.pad(batch.text_mask_BL, (batch.tokens_BNC.shape[1], 0), value=True) for batch in batches]
+        return cls(clips, captions, Runs(tuple(levels)), seen)
+
+    def with_text(self, video_HSD: Tensor, text_HUD: Tensor) -> list[Tensor]:
+        """Each clip's video and text tokens in one: (heads, B, N + L, D) for each batch."""
+        pairs = zip(self.clips.cut(video_HSD, 1), self.captions.cut(text_HUD, 1), strict=True)
+        return [torch.cat(pair, dim=2) for pair in pairs]
 
 
 class Block(nn.Module):
@@ -138,20 +198,22 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
 
     def forward(
-        self, x_BND: Tensor, shared_BK6D: Tensor, turn: tuple[Tensor, Tensor], text_BLD: Tensor, seen_BM: Tensor
+        self, x_SD: Tensor, shared_R6D: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout
     ) -> Tensor:
-        modulation = (shared_BK6D + self.table).to(x_BND.dtype)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.unbind(dim=2)
-        x_BND = _gated(x_BND, gate_1, self._attention(_modulated(x_BND, shift_1, scale_1), turn, text_BLD, seen_BM))
-        hidden = functional.silu(self.up(_modulated(x_BND, shift_2, scale_2)))
-        return _gated(x_BND, gate_2, self.down(hidden))
+        modulation = (shared_R6D + self.table).to(x_SD.dtype)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.unbind(dim=1)
+        change_SD = self._attention(_modulated(x_SD, shift_1, scale_1, layout.levels), turn, text_UD, layout)
+        x_SD = _gated(x_SD, gate_1, change_SD, layout.levels)
+        hidden = functional.silu(self.up(_modulated(x_SD, shift_2, scale_2, layout.levels)))
+        return _gated(x_SD, gate_2, self.down(hidden), layout.levels)
 
-    def _attention(self, x_BND: Tensor, turn: tuple[Tensor, Tensor], text_BLD: Tensor, seen_BM: Tensor) -> Tensor:
-        q, k, v = self.qkv(x_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        text_k, text_v = self.text_kv(text_BLD).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def _attention(self, x_SD: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout) -> Tensor:
+        q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
+        text_k, text_v = self.text_kv(text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
         q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
-        k, v = torch.cat((k, self.k_norm(text_k)), dim=2), torch.cat((v, text_v), dim=2)
-        return self.out(attend(q, k, v, seen_BM).transpose(1, 2).flatten(2))
+        ks, vs = layout.with_text(k, self.k_norm(text_k)), layout.with_text(v, text_v)
+        out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.seen_BM), dim=1)
+        return self.out(out.transpose(0, 1).flatten(1))
 
 
 def level_features(levels_BK: Tensor) -> Tensor:
@@ -198,14 +260,14 @@ def _two_layers(features: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
 
-def _modulated(x_BND: Tensor, shift_BKD: Tensor, scale_BKD: Tensor) -> Tensor:
-    x = _grouped(functional.layer_norm(x_BND, x_BND.shape[-1:]), shift_BKD)
-    return torch.addcmul(shift_BKD[:, :, None], x, 1 + scale_BKD[:, :, None]).flatten(1, 2)
+def _modulated(x_SD: Tensor, shift_RD: Tensor, scale_RD: Tensor, levels: Runs) -> Tensor:
+    """The normalised tokens, scaled and shifted by the row of their level."""
+    x_SD = functional.layer_norm(x_SD, x_SD.shape[-1:])
+    parts = zip(levels.rows(shift_RD), levels.cut(x_SD), levels.rows(1 + scale_RD), strict=True)
+    return join([torch.addcmul(shift[:, None], x, scale[:, None]) for shift, x, scale in parts])
 
 
-def _gated(x_BND: Tensor, gate_BKD: Tensor, change_BND: Tensor) -> Tensor:
-    return torch.addcmul(_grouped(x_BND, gate_BKD), gate_BKD[:, :, None], _grouped(change_BND, gate_BKD)).flatten(1, 2)
-
-
-def _grouped(x_BND: Tensor, modulation_BKD: Tensor) -> Tensor:
-    return x_BND.unflatten(1, (modulation_BKD.shape[1], -1))
+def _gated(x_SD: Tensor, gate_RD: Tensor, change_SD: Tensor, levels: Runs) -> Tensor:
+    """The tokens and a change to them, times the row of their level."""
+    parts = zip(levels.cut(x_SD), levels.rows(gate_RD), levels.cut(change_SD), strict=True)
+    return join([torch.addcmul(x, gate[:, None], change) for x, gate, change in parts])

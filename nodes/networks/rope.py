@@ -53,17 +53,17 @@ def rotate(x_BHND: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Turn the pairs (i, i + D/2) of every head, so that q . k depends on the difference of positions alone.
 
     Args:
-        x_BHND: (B, heads, N, D) queries or keys.
-        turn: cosines and sines of the angles, each (B, 1, N, D / 2).
+        x_BHND: (B, heads, N, D) or (heads, N, D) queries or keys.
+        turn: cosines and sines of the angles, each (B, 1, N, D / 2) or (1, N, D / 2).
 
     Returns:
-        (B, heads, N, D).
+        As x.
     """
     cosine, sine = turn
     a, b = x_BHND.chunk(2, dim=-1)
-    return torch.cat((a * cosine - b * sine, a * sine + b * cosine), dim=-1)
+    return torch.cat((torch.addcmul(a * cosine, b, -sine), torch.addcmul(a * sine, b, cosine)), dim=-1)
 
 
 def turns(angles_BNE: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of (B, N, E) angles as :func:`rotate` takes them: (B, 1, N, E) in ``dtype``."""
-    return angles_BNE.cos()[:, None].to(dtype), angles_BNE.sin()[:, None].to(dtype)
+    """Cosines and sines of (B, N, E) or (N, E) angles as :func:`rotate` takes them: with an axis for heads before N."""
+    return angles_BNE.cos().unsqueeze(-3).to(dtype), angles_BNE.sin().unsqueeze(-3).to(dtype)

@@ -143,6 +143,6 @@ class TextLayer(nn.Module):
 
     def forward(self, x_BLD: Tensor, turn: tuple[Tensor, Tensor], mask_BL: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm_1(x_BLD)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = attend(rotate(q, turn), rotate(k, turn), v, mask_BL)
+        seen = attend(rotate(q, turn), rotate(k, turn), v, mask_BL[:, None, None])
         x_BLD = x_BLD + self.out(seen.transpose(1, 2).flatten(2))
         return x_BLD + self.down(functional.silu(self.up(self.norm_2(x_BLD))))

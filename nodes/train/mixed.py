@@ -1,0 +1,184 @@
+"""Clips of many durations, sizes and aspects in one training step. Knows no network's inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import node
+from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.sockets import VAE, Clips, Loss, Video
+
+Captions = Literal["plain", "short", "long", "any"]
+WINDOW = 16
+"""Groups that are balanced together: the more, the more nearly equal they are."""
+SIDE_STEP, FRAME_STEP = 8, 4
+"""Pixels and frames between two sizes: what the embedded VAE takes."""
+
+
+class Size(NamedTuple):
+    """One clip to be made: its number in the world, and its size."""
+
+    place: int
+    frames: int
+    height: int
+    width: int
+
+
+Cost = Callable[[Size], float]
+
+
+@node
+def mixed_clips(
+    vae: VAE,
+    groups: Annotated[int, Field(ge=1)],
+    budget: Annotated[int, Field(ge=1)] = 2560,
+    knee: Annotated[int, Field(ge=1)] = 1536,
+    longest: Annotated[int, Field(ge=1, le=1025)] = 33,
+    smallest: Annotated[int, Field(ge=16, multiple_of=8)] = 32,
+    largest: Annotated[int, Field(ge=16, multiple_of=8)] = 96,
+    seed: int = 0,
+    fps: Annotated[float, Field(gt=0)] = 8.0,
+    captions: Captions = "any",
+    skip: Annotated[int, Field(ge=0)] = 0,
+) -> Stream[Stream[Clips]]:
+    """Groups of captioned clips of the world, of all durations, sizes and aspects, of nearly equal compute each.
+
+    A clip of n tokens costs n + n² / knee; sixteen groups at a time are balanced by that, and not by tokens. Long and
+    short clips are in every group.
+
+    Args:
+        vae: whose latent cells are counted as tokens.
+        groups: how many; each is a stream of clips for one ``packed_velocity``.
+        budget: compute of a group, in tokens of very short clips.
+        knee: tokens at which a clip's attention costs as much as all else; 6 times the DiT's width, by operations.
+        longest: frames of the longest clips; 1 makes images alone.
+        smallest: pixels of the shortest side.
+        largest: pixels of the longest side.
+        seed: of sizes, scenes and captions.
+        fps: frames per second.
+        captions: as in ``world_clips``.
+        skip: number of the first group, so that a training that goes on sees new ones.
+
+    Raises:
+        ValueError: sizes that cannot be, or a budget that the largest clip does not fit into.
+    """
+    from kineograph.nodes.networks.packing import compute
+
+    if smallest > largest:
+        raise ValueError(f"smallest = {smallest} is larger than largest = {largest}.")
+
+    def cost(size: Size) -> float:
+        cells = size.height // vae.spec.space_ratio * (size.width // vae.spec.space_ratio)
+        return compute((1 + (size.frames - 1) // vae.spec.time_ratio) * cells, knee)
+
+    most = cost(Size(0, longest, largest, largest))
+    if most > budget:
+        raise ValueError(
+            f"A clip of {longest} frames of {largest} x {largest} pixels costs {most:,.0f}, more than the budget of "
+            f"{budget:,}: raise the budget, or lower longest or largest."
+        )
+
+    @lru_cache(maxsize=4)
+    def window(number: int) -> list[list[Size]]:
+        return _window(number, seed, (longest, smallest, largest), cost, budget)
+
+    def group(number: int) -> Stream[Clips]:
+        at, place = divmod(number + skip, WINDOW)
+        sizes = window(at)[place]
+        return Stream(len(sizes), lambda index: _clip(sizes[index], seed, fps, captions))
+
+    return Stream(groups, group)
+
+
+def _window(number: int, seed: int, bounds: tuple[int, int, int], cost: Cost, budget: float) -> list[list[Size]]:
+    """WINDOW groups of sizes: drawn until together they would cost more than all groups may, then shared out."""
+    import torch
+
+    from kineograph.nodes.networks.packing import balance
+    from kineograph.nodes.networks.world import scene_seed
+
+    longest, smallest, largest = bounds
+    generator = torch.Generator().manual_seed(scene_seed(seed, number, stream=4))
+
+    def draw(low: int, high: int, step: int) -> int:
+        return low + step * int(torch.randint(0, (high - low) // step + 1, (1,), generator=generator))
+
+    sizes: list[Size] = []
+    costs: list[float] = []
+    while sum(costs) <= WINDOW * budget:
+        place = (number << 20) + len(sizes)
+        frames = draw(1, longest, FRAME_STEP)
+        sizes.append(Size(place, frames, draw(smallest, largest, SIDE_STEP), draw(smallest, largest, SIDE_STEP)))
+        costs.append(cost(sizes[-1]))
+    return [[sizes[place] for place in group] for group in balance(costs[:-1], WINDOW, budget)]
+
+
+def _clip(size: Size, seed: int, fps: float, captions: Captions) -> Clips:
+    from kineograph.nodes.networks.captions import caption_scenes
+    from kineograph.nodes.networks.world import render, sample_scenes
+
+    place, frames, height, width = size
+    scenes = sample_scenes(seed, [place], frames, fps, height, width)
+    texts, said = caption_scenes(scenes, seed, [place], captions)
+    return Clips(Video(render(scenes, frames, height, width, fps), fps), tuple(texts), scenes.labels(), said)
+
+
+@node(views=("clips",))
+def group_clips(clips: Stream[Clips], size: Annotated[int, Field(ge=1)] = 8) -> Stream[Stream[Clips]]:
+    """Neighbours in a stream as groups for ``packed_velocity``, whatever their sizes; a last group may be smaller.
+
+    Args:
+        clips: clips of any durations and sizes.
+        size: items of the stream in each group.
+    """
+    groups = -(-len(clips) // size)
+
+    def group(number: int) -> Stream[Clips]:
+        first = number * size
+        return Stream(min(size, len(clips) - first), lambda index: clips[first + index], clips.held)
+
+    return Stream(groups, group, clips.held)
+
+
+@node
+def pass_seed(seed: int = 0, step: int = 0) -> int:
+    """A seed of its own for each pass of a loop, for the loops inside of it.
+
+    Args:
+        seed: of the whole.
+        step: number of the pass.
+    """
+    from kineograph.nodes.networks.world import scene_seed
+
+    return scene_seed(seed, step, stream=5)
+
+
+@node(views=("stream",))
+def stream_item(stream: Stream[Any], index: Annotated[int, Field(ge=0)] = 0) -> Any:
+    """One item of a stream: what belongs to this pass, where a loop runs over another stream.
+
+    Args:
+        stream: items.
+        index: number of the item, from 0.
+    """
+    if index >= len(stream):
+        raise ValueError(f"There is no item {index} in a stream of {len(stream)}; the last is {len(stream) - 1}.")
+    return stream[index]
+
+
+@node
+def mean_loss(losses: Stream[Loss]) -> Loss:
+    """The mean of losses: with one loss for each clip, long clips do not count for more than short ones.
+
+    Args:
+        losses: at least one.
+    """
+    import torch
+
+    if not len(losses):
+        raise ValueError("There is no loss to take the mean of: the stream is empty.")
+    return Loss(torch.stack([loss.value for loss in losses]).mean())
