@@ -163,21 +163,30 @@ def read_frames(
 
 
 def _nearest(name: str, stream: Any, frames: Iterator[Any], times: Sequence[float]) -> Iterator[Any]:
-    """The frame nearest to each time, the earlier of two that are as near; the last one stands for its duration."""
+    """The frame nearest to each time, the earlier of two that are as near; the last one stands while it is shown."""
     before, at_before, count = None, -math.inf, 0
     for frame in frames:
         at = float((frame.pts - _origin(stream)) * stream.time_base) if frame.pts is not None else at_before
         while at >= times[count]:
-            yield before if times[count] - at_before <= at - times[count] else frame
+            yield _whole(name, before if times[count] - at_before <= at - times[count] else frame)
             count += 1
             if count == len(times):
                 return
         before, at_before = frame, at
-    while count < len(times) and times[count] - at_before < 1.5 / _frame_rate(name, stream):
-        yield before
+    per_frame = 1 / _frame_rate(name, stream)
+    shown = max(per_frame, float((before.duration or 0) * stream.time_base)) if before is not None else 0.0
+    while count < len(times) and times[count] < at_before + shown + per_frame / 2:
+        yield _whole(name, before)
         count += 1
     if count < len(times):
         raise ValueError(f"{name} breaks off before second {times[count]:.3g}. Export it again.")
+
+
+def _whole(name: str, frame: Any) -> Any:
+    """The frame, unless its decoder made part of it up."""
+    if frame.is_corrupt:
+        raise ValueError(f"{name} is damaged at second {frame.time:.3g}. Export it again.")
+    return frame
 
 
 def _covering(frame: Any, height: int, width: int) -> Tensor:
@@ -237,6 +246,7 @@ def _origin(stream: Any) -> int:
 
 def _check_kind(file: BinaryIO, name: str, kinds: Sequence[_Kind]) -> None:
     """Refuse by the first bytes what is none of these kinds: playlists, above all, which name other files."""
+    file.seek(0)
     head = file.read(16)
     file.seek(0)
     if not any(head[kind.place :].startswith(kind.mark) for kind in kinds):
@@ -311,7 +321,9 @@ def _decoded(name: str, container: Any, stream: Any, first: int | None, limits: 
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
-    if not 0 < width * height <= limits.pixels:
+    if not width * height:
+        raise ValueError(f"{name} shows frames of no size; it is damaged, or larger than any video.")
+    if width * height > limits.pixels:
         raise ValueError(f"{name} has frames of {width} x {height} pixels; at most {limits.pixels:,} are read.")
 
 

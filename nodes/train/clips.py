@@ -325,12 +325,12 @@ def keep_aspect(
     return replace(dataset, clips=tuple(map(sized, dataset.clips)))
 
 
-@node(effect=True)
-def report_clips(dataset: Dataset, run: RunContext, path: Name = "clips.json") -> None:
-    """Write how many clips are used, of which sizes, and which files are left out and why; and count them as metrics.
+@node(effect=True, views=("dataset",))
+def report_clips(dataset: Dataset, run: RunContext, path: Name = "clips.json") -> Dataset:
+    """Write how many clips are used, of which sizes, and which are left out and why; hand the dataset on unchanged.
 
     Args:
-        dataset: clips as they are trained on.
+        dataset: clips as they are trained on. What reads them from here waits for the report.
         path: a JSON file below the output folder.
     """
     reasons = Counter(each.reason for each in dataset.left_out)
@@ -348,3 +348,4 @@ def report_clips(dataset: Dataset, run: RunContext, path: Name = "clips.json") -
     run.wrote(target)
     run.metric("clips", 0, len(dataset.clips))
     run.metric("left_out", 0, len(dataset.left_out))
+    return dataset

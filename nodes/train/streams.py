@@ -33,11 +33,10 @@ def read_clips(dataset: Dataset) -> Stream[Clips]:
     Args:
         dataset: clips. Where one does not decode, it is named on the error output and the next of its size stands in.
     """
-    groups = _by_size(dataset)
-    places = {id(clip): (group, place) for group in groups for place, clip in enumerate(group)}
+    places = {clip: (group, place) for group in _by_size(dataset) for place, clip in enumerate(group)}
 
     def item(index: int) -> Clips:
-        group, place = places[id(dataset.clips[index])]
+        group, place = places[dataset.clips[index]]
         return _batch(group, [place])
 
     return Stream(len(dataset.clips), item, held=dataset)
