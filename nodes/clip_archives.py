@@ -65,7 +65,7 @@ def shard_clips(path: str) -> Listed:
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := archive.next()) is not None:
-        archive.members.clear()  # else it keeps them all
+        archive.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
         yield member
 
 

@@ -124,7 +124,7 @@ def probe(file: BinaryIO, name: str, limits: Limits = Limits()) -> Format:
         if _is_picture(container):
             return Format(1, 1.0, height, width)
         fps = _frame_rate(name, stream)
-        seconds = _seconds(name, container, stream, 1 / fps)
+        seconds = _seconds(name, container, stream, 1 / fps, limits)
     return Format(max(1, round(seconds * fps)), fps, height, width)
 
 
@@ -147,6 +147,7 @@ def read_frames(
         ValueError: it cannot be decoded, breaks off earlier, or is more than the limits allow.
     """
     import torch
+    from av.video.reformatter import VideoReformatter
 
     size = 12 * len(times) * height * width
     if len(times) > limits.frames or size > limits.bytes:
@@ -156,10 +157,21 @@ def read_frames(
         )
     with _opened(file, name, limits, _VIDEOS + _PICTURES) as (container, stream):
         if times[0] > 0 and not _is_picture(container):
-            container.seek(_origin(stream) + int(times[0] / stream.time_base), stream=stream)
+            _seek(name, container, stream, times[0])
         shots = _nearest(name, stream, _frames(name, container, stream, limits), times)
-        frames = [_covering(frame, height, width) for frame in shots]
+        scaler = VideoReformatter()
+        frames = [_covering(name, frame, height, width, scaler, limits) for frame in shots]
     return torch.stack(frames).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def _seek(name: str, container: Any, stream: Any, second: float) -> None:
+    """Go to the last whole frame before a time."""
+    from av.error import FFmpegError
+
+    try:
+        container.seek(_origin(stream) + int(second / stream.time_base), stream=stream)
+    except FFmpegError as failure:
+        raise ValueError(f"{name} cannot be entered at second {second:.3g}: {_reason(failure)}.") from failure
 
 
 def _nearest(name: str, stream: Any, frames: Iterator[Any], times: Sequence[float]) -> Iterator[Any]:
@@ -168,7 +180,7 @@ def _nearest(name: str, stream: Any, frames: Iterator[Any], times: Sequence[floa
     for frame in frames:
         at = float((frame.pts - _origin(stream)) * stream.time_base) if frame.pts is not None else at_before
         while at >= times[count]:
-            yield _whole(name, before if times[count] - at_before <= at - times[count] else frame)
+            yield _whole(name, before if times[count] - at_before <= at - times[count] else frame, at)
             count += 1
             if count == len(times):
                 return
@@ -176,20 +188,20 @@ def _nearest(name: str, stream: Any, frames: Iterator[Any], times: Sequence[floa
     per_frame = 1 / _frame_rate(name, stream)
     shown = max(per_frame, float((before.duration or 0) * stream.time_base)) if before is not None else 0.0
     while count < len(times) and times[count] < at_before + shown + per_frame / 2:
-        yield _whole(name, before)
+        yield _whole(name, before, at_before)
         count += 1
     if count < len(times):
         raise ValueError(f"{name} breaks off before second {times[count]:.3g}. Export it again.")
 
 
-def _whole(name: str, frame: Any) -> Any:
+def _whole(name: str, frame: Any, second: float) -> Any:
     """The frame, unless its decoder made part of it up."""
     if frame.is_corrupt:
-        raise ValueError(f"{name} is damaged at second {frame.time:.3g}. Export it again.")
+        raise ValueError(f"{name} is damaged near second {second:.3g}. Export it again.")
     return frame
 
 
-def _covering(frame: Any, height: int, width: int) -> Tensor:
+def _covering(name: str, frame: Any, height: int, width: int, scaler: Any, limits: Limits) -> Tensor:
     """A frame as (height, width, 3) uint8, upright: scaled to cover them, the rest cut off evenly."""
     import torch
     from av.video.reformatter import Interpolation
@@ -197,12 +209,14 @@ def _covering(frame: Any, height: int, width: int) -> Tensor:
     high, wide = _upright_size(frame)
     scale = max(height / high, width / wide)
     high, wide = max(height, round(high * scale)), max(width, round(wide * scale))
+    if high * wide > limits.pixels:
+        raise ValueError(f"{name} is too long and thin to fill {height} x {width} pixels. Crop it first.")
     quarters = round(frame.rotation / 90) % 4
     sides = {"width": wide, "height": high} if quarters % 2 == 0 else {"width": high, "height": wide}
     # without full chroma swscale halves the colours once more: 36 dB instead of 47 from 256 x 256 to 64 x 64 pixels
     kind = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
     exact = Interpolation.FULL_CHR_H_INT.value | Interpolation.ACCURATE_RND.value
-    small = frame.reformat(**sides, format="rgb24", interpolation=kind.value | exact)
+    small = scaler.reformat(frame, **sides, format="rgb24", interpolation=kind.value | exact)
     rgb_HWC = torch.from_numpy(small.to_ndarray()).rot90(quarters)
     top, left = (high - height) // 2, (wide - width) // 2
     return rgb_HWC[top : top + height, left : left + width]
@@ -214,17 +228,18 @@ def _upright_size(frame: Any) -> tuple[int, int]:
     return (frame.width, frame.height) if quarter else (frame.height, frame.width)
 
 
-def _seconds(name: str, container: Any, stream: Any, per_frame: float) -> float:
+def _seconds(name: str, container: Any, stream: Any, per_frame: float, limits: Limits) -> float:
     """How long a video lasts, by its last packets: headers lie, and of a file that is cut off the last are missing."""
     from av.error import FFmpegError
 
     said = float(stream.duration * stream.time_base) if stream.duration else None
-    end = 0
+    end, deadline = 0, time.monotonic() + limits.seconds
     try:
         if container.duration:
             with suppress(FFmpegError):  # some MKV cannot be sought in: then all of it is read
                 container.seek(container.duration)
         for packet in container.demux(stream):
+            _check_time(name, deadline, limits)
             if packet.pts is not None and not packet.is_corrupt:
                 end = max(end, packet.pts + (packet.duration or 0))
     except FFmpegError as failure:
@@ -264,7 +279,7 @@ def _opened(file: BinaryIO, name: str, limits: Limits, kinds: Sequence[_Kind]) -
     options = {"format_whitelist": demuxers, "protocol_whitelist": "none", "max_streams": "16"}
     patience: Any = (limits.seconds, limits.seconds)  # to open, to read
     try:
-        container = av.open(file, container_options=options, timeout=patience)
+        container = av.open(file, container_options=options, timeout=patience, metadata_errors="replace")
     except (FFmpegError, OSError) as failure:
         raise ValueError(f"{name} is no video that can be read: {_reason(failure)}. Export it again.") from failure
     with container:
@@ -288,10 +303,7 @@ def _frames(name: str, container: Any, stream: Any, limits: Limits) -> Iterator[
     try:
         for frame in container.decode(stream):
             _check_size(name, frame.width, frame.height, limits)
-            if time.monotonic() > deadline:
-                raise ValueError(
-                    f"{name} takes more than {limits.seconds:g} seconds to decode. Cut it, or make it smaller."
-                )
+            _check_time(name, deadline, limits)
             count += 1
             yield frame
     except FFmpegError as failure:
@@ -325,6 +337,11 @@ def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
         raise ValueError(f"{name} shows frames of no size; it is damaged, or larger than any video.")
     if width * height > limits.pixels:
         raise ValueError(f"{name} has frames of {width} x {height} pixels; at most {limits.pixels:,} are read.")
+
+
+def _check_time(name: str, deadline: float, limits: Limits) -> None:
+    if time.monotonic() > deadline:
+        raise ValueError(f"{name} takes more than {limits.seconds:g} seconds to read. Cut it, or make it smaller.")
 
 
 def _frame_rate(name: str, stream: Any) -> float:

@@ -105,13 +105,12 @@ def clip_table(
 def _probed(listed: Iterable[Found | LeftOut], where: str, captions: Captions, run: RunContext) -> Dataset:
     """Look into each file for its length, rate and size."""
     everything = list(listed)
-    clips: list[ClipFile] = []
-    left_out: list[LeftOut] = []
-    for count, each in enumerate(everything, start=1):
-        result = _probe(each, captions) if not isinstance(each, LeftOut) else each
-        (left_out if isinstance(result, LeftOut) else clips).append(result)  # type: ignore[arg-type]
-        run.progress(count, len(everything))
-    return _some(Dataset(tuple(clips), tuple(left_out)), f"in {where!r}")
+    results: list[ClipFile | LeftOut] = []
+    for each in everything:
+        results.append(each if isinstance(each, LeftOut) else _probe(each, captions))
+        run.progress(len(results), len(everything))
+    clips = tuple(each for each in results if isinstance(each, ClipFile))
+    return _some(Dataset(clips, tuple(each for each in results if isinstance(each, LeftOut))), f"in {where!r}")
 
 
 def _probe(found: Found, captions: Captions) -> ClipFile | LeftOut:
