@@ -7,7 +7,6 @@ to disk, none of the decoders (one of them is pickle) that the library `webdatas
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def _sample(archive: tarfile.TarFile, shard: Path, members: list[tarfile.TarInfo
             if suffix in SUFFIXES:
                 yield LeftOut(name, "no file of this shard", "It is a link, or no ordinary member.")
         elif suffix in SUFFIXES:
-            clips.append((FileBytes(os.fspath(shard), member.offset_data, member.size), name))
+            clips.append((FileBytes(str(shard.resolve()), member.offset_data, member.size), name))
         elif suffix in (".txt", ".json"):
             content = archive.extractfile(member)
             assert content is not None
@@ -108,13 +107,13 @@ class TableCell:
     Attributes:
         folder: the table's.
         column, row: the cell.
-        files: the folder that paths lie below; empty is the table's own.
+        files: the folder that paths lie below.
     """
 
     folder: str
     column: str
     row: int
-    files: str = ""
+    files: str
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
@@ -123,9 +122,9 @@ class TableCell:
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, bytes):
             return io.BytesIO(cell)
-        root = Path(self.files or self.folder).resolve()
+        root = Path(self.files)
         if not isinstance(cell, str) or not is_inside(root / cell, root):
-            raise ValueError(f"Row {self.row} names no file below {shown(os.fspath(root))!r}.")
+            raise ValueError(f"Row {self.row} names no file below {shown(self.files)!r}.")
         return open(root / cell, "rb")
 
 
@@ -142,6 +141,7 @@ def table_clips(folder: str, video: str, caption: str, files: str) -> Listed:
         ValueError: no such table or column, or `datasets` is not installed.
     """
     table = _table(folder)
+    place, files = str(Path(folder).resolve()), str(Path(files or folder).resolve())
     missing = [column for column in (video, caption) if column and column not in table.column_names]
     if missing:
         raise ValueError(f"The table has no column {missing[0]!r}; it has {', '.join(map(repr, table.column_names))}.")
@@ -153,7 +153,7 @@ def table_clips(folder: str, video: str, caption: str, files: str) -> Listed:
             yield LeftOut(name, "unreadable caption", f"It is a {type(text).__name__}, not a text.")
             continue
         try:
-            yield Found(TableCell(folder, video, row, files), name, one_line(text.encode("utf-8", "surrogatepass")))
+            yield Found(TableCell(place, video, row, files), name, one_line(text.encode("utf-8", "surrogatepass")))
         except ValueError as error:
             yield LeftOut(name, "unreadable caption", str(error))
 
