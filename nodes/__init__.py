@@ -7,6 +7,8 @@ MODULES = (
     "video",
     "world",
     "train.data",
+    "train.clips",
+    "train.streams",
     "train.loss",
     "train.mixed",
     "train.optimizer",

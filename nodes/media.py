@@ -1,4 +1,4 @@
-"""Videos and pictures as files, in and out, through FFmpeg (`av`): trusts no file, knows no graph and no network.
+"""Videos and pictures as files, written through FFmpeg (`av`), and read by `decode`: knows no graph and no network.
 
 H.264 keeps one colour for 2 x 2 pixels (yuv420p, the only kind that plays everywhere). PSNR at crf 12, after a round
 trip, of a 64 x 64 clip of saturated discs: 28 dB as it is, 49 dB with every pixel drawn 2 x 2, 50 dB with 4 x 4; by
@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import os
 import secrets
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph.nodes.decode import Limits, read_video
 from kineograph.nodes.mp4 import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError, read_provenance
 
 if TYPE_CHECKING:
     import av
-    import torch
     from torch import Tensor
 
 __all__ = [
@@ -42,26 +39,6 @@ BT709 = 1
 """FFmpeg's number for BT.709, as matrix, primaries and transfer alike."""
 LIMITED_RANGE = 1
 """FFmpeg's number for the range of television: luma 16 to 235, colour 16 to 240."""
-CODECS = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg", "prores", "ffv1", "png"})
-"""The decoders that a stranger's file may reach."""
-_KINDS = ((4, b"ftyp", "MP4 or MOV"), (0, b"\x1a\x45\xdf\xa3", "MKV or WebM"))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of a stranger's video is decoded before it is refused; a file of 100 KB can hold 15 GB of frames.
-
-    Attributes:
-        frames: most frames of the clip.
-        pixels: most pixels of a frame, width times height.
-        bytes: most bytes of all frames as returned, 12 per pixel.
-        seconds: longest time that decoding may take.
-    """
-
-    frames: int = 2048
-    pixels: int = 4096 * 2304
-    bytes: int = 4 << 30
-    seconds: float = 120.0
 
 
 def write_video(
@@ -118,36 +95,6 @@ def write_image(path: str | os.PathLike[str], frame: Tensor) -> None:
     picture.pts, picture.time_base = 0, Fraction(1)
     packets = [*encoder.encode(picture), *encoder.encode(None)]
     _write_whole(Path(path), b"".join(bytes(packet) for packet in packets))
-
-
-def read_video(
-    path: str | os.PathLike[str], *, first: int | None = None, limits: Limits = Limits()
-) -> tuple[Tensor, float]:
-    """Decode a stranger's MP4, MOV, MKV or WebM within limits. No playlist, no network, no other file is opened.
-
-    Args:
-        path: the file.
-        first: stop after this many frames; None decodes all.
-        limits: what is refused.
-
-    Returns:
-        (T, 3, H, W) float32 in [0, 1], upright, and frames per second (the average, where it varies).
-
-    Raises:
-        ValueError: no video, or more than the limits allow.
-    """
-    import torch
-
-    if first is not None and first < 1:
-        raise ValueError(f"first is {first}; at least one frame must be read.")
-    path = Path(path)
-    _check_kind(path)
-    with _opened(path, limits) as (container, stream):
-        fps = _frame_rate(path, stream)
-        frames = list(_decoded(path, container, stream, first, limits))
-    if not frames:
-        raise ValueError(f"{path.name} holds no frame that can be decoded; it may be cut off. Export it again.")
-    return torch.stack(frames).permute(0, 3, 1, 2).to(torch.float32).div_(255), fps
 
 
 def contact_sheet(videos: Sequence[Tensor], columns: int = 8, gap: int = 2, background: float = 1.0) -> Tensor:
@@ -350,96 +297,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# Reading
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse by the first bytes what is no MP4, MOV, MKV or WebM: playlists, above all, which name other files."""
-    if not path.is_file():
-        raise ValueError(f"{path.name} is no file.")
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if not any(head[start:].startswith(mark) for start, mark, _ in _KINDS):
-        kinds = " and no ".join(kind for _, _, kind in _KINDS)
-        raise ValueError(f"{path.name} is no {kinds}: it begins with {head[:8]!r}. Convert it to MP4 first.")
-
-
-@contextmanager
-def _opened(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
-    import av
-    from av.error import FFmpegError
-
-    options = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file", "max_streams": "16"}
-    patience: Any = (limits.seconds, limits.seconds)  # to open, to read
-    try:
-        # `file:` and an absolute path: a name like concat:a|b stays a name
-        container = av.open(f"file:{path.absolute()}", container_options=options, timeout=patience)
-    except (FFmpegError, OSError) as failure:
-        raise ValueError(f"{path.name} is no video that can be read: {_reason(failure)}. Export it again.") from failure
-    with container:
-        if not container.streams.video:
-            raise ValueError(f"{path.name} holds no video stream.")
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        if context is None or context.name not in CODECS:
-            name = "of an unknown kind" if context is None else context.name
-            raise ValueError(f"{path.name} is coded as {name}; known are {', '.join(sorted(CODECS))}.")
-        _check_size(path, context.width, context.height, limits)
-        context.options = {"max_pixels": str(limits.pixels)}  # also where the size changes in the middle
-        yield container, stream
-
-
-def _decoded(path: Path, container: Any, stream: Any, first: int | None, limits: Limits) -> Iterator[Tensor]:
-    """Each frame as (H, W, 3) uint8, upright; counts what it hands out, because headers lie."""
-    import torch
-    from av.error import FFmpegError
-
-    deadline, size, count = time.monotonic() + limits.seconds, 0, 0
-    shape: torch.Size | None = None
-    try:
-        for frame in container.decode(stream):
-            _check_size(path, frame.width, frame.height, limits)
-            rgb_HWC = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-            rgb_HWC = rgb_HWC.rot90(round(frame.rotation / 90) % 4)
-            shape = shape or rgb_HWC.shape
-            count, size = count + 1, size + 4 * rgb_HWC.numel()
-            if rgb_HWC.shape != shape:
-                raise ValueError(f"{path.name} changes its size at frame {count - 1}. Export it with one size.")
-            _check_counters(path, count, size, deadline, limits)
-            yield rgb_HWC
-            if count == first:
-                return
-    except FFmpegError as failure:
-        raise ValueError(
-            f"{path.name} breaks off after {count} frames: {_reason(failure)}. Export it again."
-        ) from failure
-
-
-def _check_size(path: Path, width: int, height: int, limits: Limits) -> None:
-    if not 0 < width * height <= limits.pixels:
-        raise ValueError(f"{path.name} has frames of {width} x {height} pixels; at most {limits.pixels:,} are read.")
-
-
-def _check_counters(path: Path, count: int, size: int, deadline: float, limits: Limits) -> None:
-    if count > limits.frames:
-        raise ValueError(f"{path.name} has more than {limits.frames} frames. Cut it, or read only the first.")
-    if size > limits.bytes:
-        raise ValueError(f"{path.name} needs more than {limits.bytes:,} bytes of memory. Cut it, or make it smaller.")
-    if time.monotonic() > deadline:
-        raise ValueError(
-            f"{path.name} takes more than {limits.seconds:g} seconds to decode. Cut it, or make it smaller."
-        )
-
-
-def _frame_rate(path: Path, stream: Any) -> float:
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    if not (math.isfinite(rate) and 0 < rate <= 1000):
-        raise ValueError(f"{path.name} says it has {rate:g} frames per second; between 0 and 1000 can be read.")
-    return rate
-
-
-def _reason(failure: BaseException) -> str:
-    """FFmpeg's sentence without its number and without the path."""
-    return str(getattr(failure, "strerror", None) or type(failure).__name__).rstrip(".").lower()

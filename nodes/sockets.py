@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from kineograph.nodes.clip_files import Source
     from kineograph.nodes.networks import caption_reader, dit, text, vae
 
 
@@ -160,6 +161,64 @@ class Clips:
     captions: tuple[str, ...]
     labels: dict[str, Tensor] = field(default_factory=dict)
     said: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFile:
+    """A captioned clip that is decoded when it is asked for: which part of which file, and at which rate and size.
+
+    Attributes:
+        source: where its bytes lie.
+        name: of the file, for people.
+        caption: what it shows; empty where nothing is known.
+        frames: how many are read; 1 is a picture.
+        fps: frames per second they are read at.
+        height, width: pixels they are read at.
+        start: seconds from the file's first frame to the clip's.
+    """
+
+    source: Source
+    name: str
+    caption: str
+    frames: int
+    fps: float
+    height: int
+    width: int
+    start: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file or clip that is not used.
+
+    Attributes:
+        name: of the file, for people.
+        reason: in a few words, the same for all of a kind.
+        detail: a sentence with the numbers; may be empty.
+    """
+
+    name: str
+    reason: str
+    detail: str = ""
+
+
+@socket(family="dataset")
+@dataclass(frozen=True)
+class Dataset:
+    """Captioned clips in files. It holds no frames: they are decoded when a stream of it is read.
+
+    Attributes:
+        clips: those that are used, in order.
+        left_out: those that are not, and why.
+    """
+
+    clips: tuple[ClipFile, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @socket(family="model")

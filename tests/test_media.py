@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import media
+from kineograph.nodes import decode, media
 from kineograph.nodes.mp4 import ProvenanceError, read_provenance
 
 WORKFLOW = '{"prompt": "赤い円が右へ動く — \\"a \\\\ red\\" circle; it\'s\\n = # 🎞", "seed": 0}'
@@ -270,7 +270,7 @@ def test_not_a_video(written, tmp_path, content):
 def test_a_playlist_is_refused_by_ffmpeg_too(written, tmp_path, monkeypatch):
     playlist = tmp_path / "trap.mp4"
     playlist.write_text(f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{written}\n#EXT-X-ENDLIST\n")
-    monkeypatch.setattr(media, "_check_kind", lambda path: None)
+    monkeypatch.setattr(decode, "_check_kind", lambda file, name, kinds: None)
     with pytest.raises(ValueError, match=r"trap\.mp4 is no video that can be read"):
         media.read_video(playlist)
 
@@ -374,7 +374,7 @@ def test_a_file_in_the_way_is_replaced_only_by_a_whole_one(tmp_path):
 
 WRITE_TOO_MUCH = """
 import sys, torch
-from kineograph.nodes import media
+from kineograph.nodes import decode, media
 if sys.argv[2] != "0":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

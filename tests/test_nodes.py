@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import data, loss, mixed, optimizer
+from kineograph.nodes.train import clips, data, loss, mixed, optimizer, streams
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -61,6 +61,26 @@ class Run:
 
     def wrote(self, path: Path) -> None:
         self.files.append(path)
+
+
+def clip_files(run) -> str:
+    """A folder with a picture and a video, also as a shard."""
+    import tarfile
+
+    from kineograph.nodes.media import write_image, write_video
+
+    write_image(run.folder / "picture.png", BATCH.video.frames[0, 0])
+    write_video(run.folder / "video.mp4", BATCH.video.frames[0], fps=8)
+    for name in ("picture", "video"):
+        (run.folder / f"{name}.txt").write_text("a red circle")
+    with tarfile.open(run.folder / "shard.tar", "w") as shard:
+        for name in ("picture.png", "picture.txt", "video.mp4", "video.txt"):
+            shard.add(run.folder / name, name)
+    return str(run.folder)
+
+
+def dataset(run):
+    return clips.clip_folder(clip_files(run), run)
 
 
 def state_of(thing):
@@ -125,6 +145,20 @@ CALLS = {
     "noise_pair": lambda run: (data.noise_pair, CLEAN, 1.0, 0.1, 0.3, 0.4, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
+    "clip_folder": lambda run: (clips.clip_folder, clip_files(run), run),
+    "clip_shards": lambda run: (clips.clip_shards, clip_files(run), run),
+    "filter_clips": lambda run: (clips.filter_clips, dataset(run), 0.1, 9.0, 8, 1, 9),
+    "filter_motion": lambda run: (clips.filter_motion, dataset(run), run, 0.001, 0.5),
+    "cut_clips": lambda run: (clips.cut_clips, dataset(run), 5, 4.0, 0.5, 1),
+    "resize_clips": lambda run: (clips.resize_clips, dataset(run), 16, 24),
+    "keep_aspect": lambda run: (clips.keep_aspect, dataset(run), 256),
+    "report_clips": lambda run: (clips.report_clips, dataset(run), run),
+    "read_clips": lambda run: (streams.read_clips, dataset(run)),
+    "clip_batches": lambda run: (streams.clip_batches, dataset(run), 3, 2, 1, 1),
+    "shuffle_stream": lambda run: (streams.shuffle_stream, STEPS, 1, 12),
+    "repeat_stream": lambda run: (streams.repeat_stream, STEPS, 12),
+    "skip_stream": lambda run: (streams.skip_stream, STEPS, 2),
+    "shard_stream": lambda run: (streams.shard_stream, STEPS, 1, 3),
     "flow_loss": lambda run: (loss.flow_loss, CLEAN, NOISE_LIKE_CLEAN),
     "vae_posterior": lambda run: (loss.vae_posterior, VAE, BATCH.video),
     "sample_posterior": lambda run: (loss.sample_posterior, posterior(), 1, 2),
@@ -147,6 +181,9 @@ CALLS = {
 }
 OVERWRITE = {"apply_gradients", "average_weights", "gradients"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
+OPTIONAL = {"clip_table"}
+"""Nodes that need a library of an extra: they have tests of their own."""
+STEPS = sample.shifted_sigmas(7)
 NOISE_LIKE_CLEAN = data.noise_pair(CLEAN).target
 
 
@@ -192,7 +229,7 @@ def same(first: list, second: list) -> bool:
 
 def test_every_built_in_node_is_in_the_purity_table() -> None:
     names = {kind.name for kind in default_runtime().registry if not kind.pack}
-    assert names == set(CALLS) | OVERWRITE
+    assert names == set(CALLS) | OVERWRITE | OPTIONAL
 
 
 @pytest.mark.parametrize("name", CALLS)

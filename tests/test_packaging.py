@@ -18,6 +18,7 @@ HEAVY = {
     "PIL",
     "accelerate",
     "av",
+    "datasets",
     "diffusers",
     "fastapi",
     "networkx",

@@ -26,8 +26,10 @@ def runtime():
 
 
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
-def test_every_workflow_file_is_valid_and_says_what_it_does(path: Path, runtime) -> None:
-    assert runtime.problems(path) == []
+def test_every_workflow_file_is_valid_and_says_what_it_does(path: Path, runtime, tmp_path: Path) -> None:
+    needed = {name: str(tmp_path) for name, spec in runtime.load(path).inputs.items() if spec.default is None}
+    assert set(needed) <= {"folder"}
+    assert runtime.problems(path, needed) == []
     assert runtime.load(path).about
 
 
