@@ -7,6 +7,7 @@ MODULES = (
     "video",
     "world",
     "train.data",
+    "train.noise",
     "train.loss",
     "train.optimizer",
     "train.record",

@@ -122,6 +122,8 @@ def dit_velocity(
 ) -> Patches:
     """The velocity e - x0 that a DiT sees at every token: the node that samples and the node that trains.
 
+    Whatever the network predicts (see ``start_dit``), what comes out is the velocity of the flow.
+
     Args:
         dit: the model.
         patches: noisy tokens; each token's level is min(sigma, its mask).
@@ -179,16 +181,20 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
 def _velocity(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float, precision: Precision) -> Tensor:
     import torch
 
-    from kineograph.nodes.networks import flow
+    from kineograph.nodes.networks import diffusion, flow
 
     if dit.patch != patches.patch:
         raise ValueError(
             f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify."
         )
-    levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
+    config = dit.network.config
+    levels_BN1 = flow.token_levels(sigma, patches.mask)[..., None]
+    around = diffusion.preconditioning(config.predicts, levels_BN1, config.data_std)
+    levels = flow.fewest_levels(around.told[..., 0], patches.grid[0])
     text = _spread(text, patches.tokens.shape[0])
     with torch.autocast(patches.tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return dit.network(patches.tokens, levels, patches.positions, text.tokens, text.mask)
+        said = dit.network(around.into * patches.tokens, levels, patches.positions, text.tokens, text.mask)
+    return around.skip * patches.tokens + around.out * said
 
 
 def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:

@@ -113,6 +113,18 @@ class SigmaStep:
     sigma_next: float
 
 
+@socket(family="schedule")
+@dataclass(frozen=True)
+class Levels:
+    """A distribution of noise levels to train at.
+
+    Attributes:
+        values: (M,) float64, equally likely levels s = sigma / (alpha + sigma) in [0, 1], the noise's share of x.
+    """
+
+    values: Tensor
+
+
 @socket(family="model")
 @dataclass(frozen=True)
 class TextEncoder:
@@ -133,10 +145,10 @@ class VAE:
 @socket(family="model")
 @dataclass(frozen=True)
 class DiT:
-    """A diffusion transformer that predicts the velocity of the flow.
+    """A diffusion transformer; ``network.config.predicts`` says what of, and ``dit_velocity`` makes a velocity of it.
 
     Attributes:
-        network: forward(tokens, levels, positions, text, text_mask) -> velocity, all per token.
+        network: forward(tokens, levels, positions, text, text_mask) -> what it predicts, all per token.
         patch: (pt, ph, pw) latent cells per token it was trained on.
     """
 

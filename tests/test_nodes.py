@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import data, loss, optimizer
+from kineograph.nodes.train import data, loss, noise, optimizer
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -67,8 +67,12 @@ def state_of(thing):
     return optimizer.begin_training(thing)
 
 
+def noise_pair(step: int = 0):
+    return noise.add_noise(noise.draw_levels(CLEAN, noise.logit_normal_levels(), step=step), step=step)
+
+
 def dit_loss(state, step: int = 0):
-    pair = data.noise_pair(CLEAN, step=step)
+    pair = noise_pair(step=step)
     patches = sample.patchify(pair.noisy)
     captions = data.encode_captions(ENCODER, BATCH, step=step)
     predicted = sample.dit_velocity(optimizer.dit_in_training(state), patches, captions)
@@ -110,10 +114,20 @@ CALLS = {
     "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
     "clip_video": lambda run: (data.clip_video, BATCH),
     "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
-    "noise_pair": lambda run: (data.noise_pair, CLEAN, 1.0, 0.1, 0.3, 0.4, 1, 2),
+    "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
+    "uniform_levels": lambda run: (noise.uniform_levels, 2.0),
+    "ddpm_levels": lambda run: (noise.ddpm_levels, "cosine"),
+    "token_shift": lambda run: (noise.token_shift, CLEAN),
+    "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
+    "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
     "flow_loss": lambda run: (loss.flow_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "noise_loss": lambda run: (loss.noise_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "clean_loss": lambda run: (loss.clean_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "edm_loss": lambda run: (loss.edm_loss, CLEAN, NOISE_LIKE_CLEAN, 0.5),
+    "min_snr_loss": lambda run: (loss.min_snr_loss, CLEAN, NOISE_LIKE_CLEAN),
     "vae_posterior": lambda run: (loss.vae_posterior, VAE, BATCH.video),
     "sample_posterior": lambda run: (loss.sample_posterior, posterior(), 1, 2),
     "vae_reconstruct": lambda run: (loss.vae_reconstruct, VAE, CLEAN),
@@ -135,7 +149,7 @@ CALLS = {
 }
 OVERWRITE = {"apply_gradients", "average_weights", "gradients"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
-NOISE_LIKE_CLEAN = data.noise_pair(CLEAN).target
+NOISE_LIKE_CLEAN = noise_pair().target
 
 
 def _record(value, run):
@@ -276,7 +290,8 @@ def test_a_running_average_begins_at_the_weights_and_follows_them() -> None:
 
 
 def test_levels_of_given_frames_are_zero_and_take_no_part_in_the_loss() -> None:
-    pair = data.noise_pair(CLEAN, given=1.0, per_frame=0.0)
+    drawn = noise.draw_levels(CLEAN, noise.uniform_levels())
+    pair = noise.add_noise(noise.given_frames(drawn, prefix=0.5, suffix=0.5, first=0.0, both=0.0))
     levels = pair.noisy.mask
     assert (levels == 0).any()
     assert (levels > 0).any()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kineograph.nodes.networks.attention import attend
+from kineograph.nodes.networks.diffusion import PREDICTIONS
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 
 LEVEL_FEATURES = 128
@@ -34,6 +35,8 @@ class DiTConfig:
         depth: blocks.
         heads: attention heads; width / heads is a multiple of 16.
         expansion: width of the feed-forward layer over ``width``.
+        predicts: what the network is asked for, see :func:`diffusion.preconditioning`.
+        data_std: deviation of the data, where ``predicts`` is edm.
     """
 
     channels: int = 12
@@ -43,6 +46,8 @@ class DiTConfig:
     depth: int = 8
     heads: int = 4
     expansion: int = 4
+    predicts: str = "velocity"
+    data_std: float = 1.0
 
     def __post_init__(self) -> None:
         """Take lists for tuples, as JSON has them."""
@@ -51,6 +56,8 @@ class DiTConfig:
             raise ValueError(
                 f"{self.heads} heads need a width that is a multiple of {16 * self.heads}, not {self.width}."
             )
+        if self.predicts not in PREDICTIONS:
+            raise ValueError(f"A DiT cannot predict {self.predicts!r}; it can predict {', '.join(PREDICTIONS)}.")
 
     @property
     def token_width(self) -> int:

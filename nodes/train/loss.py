@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from kineograph.nodes.sample import Precision
 from kineograph.nodes.sockets import VAE, CaptionReader, Clips, Latent, Loss, Posterior, TextEncoder, Video
 from kineograph.nodes.train.data import step_generator
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @node
 def flow_loss(velocity: Latent, target: Latent) -> Loss:
@@ -18,10 +21,71 @@ def flow_loss(velocity: Latent, target: Latent) -> Loss:
 
     Args:
         velocity: what the model says.
-        target: what ``noise_pair`` says; its mask holds the levels.
+        target: what ``add_noise`` says; its mask holds the levels.
     """
+    return _mean_error(velocity, target)
+
+
+@node
+def noise_loss(velocity: Latent, target: Latent) -> Loss:
+    """Mean squared error of the noise that the velocity means, (1 - s)² of its own (Ho et al. 2020, L_simple).
+
+    Args:
+        velocity: what the model says.
+        target: what ``add_noise`` says; its mask holds the levels.
+    """
+    from kineograph.nodes.networks.diffusion import noise_weight
+
+    return _mean_error(velocity, target, noise_weight(target.mask))
+
+
+@node
+def clean_loss(velocity: Latent, target: Latent) -> Loss:
+    """Mean squared error of the clean value that the velocity means: s² of its own.
+
+    Args:
+        velocity: what the model says.
+        target: what ``add_noise`` says; its mask holds the levels.
+    """
+    from kineograph.nodes.networks.diffusion import clean_weight
+
+    return _mean_error(velocity, target, clean_weight(target.mask))
+
+
+@node
+def edm_loss(velocity: Latent, target: Latent, data_std: Annotated[float, Field(gt=0)] = 1.0) -> Loss:
+    """EDM's loss (Karras et al. 2022): the preconditioned target counts alike at every level.
+
+    At data_std 1 it is the mean squared error of v = alpha e - sigma x0 (Salimans & Ho 2022).
+
+    Args:
+        velocity: what the model says.
+        target: what ``add_noise`` says; its mask holds the levels.
+        data_std: sigma_data, the deviation of the latents.
+    """
+    from kineograph.nodes.networks.diffusion import edm_weight
+
+    return _mean_error(velocity, target, edm_weight(target.mask, data_std))
+
+
+@node
+def min_snr_loss(velocity: Latent, target: Latent, gamma: Annotated[float, Field(gt=0)] = 5.0) -> Loss:
+    """Mean squared error of the clean value, weighted by min(SNR, gamma) (Hang et al. 2023).
+
+    Args:
+        velocity: what the model says.
+        target: what ``add_noise`` says; its mask holds the levels.
+        gamma: largest weight; low noise, where the SNR is beyond it, then counts less than the error of the noise would.
+    """
+    from kineograph.nodes.networks.diffusion import min_snr_weight
+
+    return _mean_error(velocity, target, min_snr_weight(target.mask, gamma))
+
+
+def _mean_error(velocity: Latent, target: Latent, weight: Tensor | float = 1.0) -> Loss:
+    """Mean of weight (velocity - target)² over the cells that are not given; the weight is that of each cell."""
     free = (target.mask > 0).expand_as(target.x)
-    error = (velocity.x - target.x).square() * free
+    error = (velocity.x - target.x).square() * (free * weight)
     return Loss(error.sum() / free.sum().clamp_min(1))
 
 
