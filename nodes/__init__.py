@@ -9,6 +9,7 @@ MODULES = (
     "train.data",
     "train.noise",
     "train.loss",
+    "train.adversarial",
     "train.optimizer",
     "train.record",
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from kineograph.nodes.networks import caption_reader, dit, text, vae
+    from kineograph.nodes.networks import adversarial, caption_reader, dit, perceptual, text, vae
 
 
 @socket(family="frames")
@@ -200,6 +200,22 @@ class Posterior:
     spec: LatentSpec
 
 
+@socket(family="model")
+@dataclass(frozen=True)
+class Discriminator:
+    """A network that says of patches of a clip how real they look."""
+
+    network: adversarial.Discriminator
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class Features:
+    """A trained picture network whose features tell how alike pictures look."""
+
+    network: perceptual.Features
+
+
 @socket(family="metrics")
 @dataclass(frozen=True)
 class Loss:
@@ -214,7 +230,7 @@ class TrainState:
     """Everything that a training step changes.
 
     Attributes:
-        model: a DiT, VAE or CaptionReader with weights of its own.
+        model: a DiT, VAE, CaptionReader or Discriminator with weights of its own.
         optimizer: the torch optimizer over them.
     """
 

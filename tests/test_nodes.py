@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import data, loss, noise, optimizer
+from kineograph.nodes.train import adversarial, data, loss, noise, optimizer
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -38,6 +38,8 @@ TEXT = text.encode_text(ENCODER, "a red circle moves right")
 NO_TEXT = text.encode_text(ENCODER)
 PATCHES = sample.patchify(NOISE)
 STEP = SigmaStep(0.8, 0.6)
+CRITIC = adversarial.new_discriminator(width=4, depth=1)
+OTHER = Video(BATCH.video.frames.flip(-1), BATCH.video.fps)
 
 
 class Run:
@@ -77,6 +79,19 @@ def dit_loss(state, step: int = 0):
     captions = data.encode_captions(ENCODER, BATCH, step=step)
     predicted = sample.dit_velocity(optimizer.dit_in_training(state), patches, captions)
     return loss.flow_loss(sample.unpatchify(predicted), pair.target)
+
+
+def small_vgg(folder: Path) -> str:
+    """A file with the layers of a VGG-16, each of two channels."""
+    from safetensors.torch import save_file
+
+    made = torch.Generator().manual_seed(6)
+    weights = {}
+    for layer in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28):
+        weights[f"features.{layer}.weight"] = torch.randn(2, 3 if layer == 0 else 2, 3, 3, generator=made)
+        weights[f"features.{layer}.bias"] = torch.zeros(2)
+    save_file(weights, folder / "vgg.safetensors")
+    return str(folder / "vgg.safetensors")
 
 
 def posterior():
@@ -132,6 +147,19 @@ CALLS = {
     "sample_posterior": lambda run: (loss.sample_posterior, posterior(), 1, 2),
     "vae_reconstruct": lambda run: (loss.vae_reconstruct, VAE, CLEAN),
     "reconstruction_loss": lambda run: (loss.reconstruction_loss, BATCH.video, BATCH.video, posterior()),
+    "kl_loss": lambda run: (loss.kl_loss, posterior()),
+    "laplacian_loss": lambda run: (loss.laplacian_loss, OTHER, BATCH.video),
+    "load_features": lambda run: (loss.load_features, small_vgg(run.folder)),
+    "perceptual_loss": lambda run: (
+        loss.perceptual_loss,
+        OTHER,
+        BATCH.video,
+        loss.load_features(small_vgg(run.folder)),
+    ),
+    "add_loss": lambda run: (loss.add_loss, loss.kl_loss(posterior()), loss.kl_loss(posterior()), 0.5),
+    "new_discriminator": lambda run: (adversarial.new_discriminator, 4),
+    "discriminator_in_training": lambda run: (adversarial.discriminator_in_training, state_of(CRITIC)),
+    "discriminator_loss": lambda run: (adversarial.discriminator_loss, CRITIC, BATCH.video, OTHER, 1.0),
     "caption_reader": lambda run: (loss.caption_reader, ENCODER),
     "reading_loss": lambda run: (loss.reading_loss, loss.caption_reader(ENCODER), BATCH),
     "begin_training": lambda run: (optimizer.begin_training, DIT),
@@ -147,7 +175,7 @@ CALLS = {
     "save_model": lambda run: (_save_model, DIT, run),
     "save_checkpoint": lambda run: (_save_checkpoint, run),
 }
-OVERWRITE = {"apply_gradients", "average_weights", "gradients"}
+OVERWRITE = {"apply_gradients", "average_weights", "gradients", "adversarial_loss"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
 NOISE_LIKE_CLEAN = noise_pair().target
 

@@ -1,8 +1,8 @@
 """What a network can be asked for, and what its errors weigh: knows scalings of x and targets, no network.
 
 x = (1 - s) x0 + s e is the flow's. With r² = (1 - s)² + s², x / r = alpha x0 + sigma e is DDPM's (variance preserving,
-alpha = (1 - s) / r, sigma = s / r), and x / (1 - s) is EDM's x0 + sigma n with sigma = s / (1 - s). So every recipe is a
-preconditioning of the same velocity e - x0, and its loss a weight on the velocity's error: whatever a network was
+alpha = (1 - s) / r, sigma = s / r), and x / (1 - s) is EDM's x0 + sigma e with sigma = s / (1 - s). So every recipe is
+a preconditioning of the same velocity e - x0, and its loss a weight on the velocity's error: whatever a network was
 trained with, the same nodes sample from it.
 """
 
@@ -17,7 +17,7 @@ from kineograph.nodes.networks.levels import alpha_bar, levels_of
 
 PREDICTIONS = ("velocity", "noise", "clean", "v", "edm")
 LOWEST, HIGHEST = levels_of(alpha_bar("linear", 1000))[[0, -1]].tolist()
-"""The levels of DDPM's table, 0.0099 and 0.9937: below, x0 tells nothing of the velocity, and above, e tells nothing."""
+"""The ends of DDPM's table, 0.0099 and 0.9937: below, x0 says nothing of the velocity, and above, e says nothing."""
 
 
 class Preconditioning(NamedTuple):
@@ -63,11 +63,6 @@ def preconditioning(predicts: str, levels: Tensor, data_std: float = 1.0) -> Pre
 def radius(levels: Tensor, data_std: float = 1.0) -> Tensor:
     """The deviation of x where the data's is data_std: sqrt(d² (1 - s)² + s²)."""
     return torch.hypot(data_std * (1 - levels), levels)
-
-
-def signal_to_noise(levels: Tensor) -> Tensor:
-    """alpha² / sigma² = (1 - s)² / s²."""
-    return ((1 - levels) / levels).square()
 
 
 def noise_weight(levels: Tensor) -> Tensor:

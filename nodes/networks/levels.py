@@ -1,8 +1,8 @@
 """Noise levels to train at, and frames that stay given: knows distributions, no network and no noise.
 
-A level is the noise's share s = sigma / (alpha + sigma) of x = alpha x0 + sigma e, 0 for clean and 1 for pure noise. Flow
-matching, DDPM and EDM scale x differently, but at the same s they hold the same signal in the same noise (Kingma & Gao
-2023), so the levels of every paper are one number. A distribution is a table of equally likely levels, as DDPM's is.
+A level is the noise's share s = sigma / (alpha + sigma) of x = alpha x0 + sigma e, 0 for clean and 1 for pure noise.
+Flow matching, DDPM and EDM scale x differently, but at the same s they hold the same signal in the same noise (Kingma &
+Gao 2023), so the levels of every paper are one number. A distribution is a table of equally likely levels, like DDPM's.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def alpha_bar(schedule: str, timesteps: int) -> Tensor:
     """DDPM's share of signal energy that is left at each timestep.
 
     Args:
-        schedule: linear (Ho et al. 2020; betas from 1e-4 to 0.02 at 1000 timesteps, scaled for other numbers), or cosine
-            (Nichol & Dhariwal 2021, eq. 17, with offset 0.008 and betas up to 0.999).
+        schedule: linear (Ho et al. 2020; betas from 1e-4 to 0.02 at 1000 timesteps, scaled for other numbers), or
+            cosine (Nichol & Dhariwal 2021, eq. 17, with offset 0.008 and betas up to 0.999).
         timesteps: T.
 
     Returns:

@@ -74,8 +74,8 @@ def ddpm_levels(
         schedule: linear (Ho et al. 2020) or cosine (Nichol & Dhariwal 2021).
         timesteps: T; every timestep is equally likely.
         shift: multiplies sigma / alpha; CogVideoX divides the SNR by 3, that is a shift of 1.732.
-        zero_terminal: stretch the schedule so that the last timestep is pure noise (Lin et al. 2024); for a network that
-            predicts noise there is nothing to learn there, use v.
+        zero_terminal: stretch the schedule so that the last timestep is pure noise (Lin et al. 2024); a network that
+            predicts noise has nothing to learn there, ask for v.
     """
     from kineograph.nodes.networks import flow, levels
 
@@ -92,7 +92,7 @@ def token_shift(
     at_1024: float = 0.95,
     at_4096: float = 2.05,
 ) -> float:
-    """A shift that grows with the number of tokens, exp(mu), mu linear in it (Flux, LTX-Video); for levels and sampling.
+    """A shift that grows with the number of tokens n, exp(mu) with mu linear in n (Flux, LTX-Video).
 
     Args:
         latent: whose size.
@@ -166,7 +166,7 @@ def given_frames(
 
 @node
 def add_noise(latent: Latent, seed: int = 0, step: int = 0) -> NoisePair:
-    """Noise at each cell's level: x = (1 - s) x0 + s e, and the velocity v = e - x0 (Liu et al. 2022; Lipman et al. 2023).
+    """Noise at each cell's level: x = (1 - s) x0 + s e; the velocity is e - x0 (Liu et al. 2022; Lipman et al. 2023).
 
     DDPM's and EDM's noisy values are the same up to a factor that depends on s, and ``dit_velocity`` applies it.
 
