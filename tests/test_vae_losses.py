@@ -223,6 +223,6 @@ def test_two_optimizers_train_in_one_graph_and_the_encoder_stays(tmp_path: Path)
     after, _ = load_weights(tmp_path / "flipbook" / "vae.safetensors")
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"decoder"}
-    fresh = adversarial.new_discriminator(width=32, depth=2).network.state_dict()
+    fresh = adversarial.new_discriminator().network.state_dict()
     learned = outputs["critic"].model.network.state_dict()
     assert all(not torch.equal(fresh[name], learned[name]) for name in fresh)

@@ -22,7 +22,7 @@ class DiscriminatorConfig:
         depth: layers down, each halving height and width, and time too but for the first.
     """
 
-    width: int = 32
+    width: int = 16
     depth: int = 2
 
 
@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
         x = self.stem(frames.transpose(1, 2))
         for layer in self.down:
             x = layer(functional.leaky_relu(x, 0.2))
-        return self.head(functional.leaky_relu(x, 0.2))
+        return self.head(functional.leaky_relu(x, 0.2)).float()
 
 
 def hinge_loss(real: Tensor, made: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Distances between pictures that see edges and texture, not only brightness. Knows no video and no VAE."""
+"""Distances between pictures beyond the squared error of pixels. Knows no video and no VAE."""
 
 from __future__ import annotations
 
@@ -85,9 +85,8 @@ class Features(nn.Module):
             for layer in block:
                 weight, bias = found[f"{layer}.weight"].float(), found[f"{layer}.bias"].float()
                 if weight.shape[1:] != (width, 3, 3) or bias.shape != weight.shape[:1]:
-                    raise ValueError(
-                        f"{source}: features.{layer} is {tuple(weight.shape)}, but takes {width} channels and 3 x 3 places."
-                    )
+                    found_shape = tuple(weight.shape)
+                    raise ValueError(f"{source}: features.{layer} is {found_shape}, but takes {width} channels, 3 x 3.")
                 convolution = nn.Conv2d(width, width := len(weight), 3, padding=1)
                 convolution.load_state_dict({"weight": weight, "bias": bias})
                 layers += [convolution, nn.ReLU()]

@@ -7,12 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.sample import Precision
 from kineograph.nodes.sockets import VAE, Discriminator, Loss, TrainState, Video
 
 
 @node
 def new_discriminator(
-    width: Annotated[int, Field(ge=1)] = 32, depth: Annotated[int, Field(ge=1, le=6)] = 2, seed: int = 0
+    width: Annotated[int, Field(ge=1)] = 16, depth: Annotated[int, Field(ge=1, le=6)] = 2, seed: int = 0
 ) -> Discriminator:
     """A small discriminator of patches of clips, with random weights (Isola et al. 2017, in three dimensions).
 
@@ -41,7 +42,11 @@ def discriminator_in_training(state: TrainState) -> Discriminator:
 
 @node
 def discriminator_loss(
-    discriminator: Discriminator, video: Video, made: Video, penalty: Annotated[float, Field(ge=0)] = 0.0
+    discriminator: Discriminator,
+    video: Video,
+    made: Video,
+    penalty: Annotated[float, Field(ge=0)] = 0.0,
+    precision: Precision = "float32",
 ) -> Loss:
     """The hinge loss of telling real clips from made ones; nothing flows back into what made them.
 
@@ -50,14 +55,18 @@ def discriminator_loss(
         video: real clips.
         made: reconstructions, for example.
         penalty: weight of R1, half the squared gradient of a real clip's score by its pixels (Mescheder et al. 2018).
+        precision: of the convolutions.
     """
+    import torch
+
     from kineograph.nodes.networks import adversarial
 
     real, fake = video.frames.transpose(1, 2), made.frames.detach().transpose(1, 2)
     network = discriminator.network
-    value = adversarial.hinge_loss(network(real), network(fake))
-    if penalty:
-        value = value + penalty * adversarial.gradient_penalty(network, real)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        value = adversarial.hinge_loss(network(real), network(fake))
+        if penalty:
+            value = value + penalty * adversarial.gradient_penalty(network, real)
     return Loss(value)
 
 
@@ -71,6 +80,7 @@ def adversarial_loss(
     adaptive: bool = True,
     start: Annotated[int, Field(ge=0)] = 0,
     step: int = 0,
+    precision: Precision = "float32",
 ) -> Loss:
     """A reconstruction's loss, plus how unreal the discriminator finds it: loss - w a mean(D(made)).
 
@@ -80,15 +90,18 @@ def adversarial_loss(
         loss: of the reconstruction, all other terms together.
         vae: in training, whose decoder made it.
         weight: w.
-        adaptive: a makes both gradients equally long at the decoder's last layer (Esser et al. 2021, VQGAN); else a = 1.
+        adaptive: a makes both gradients equally long at the decoder's last layer (Esser et al. 2021); else it is 1.
         start: passes before the term sets in: a new discriminator has nothing to say.
         step: number of the pass.
+        precision: of the convolutions.
     """
+    import torch
+
     from kineograph.nodes.networks import adversarial
 
     if step < start or not weight:
         return loss
-    unreal = -discriminator.network(made.frames.transpose(1, 2)).mean()
-    if adaptive:
-        weight = weight * adversarial.balance(loss.value, unreal, vae.network.decoder.head.weight)
-    return Loss(loss.value + weight * unreal)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        unreal = -discriminator.network(made.frames.transpose(1, 2)).mean()
+    balance = adversarial.balance(loss.value, unreal, vae.network.decoder.head.weight) if adaptive else 1.0
+    return Loss(loss.value + weight * balance * unreal)
