@@ -121,6 +121,8 @@ def test_a_file_that_is_no_vgg_is_refused_with_what_is_missing(tmp_path: Path) -
         loss.load_features(str(tmp_path / "some.safetensors"))
     with pytest.raises(ValueError, match="takes 4 channels"):
         perceptual.Features(vgg() | {"features.2.weight": torch.zeros(4, 9, 3, 3)}, "file")
+    with pytest.raises(ValueError, match="heads lin1; LPIPS has lin0 to lin4"):
+        perceptual.Features(vgg() | {"lin1.model.1.weight": torch.ones(1, 5, 1, 1)}, "file")
 
 
 # the discriminator

@@ -70,7 +70,7 @@ class DiTConfig:
 
 
 class DiT(nn.Module):
-    """Predicts the velocity of the flow at every token."""
+    """Predicts the velocity of the flow, or what else ``config.predicts`` names, at every token."""
 
     def __init__(self, config: DiTConfig) -> None:
         """Build with random weights; the velocity is zero at first, as every gate and the last layer start at zero.
@@ -97,7 +97,7 @@ class DiT(nn.Module):
     def forward(
         self, tokens_BNC: Tensor, levels_BK: Tensor, positions_BN3: Tensor, text_BLE: Tensor, text_mask_BL: Tensor
     ) -> Tensor:
-        """The velocity e - x0 at every token.
+        """The velocity e - x0 at every token, or what else ``config.predicts`` names.
 
         Args:
             tokens_BNC: (B, N, C) noisy values, C numbers per token.

@@ -92,6 +92,10 @@ class Features(nn.Module):
                 layers += [convolution, nn.ReLU()]
             self.blocks.append(nn.Sequential(*layers))
         heads = {int(m[1]): tensor.float() for name, tensor in state.items() if (m := HEAD.fullmatch(name))}
+        if heads and sorted(heads) != list(range(len(BLOCKS))):
+            raise ValueError(
+                f"{source} has the heads lin{', lin'.join(map(str, sorted(heads)))}; LPIPS has lin0 to lin4."
+            )
         self.heads = nn.ParameterList([heads[at] for at in sorted(heads)])
         self.eval().requires_grad_(False)
 
