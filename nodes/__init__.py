@@ -9,8 +9,10 @@ MODULES = (
     "train.data",
     "train.clips",
     "train.streams",
-    "train.loss",
     "train.mixed",
+    "train.noise",
+    "train.loss",
+    "train.adversarial",
     "train.optimizer",
     "train.record",
 )

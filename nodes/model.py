@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -109,6 +109,8 @@ def start_dit(
     depth: Annotated[int, Field(ge=1)] = 6,
     heads: Annotated[int, Field(ge=1)] = 4,
     seed: int = 0,
+    predicts: Literal["velocity", "noise", "clean", "v", "edm"] = "velocity",
+    data_std: Annotated[float, Field(gt=0)] = 1.0,
 ) -> DiT:
     """The DiT that a training starts from: a model's, or a new one with random weights.
 
@@ -119,12 +121,16 @@ def start_dit(
         depth: number of blocks.
         heads: attention heads; width is a multiple of 16 times their number.
         seed: of the random weights.
+        predicts: what the network is asked for: velocity (e - x0 of the flow), noise (DDPM's epsilon), clean (x0), v
+            (Salimans & Ho 2022), or edm (the preconditioned target of Karras et al. 2022).
+        data_std: sigma_data of edm; the embedded VAE's latents have 1.
     """
     from kineograph.nodes.networks.components import build
 
     if start:
         return _load_dit(start)
     config = {"channels": channels, "width": width, "depth": depth, "heads": heads}
+    config |= {"predicts": predicts, "data_std": data_std}
     return _dit(build("dit", config, seed).eval().requires_grad_(False))
 
 

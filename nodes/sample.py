@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextE
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kineograph.nodes.networks.diffusion import Preconditioning
     from kineograph.nodes.networks.dit import Batch
 
 Precision = Literal["float32", "bfloat16"]
@@ -125,6 +126,8 @@ def dit_velocity(
 ) -> Patches:
     """The velocity e - x0 that a DiT sees at every token: the node that samples and the node that trains.
 
+    Whatever the network predicts (see ``start_dit``), what comes out is the velocity of the flow.
+
     Args:
         dit: the model.
         patches: noisy tokens; each token's level is min(sigma, its mask).
@@ -210,22 +213,36 @@ def _velocities(
 ) -> list[Tensor]:
     import torch
 
-    batches = [_batch(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
-    with torch.autocast(batches[0].tokens_BNC.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return dit.network(batches)
+    asked = [_asked(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
+    device = asked[0].batch.tokens_BNC.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        said = dit.network([each.batch for each in asked])
+    return [each.around.skip * each.tokens + each.around.out * word for each, word in zip(asked, said, strict=True)]
 
 
-def _batch(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> Batch:
-    from kineograph.nodes.networks import flow
+class _Asked(NamedTuple):
+    """What a network is asked about some clips, and how its word becomes their velocity."""
+
+    tokens: Tensor
+    around: Preconditioning
+    batch: Batch
+
+
+def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _Asked:
+    from kineograph.nodes.networks import diffusion, flow
     from kineograph.nodes.networks.dit import Batch
 
     if dit.patch != patches.patch:
         raise ValueError(
             f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify."
         )
-    levels = flow.fewest_levels(flow.token_levels(sigma, patches.mask), patches.grid[0])
+    config = dit.network.config
+    levels_BN1 = flow.token_levels(sigma, patches.mask)[..., None]
+    around = diffusion.preconditioning(config.predicts, levels_BN1, config.data_std)
+    levels = flow.fewest_levels(around.told[..., 0], patches.grid[0])
     text = _spread(text, patches.tokens.shape[0])
-    return Batch(patches.tokens, levels, patches.positions, text.tokens, text.mask)
+    seen = around.into * patches.tokens
+    return _Asked(patches.tokens, around, Batch(seen, levels, patches.positions, text.tokens, text.mask))
 
 
 def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kineograph.nodes.clip_files import Source
-    from kineograph.nodes.networks import caption_reader, dit, text, vae
+    from kineograph.nodes.networks import adversarial, caption_reader, dit, perceptual, text, vae
 
 
 @socket(family="frames")
@@ -114,6 +114,18 @@ class SigmaStep:
     sigma_next: float
 
 
+@socket(family="schedule")
+@dataclass(frozen=True)
+class Levels:
+    """A distribution of noise levels to train at.
+
+    Attributes:
+        values: (M,) float64, equally likely levels s = sigma / (alpha + sigma) in [0, 1], the noise's share of x.
+    """
+
+    values: Tensor
+
+
 @socket(family="model")
 @dataclass(frozen=True)
 class TextEncoder:
@@ -134,10 +146,10 @@ class VAE:
 @socket(family="model")
 @dataclass(frozen=True)
 class DiT:
-    """A diffusion transformer that predicts the velocity of the flow.
+    """A diffusion transformer; ``network.config.predicts`` says what of, and ``dit_velocity`` makes a velocity of it.
 
     Attributes:
-        network: forward(batches) -> velocities, at every token of each.
+        network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
     """
 
@@ -247,6 +259,22 @@ class Posterior:
     spec: LatentSpec
 
 
+@socket(family="model")
+@dataclass(frozen=True)
+class Discriminator:
+    """A network that says of patches of a clip how real they look."""
+
+    network: adversarial.Discriminator
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class Features:
+    """A trained picture network whose features tell how alike pictures look."""
+
+    network: perceptual.Features
+
+
 @socket(family="metrics")
 @dataclass(frozen=True)
 class Loss:
@@ -261,7 +289,7 @@ class TrainState:
     """Everything that a training step changes.
 
     Attributes:
-        model: a DiT, VAE or CaptionReader with weights of its own.
+        model: a DiT, VAE, CaptionReader or Discriminator with weights of its own.
         optimizer: the torch optimizer over them.
     """
 

@@ -120,13 +120,6 @@ def test_shifted_sigmas_fall_from_one_to_zero() -> None:
         flow.shifted_sigmas(0, 3.0)
 
 
-def test_sampled_levels_stay_inside_and_move_with_the_shift() -> None:
-    plain, shifted = (flow.sample_levels((4096,), seeded(), shift=shift, uniform=0.0) for shift in (1.0, 3.0))
-    assert plain.min() > 0 and shifted.max() < 1
-    assert torch.allclose(shifted, flow.shift_levels(plain, 3.0))
-    assert plain.mean().item() == pytest.approx(0.5, abs=0.02)
-
-
 def gaussian_velocity(x_BN: Tensor, levels_N: Tensor, covariance_NN: Tensor) -> Tensor:
     """E[e - x0 | x] for x0 ~ N(0, covariance) and a level per token: the network that needs no training."""
     keep, noise = torch.diag(1 - levels_N), torch.diag(levels_N)

@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import clips, data, loss, mixed, optimizer, streams
+from kineograph.nodes.train import adversarial, clips, data, loss, mixed, noise, optimizer, streams
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -38,6 +38,8 @@ TEXT = text.encode_text(ENCODER, "a red circle moves right")
 NO_TEXT = text.encode_text(ENCODER)
 PATCHES = sample.patchify(NOISE)
 STEP = SigmaStep(0.8, 0.6)
+CRITIC = adversarial.new_discriminator(width=4, depth=1)
+OTHER = Video(BATCH.video.frames.flip(-1), BATCH.video.fps)
 
 
 class Run:
@@ -87,12 +89,29 @@ def state_of(thing):
     return optimizer.begin_training(thing)
 
 
+def noise_pair(step: int = 0):
+    return noise.add_noise(noise.draw_levels(CLEAN, noise.logit_normal_levels(), step=step), step=step)
+
+
 def dit_loss(state, step: int = 0):
-    pair = data.noise_pair(CLEAN, step=step)
+    pair = noise_pair(step=step)
     patches = sample.patchify(pair.noisy)
     captions = data.encode_captions(ENCODER, BATCH, step=step)
     predicted = sample.dit_velocity(optimizer.dit_in_training(state), patches, captions)
     return loss.flow_loss(sample.unpatchify(predicted), pair.target)
+
+
+def small_vgg(folder: Path) -> str:
+    """A file with the layers of a VGG-16, each of two channels."""
+    from safetensors.torch import save_file
+
+    made = torch.Generator().manual_seed(6)
+    weights = {}
+    for layer in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28):
+        weights[f"features.{layer}.weight"] = torch.randn(2, 3 if layer == 0 else 2, 3, 3, generator=made)
+        weights[f"features.{layer}.bias"] = torch.zeros(2)
+    save_file(weights, folder / "vgg.safetensors")
+    return str(folder / "vgg.safetensors")
 
 
 def posterior():
@@ -142,7 +161,13 @@ CALLS = {
     "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
     "clip_video": lambda run: (data.clip_video, BATCH),
     "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
-    "noise_pair": lambda run: (data.noise_pair, CLEAN, 1.0, 0.1, 0.3, 0.4, 1, 2),
+    "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
+    "uniform_levels": lambda run: (noise.uniform_levels, 2.0),
+    "ddpm_levels": lambda run: (noise.ddpm_levels, "cosine"),
+    "token_shift": lambda run: (noise.token_shift, CLEAN),
+    "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
+    "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
     "clip_folder": lambda run: (clips.clip_folder, clip_files(run), run),
@@ -160,10 +185,27 @@ CALLS = {
     "skip_stream": lambda run: (streams.skip_stream, STEPS, 2),
     "shard_stream": lambda run: (streams.shard_stream, STEPS, 1, 3),
     "flow_loss": lambda run: (loss.flow_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "noise_loss": lambda run: (loss.noise_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "clean_loss": lambda run: (loss.clean_loss, CLEAN, NOISE_LIKE_CLEAN),
+    "edm_loss": lambda run: (loss.edm_loss, CLEAN, NOISE_LIKE_CLEAN, 0.5),
+    "min_snr_loss": lambda run: (loss.min_snr_loss, CLEAN, NOISE_LIKE_CLEAN),
     "vae_posterior": lambda run: (loss.vae_posterior, VAE, BATCH.video),
     "sample_posterior": lambda run: (loss.sample_posterior, posterior(), 1, 2),
     "vae_reconstruct": lambda run: (loss.vae_reconstruct, VAE, CLEAN),
     "reconstruction_loss": lambda run: (loss.reconstruction_loss, BATCH.video, BATCH.video, posterior()),
+    "kl_loss": lambda run: (loss.kl_loss, posterior()),
+    "laplacian_loss": lambda run: (loss.laplacian_loss, OTHER, BATCH.video),
+    "load_features": lambda run: (loss.load_features, small_vgg(run.folder)),
+    "perceptual_loss": lambda run: (
+        loss.perceptual_loss,
+        OTHER,
+        BATCH.video,
+        loss.load_features(small_vgg(run.folder)),
+    ),
+    "add_loss": lambda run: (loss.add_loss, loss.kl_loss(posterior()), loss.kl_loss(posterior()), 0.5),
+    "new_discriminator": lambda run: (adversarial.new_discriminator, 4),
+    "discriminator_in_training": lambda run: (adversarial.discriminator_in_training, state_of(CRITIC)),
+    "discriminator_loss": lambda run: (adversarial.discriminator_loss, CRITIC, BATCH.video, OTHER, 1.0),
     "caption_reader": lambda run: (loss.caption_reader, ENCODER),
     "reading_loss": lambda run: (loss.reading_loss, loss.caption_reader(ENCODER), BATCH),
     "begin_training": lambda run: (optimizer.begin_training, DIT),
@@ -179,12 +221,12 @@ CALLS = {
     "save_model": lambda run: (_save_model, DIT, run),
     "save_checkpoint": lambda run: (_save_checkpoint, run),
 }
-OVERWRITE = {"apply_gradients", "average_weights", "gradients"}
+OVERWRITE = {"apply_gradients", "average_weights", "gradients", "adversarial_loss"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
 OPTIONAL = {"clip_table"}
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
-NOISE_LIKE_CLEAN = data.noise_pair(CLEAN).target
+NOISE_LIKE_CLEAN = noise_pair().target
 
 
 def _record(value, run):
@@ -325,7 +367,8 @@ def test_a_running_average_begins_at_the_weights_and_follows_them() -> None:
 
 
 def test_levels_of_given_frames_are_zero_and_take_no_part_in_the_loss() -> None:
-    pair = data.noise_pair(CLEAN, given=1.0, per_frame=0.0)
+    drawn = noise.draw_levels(CLEAN, noise.uniform_levels())
+    pair = noise.add_noise(noise.given_frames(drawn, prefix=0.5, suffix=0.5, first=0.0, both=0.0))
     levels = pair.noisy.mask
     assert (levels == 0).any()
     assert (levels > 0).any()

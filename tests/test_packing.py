@@ -22,7 +22,7 @@ from kineograph.nodes.networks.packing import Runs, balance, compute, join
 from kineograph.nodes.networks.patches import token_positions
 from kineograph.nodes.networks.rope import rotary_angles
 from kineograph.nodes.sockets import Loss
-from kineograph.nodes.train import data, loss, mixed, optimizer
+from kineograph.nodes.train import data, loss, mixed, noise, optimizer
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit_packed.json"
 GRIDS = ((1, 3, 2), (3, 2, 4), (2, 5, 1), (2, 5, 1))
@@ -345,7 +345,8 @@ def group_of_patches() -> tuple[Stream, Stream, list]:
     for at, clips in enumerate(mixed.mixed_clips(VAE, groups=1, **SMALL)[0]):
         mean = VAE.network.encode(clips.video.frames.transpose(1, 2))[0]
         latent = sample.Latent(mean, mean, torch.zeros_like(mean[:, :1]), 8.0, VAE.spec)
-        pairs.append(data.noise_pair(latent, per_frame=0.5, given=0.4, step=at))
+        drawn = noise.draw_levels(latent, noise.logit_normal_levels(), per_frame=0.5, step=at)
+        pairs.append(noise.add_noise(noise.given_frames(drawn, prefix=0.2, suffix=0.2, step=at), step=at))
         patches.append(sample.patchify(pairs[-1].noisy))
         texts.append(data.encode_captions(encoder, clips, step=at))
     return Stream.of(patches), Stream.of(texts), pairs

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kineograph.nodes.networks.adversarial import Discriminator, DiscriminatorConfig
 from kineograph.nodes.networks.dit import DiT, DiTConfig
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
@@ -24,6 +25,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "dit": (DiTConfig, DiT),
     "vae": (VAEConfig, VideoVAE),
     "text_encoder": (TextConfig, TextEncoder),
+    "discriminator": (DiscriminatorConfig, Discriminator),
 }
 
 
@@ -31,7 +33,7 @@ def build(kind: str, config: Mapping[str, Any], seed: int = 0) -> nn.Module:
     """A network of a kind with random weights drawn from a seed.
 
     Args:
-        kind: dit, vae or text_encoder.
+        kind: one of KINDS.
         config: its sizes by name.
         seed: of the weights.
 
@@ -54,7 +56,7 @@ def save(path: Path, kind: str, network: nn.Module, about: Mapping[str, str] | N
 
     Args:
         path: the file.
-        kind: dit, vae or text_encoder.
+        kind: one of KINDS.
         network: of that kind.
         about: more metadata, for example the workflow that trained it.
     """

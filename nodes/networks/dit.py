@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kineograph.nodes.networks.attention import attend_within
+from kineograph.nodes.networks.diffusion import PREDICTIONS
 from kineograph.nodes.networks.packing import Runs, join
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 
@@ -39,6 +40,8 @@ class DiTConfig:
         depth: blocks.
         heads: attention heads; width / heads is a multiple of 16.
         expansion: width of the feed-forward layer over ``width``.
+        predicts: what the network is asked for, see :func:`diffusion.preconditioning`.
+        data_std: deviation of the data, where ``predicts`` is edm.
     """
 
     channels: int = 12
@@ -48,6 +51,8 @@ class DiTConfig:
     depth: int = 8
     heads: int = 4
     expansion: int = 4
+    predicts: str = "velocity"
+    data_std: float = 1.0
 
     def __post_init__(self) -> None:
         """Take lists for tuples, as JSON has them."""
@@ -56,6 +61,8 @@ class DiTConfig:
             raise ValueError(
                 f"{self.heads} heads need a width that is a multiple of {16 * self.heads}, not {self.width}."
             )
+        if self.predicts not in PREDICTIONS:
+            raise ValueError(f"A DiT cannot predict {self.predicts!r}; it can predict {', '.join(PREDICTIONS)}.")
 
     @property
     def token_width(self) -> int:
@@ -68,7 +75,7 @@ class DiTConfig:
 
 
 class DiT(nn.Module):
-    """Predicts the velocity of the flow at every token."""
+    """Predicts the velocity of the flow, or what else ``config.predicts`` names, at every token."""
 
     def __init__(self, config: DiTConfig) -> None:
         """Build with random weights; the velocity is zero at first, as every gate and the last layer start at zero.
@@ -93,10 +100,11 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, batches: Sequence[Batch]) -> list[Tensor]:
-        """The velocity e - x0 at every token of clips of any sizes, packed into one sequence without padding.
+        """The velocity e - x0, or what else ``config.predicts`` names, at every token of clips of any sizes.
 
-        Every layer runs once over all S tokens, and the modulation once for each of the R levels; attention, positions
-        and the middle of the picture are each clip's own, so a clip's velocity is what it would be alone.
+        The clips are packed into one sequence without padding. Every layer runs once over all S tokens, and the
+        modulation once for each of the R levels; attention, positions and the middle of the picture are each clip's
+        own, so what a clip gets is what it would get alone.
 
         Args:
             batches: clips of one size each; one batch is the plain case.

@@ -47,25 +47,6 @@ def shift_levels(levels: Tensor, shift: float) -> Tensor:
     return shift * levels / (1 + (shift - 1) * levels)
 
 
-def sample_levels(
-    shape: tuple[int, ...], generator: torch.Generator, shift: float = 1.0, uniform: float = 0.1
-) -> Tensor:
-    """Random noise levels for training: logit-normal, shifted, with a uniform share (Esser et al. 2024).
-
-    Args:
-        shape: of the result.
-        generator: a CPU generator.
-        shift: as in :func:`shift_levels`.
-        uniform: the share in [0, 1] of levels drawn evenly, so that the ends are seen too.
-
-    Returns:
-        Float32 levels in (0, 1).
-    """
-    levels = shift_levels(torch.randn(shape, generator=generator).sigmoid(), shift)
-    even = torch.rand(shape, generator=generator)
-    return torch.where(torch.rand(shape, generator=generator) < uniform, even, levels)
-
-
 def shifted_sigmas(steps: int, shift: float) -> Tensor:
     """Noise levels from 1 to 0, shifted once towards noise (Esser et al. 2024, eq. 23).
 

@@ -1,27 +1,20 @@
-"""What a training step sees: clips, their captions as embeddings, noise at drawn levels. Knows no network's inside."""
+"""What a training step sees: clips, and their captions as embeddings. Knows no network's inside."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, Clips, Latent, TextEmbedding, TextEncoder, Video
+from kineograph.nodes.sockets import VAE, Clips, TextEmbedding, TextEncoder, Video
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class NoisePair(NamedTuple):
-    """A noisy latent (its mask holds each cell's level) and the velocity that leads back."""
-
-    noisy: Latent
-    target: Latent
 
 
 @node(views=("clips",))
@@ -56,60 +49,6 @@ def encode_captions(
 
 
 @node
-def noise_pair(
-    latent: Latent,
-    shift: Annotated[float, Field(gt=0)] = 1.0,
-    uniform: Share = 0.1,
-    per_frame: Share = 0.1,
-    given: Share = 0.2,
-    seed: int = 0,
-    step: int = 0,
-) -> NoisePair:
-    """Noise at drawn levels: x = (1 - s) x0 + s e, and the velocity v = e - x0 (Liu et al. 2022; Lipman et al. 2023).
-
-    Args:
-        latent: clean latents.
-        shift: of the logit-normal levels towards noise (Esser et al. 2024).
-        uniform: share of levels drawn evenly.
-        per_frame: share of clips whose latent frames have levels of their own (Chen et al. 2024, diffusion forcing).
-        given: share of clips with given frames: a prefix, a suffix or both stay at level 0, without a loss.
-        seed: same seed and step, same noise.
-        step: number of the pass.
-    """
-    import torch
-
-    from kineograph.nodes.networks import flow
-
-    generator = step_generator(seed, step)
-    clean = latent.x
-    noise = torch.randn(clean.shape, generator=generator)
-    clips, _, frames = clean.shape[:3]
-    levels = flow.sample_levels((clips, 1), generator, shift, uniform).expand(clips, frames)
-    own = flow.sample_levels((clips, frames), generator, shift, uniform)
-    kind = torch.rand(clips, 1, generator=generator)
-    levels = torch.where(kind < per_frame, own, levels)
-    if frames > 1:
-        levels = torch.where((kind > 1 - given) & _given_frames(clips, frames, generator), 0.0, levels)
-    levels_B1thw = levels[:, None, :, None, None].expand_as(latent.mask).contiguous()
-    x, velocity = flow.noise_pair(clean, noise, levels_B1thw)
-    noisy = replace(latent, x=x, clean=clean, mask=levels_B1thw)
-    return NoisePair(noisy, replace(noisy, x=velocity))
-
-
-def _given_frames(clips: int, frames: int, generator: Generator) -> Tensor:
-    """(B, t) bool: a random prefix, suffix or both ends of each clip, never all frames."""
-    import torch
-
-    place = torch.arange(frames)
-    length = torch.randint(1, frames, (clips, 1), generator=generator)
-    side = torch.randint(0, 3, (clips, 1), generator=generator)
-    half = (length + 1) // 2
-    prefix, suffix = place < length, place >= frames - length
-    both = (place < half) | (place >= frames - (length - half))
-    return torch.where(side == 0, prefix, torch.where(side == 1, suffix, both))
-
-
-@node
 def fit_shortcut(vae: VAE, clips: Stream[Clips]) -> VAE:
     """Set a new VAE's linear shortcut to the principal components of clips; a better start than chance.
 
@@ -141,10 +80,10 @@ def _changed(vae: VAE, how: str, clips: Stream[Clips]) -> VAE:
     return replace(vae, network=network)
 
 
-def step_generator(seed: int, step: int) -> Generator:
-    """A CPU generator for one pass: depends on the seed and the pass's number alone."""
+def step_generator(seed: int, step: int, stream: int = 3) -> Generator:
+    """A CPU generator for one pass: depends on the seed, the pass's number and the stream that tells draws apart."""
     import torch
 
     from kineograph.nodes.networks.world import scene_seed
 
-    return torch.Generator().manual_seed(scene_seed(seed, step, stream=3))
+    return torch.Generator().manual_seed(scene_seed(seed, step, stream))

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import VAE, CaptionReader, DiT, Gradients, Loss, TextEncoder, TrainState, Weights
+from kineograph.nodes.sockets import (
+    VAE,
+    CaptionReader,
+    Discriminator,
+    DiT,
+    Gradients,
+    Loss,
+    TextEncoder,
+    TrainState,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,14 +34,16 @@ def begin_training(model: Any) -> TrainState:
     """A copy of a model with an AdamW optimizer, ready to be trained.
 
     Args:
-        model: a DiT, VAE or CaptionReader.
+        model: a DiT, VAE, CaptionReader or Discriminator.
     """
     from copy import deepcopy
 
     import torch
 
-    if not isinstance(model, (DiT, VAE, CaptionReader)):
-        raise ValueError(f"A {type(model).__name__} cannot be trained; give a DiT, a VAE or a CaptionReader.")
+    if not isinstance(model, (DiT, VAE, CaptionReader, Discriminator)):
+        raise ValueError(
+            f"A {type(model).__name__} cannot be trained; give a DiT, a VAE, a CaptionReader or a Discriminator."
+        )
     network = deepcopy(model.network).requires_grad_(True)
     return TrainState(replace(model, network=network), torch.optim.AdamW(network.parameters(), fused=True))
 
