@@ -8,6 +8,9 @@ MODULES = (
     "world",
     "train.data",
     "train.loss",
+    "train.recipe",
     "train.optimizer",
+    "train.passes",
+    "train.evaluate",
     "train.record",
 )
