@@ -137,6 +137,7 @@ CALLS = {
     "zero_gradients": lambda run: (optimizer.zero_gradients, state_of(DIT)),
     "mean_gradients": lambda run: (optimizer.mean_gradients, optimizer.Gradients((torch.ones(3),)), 4),
     "repeat": lambda run: (passes.repeat, 3),
+    "item": lambda run: (passes.item, CLIPS, 1),
     "every": lambda run: (passes.every, 9, 5),
     "batch_part": lambda run: (passes.batch_part, BATCH, 1, 3),
     "numbered_path": lambda run: (passes.numbered_path, 500),

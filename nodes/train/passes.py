@@ -24,6 +24,19 @@ def repeat(times: Annotated[int, Field(ge=0)]) -> Stream[int]:
 
 
 @node
+def item(stream: Stream[Any], number: Annotated[int, Field(ge=0)] = 0) -> Any:
+    """One item of a stream, outside of any loop: a batch to judge a training by, for example.
+
+    Args:
+        stream: of anything.
+        number: which, the first is 0.
+    """
+    if number >= len(stream):
+        raise ValueError(f"There is no item {number} in a stream of {len(stream)}.")
+    return stream[number]
+
+
+@node
 def every(step: int, passes: Annotated[int, Field(ge=1)] = 500) -> Stream[int]:
     """One item, the number of passes done, after every n-th pass; nothing after the others.
 
