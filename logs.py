@@ -111,8 +111,11 @@ class MlflowLog:
     """``mlflow.db``, for ``mlflow ui --backend-store-uri sqlite:///mlflow.db``."""
 
     def __init__(self, folder: Path) -> None:
+        packages = "mlflow-skinny sqlalchemy alembic"
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which would begin it
-        mlflow = _import("mlflow", "mlflow sqlalchemy alembic")
+        for package in ("sqlalchemy", "alembic"):
+            _import(package, packages)
+        mlflow = _import("mlflow", packages)
         self.client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         known = self.client.get_experiment_by_name("kineograph")
         experiment = known.experiment_id if known else self.client.create_experiment("kineograph")
@@ -167,8 +170,12 @@ def keeping(kinds: Sequence[str], folder: Path, say: Say) -> Iterator[Listener]:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 log = KINDS[kind](folder)
-            except OSError as error:
-                raise ValueError(f"The log {kind} cannot be opened in {folder}: {error.strerror}.") from None
+            except ValueError:
+                raise
+            except Exception as error:
+                raise ValueError(
+                    f"The log {kind} cannot be opened in {folder}: {type(error).__name__}: {error}"
+                ) from error
             open_logs[kind] = log
             stack.callback(attempt, kind, log.close)
         yield listen
@@ -178,4 +185,4 @@ def _import(module: str, packages: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ValueError(f"The log {module} needs packages that are not here: pip install {packages}") from None
+        raise ValueError(f"There is no {module} here, which this log needs: pip install {packages}") from None

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -67,14 +68,16 @@ def test_without_the_option_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs
 @pytest.mark.parametrize("kind", [kind for kind in logs.KINDS if kind not in ("csv", "svg")])
 def test_a_log_of_another_program_works_or_says_what_to_install(kind: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "flow.json"
     file.write_text(json.dumps(WORKFLOW))
     code = main(["run", str(file), "--out", str(tmp_path / "out"), "--log", kind])
-    if importlib.util.find_spec(kind) is None:
+    needed = ("mlflow", "sqlalchemy", "alembic") if kind == "mlflow" else (kind,)
+    if any(importlib.util.find_spec(package) is None for package in needed):
         assert code == 2
-        assert f"--log: The log {kind} needs packages that are not here: pip install {kind}" in capsys.readouterr().err
+        assert re.search(rf"--log: There is no \w+ here, .*: pip install {kind}", capsys.readouterr().err)
     else:
         assert code == 0
         assert any((tmp_path / "out").iterdir())

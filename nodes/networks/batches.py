@@ -14,7 +14,7 @@ def part_of(batch: T, part: int, parts: int) -> T:
     """One of the equal parts of a batch; its tensors share memory with the whole.
 
     Args:
-        batch: a dataclass of tensors (B, ...), of tuples of length B, of dicts and dataclasses of such; what is none of
+        batch: a dataclass of tensors (B, ...), of tuples of B texts, of dicts and dataclasses of such; what is none of
             those stays.
         part: which, from 0 to parts - 1.
         parts: how many.
@@ -34,18 +34,23 @@ def part_of(batch: T, part: int, parts: int) -> T:
 
 
 def _sizes(value: Any) -> list[int]:
-    if isinstance(value, Tensor):
-        return [len(value)] if value.ndim else []
-    if isinstance(value, (tuple, list)):
+    if _has_places(value):
         return [len(value)]
     return [size for part in _parts(value).values() for size in _sizes(part)]
 
 
 def _cut(value: Any, places: slice) -> Any:
-    if isinstance(value, (tuple, list)) or (isinstance(value, Tensor) and value.ndim):
+    if _has_places(value):
         return value[places]
     parts = {name: _cut(part, places) for name, part in _parts(value).items()}
-    return replace(value, **parts) if is_dataclass(value) else parts if isinstance(value, dict) else value
+    return replace(value, **parts) if is_dataclass(value) else parts or value
+
+
+def _has_places(value: Any) -> bool:
+    """Whether it has a place for each clip: a tensor with axes, a tuple of texts."""
+    if isinstance(value, Tensor):
+        return value.ndim > 0
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
 
 
 def _parts(value: Any) -> dict[str, Any]:
