@@ -12,5 +12,6 @@ MODULES = (
     "train.optimizer",
     "train.passes",
     "train.evaluate",
+    "train.scaling",
     "train.record",
 )

@@ -15,7 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
-from kineograph.nodes.train import data, evaluate, loss, optimizer, passes, recipe
+from kineograph.nodes.train import data, evaluate, loss, optimizer, passes, recipe, scaling
 
 VAE = model.new_vae(channels=4, seed=1)
 
@@ -144,6 +144,8 @@ CALLS = {
     "held_out_loss": lambda run: (evaluate.held_out_loss, DIT, CLEAN, TEXT, run),
     "word_gap": lambda run: (evaluate.word_gap, DIT, CLEAN, TEXT, NO_TEXT, run),
     "other_captions": lambda run: (evaluate.other_captions, BATCH),
+    "scaling_run": lambda run: (scaling.scaling_run, 1, [32, 64], [1.0, 4.0], 100, 1),
+    "scaling_curve": lambda run: (scaling.scaling_curve, Stream.of([1.0, 0.5]), Stream.of([1.0, 4.0]), run),
     "record_number": lambda run: (_record_number, 3.5, run),
     "record_loss": lambda run: (_record, dit_loss(state_of(DIT)), run),
     "save_model": lambda run: (_save_model, DIT, run),

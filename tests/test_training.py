@@ -13,10 +13,12 @@ import torch
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import NodeFailed
 from kineograph.graph_runtime.events import FileWritten, Metric
+from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, world
 from kineograph.nodes.networks.components import load
-from kineograph.nodes.sockets import Latent, TextEmbedding
-from kineograph.nodes.train import evaluate, passes
+from kineograph.nodes.sockets import Latent, Loss, TextEmbedding
+from kineograph.nodes.train import evaluate, passes, scaling
+from kineograph.nodes.train.optimizer import begin_training, gradients
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 CLIP = torch.randn(3, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -158,6 +160,77 @@ def test_train_dit_judges_itself_when_it_is_time(tmp_path: Path) -> None:
     assert sum(event.name == "held_out" for event in events if isinstance(event, Metric)) == 2
     sheets = {Path(event.file).name for event in events if isinstance(event, FileWritten)}
     assert {"sheet-000002.png", "sheet-000004.png"} <= sheets
+
+
+def test_compute_is_weights_times_steps() -> None:
+    runs = [scaling.scaling_run(number, [32, 64, 96], [1.0, 4.0, 16.0], 400, depth=1) for number in range(3)]
+    assert [run.compute for run in runs] == pytest.approx([1, 4, 16], rel=0.01)
+    assert (runs[0].width, runs[0].heads, runs[0].steps) == (32, 1, 400)
+    weights = [
+        sum(
+            weight.numel() for weight in model.start_dit(width=run.width, heads=run.heads, depth=1).network.parameters()
+        )
+        for run in runs
+    ]
+    products = [count * run.steps for count, run in zip(weights, runs, strict=True)]
+    assert [product / products[0] for product in products] == pytest.approx([run.compute for run in runs])
+    with pytest.raises(ValueError, match="no multiples of 32"):
+        scaling.scaling_run(0, [40], [1.0], 10)
+    with pytest.raises(ValueError, match="2 widths and 1 multiples"):
+        scaling.scaling_run(0, [32, 64], [1.0], 10)
+
+
+def test_a_power_law_has_its_slope(tmp_path: Path) -> None:
+    given = SimpleNamespace(metric=lambda *_: None, wrote=lambda _: None, output_path=lambda name: tmp_path / name)
+    compute = Stream.of([1.0, 4.0, 16.0])
+    slope = scaling.scaling_curve(compute.map(lambda c: 3 * c**-0.25), compute, given)
+    assert slope == pytest.approx(-0.25)
+    assert (tmp_path / "scaling.svg").read_text().count("<circle") == 3
+
+
+def test_the_scaling_workflow_trains_every_size_and_draws_the_curve(tmp_path: Path) -> None:
+    raw = json.loads((WORKFLOWS / "scaling.json").read_text())
+    raw["nodes"]["unseen"]["params"]["formats"] = ["5x16x16:2"]
+    body = raw["nodes"]["runs"]["body"]["nodes"]
+    body["run"]["params"] |= {"widths": [32, 64], "compute": [1.0, 4.0], "depth": 1}
+    body["dit"]["params"]["depth"] = 1
+    body["clips"]["params"]["formats"] = ["5x16x16:2"]
+    raw["nodes"]["sizes"]["params"]["times"] = 2
+    sampling = body["sample"]["body"]["nodes"]
+    sampling["sigmas"]["params"]["steps"] = 1
+    sampling["noise"]["params"] = {"frames": 5, "height": 32, "width": 32}
+    events: list = []
+    outcome = default_runtime().run(raw, {"steps": 4}, out=tmp_path, listen=events.append)
+    assert math.isfinite(outcome.outputs["slope"])
+    losses = {event.step: event.value for event in events if isinstance(event, Metric) and event.name == "scaling_loss"}
+    assert len(losses) == 2
+    assert (tmp_path / "scaling.svg").is_file()
+    assert (tmp_path / "samples-000032.png").is_file()
+
+
+def test_recomputed_blocks_give_the_same_gradients_from_less_memory() -> None:
+    dit = model.start_dit(channels=4, width=32, depth=3, heads=2)
+    for weight in dit.network.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    state = begin_training(dit)
+
+    def kept(recompute: bool) -> tuple[int, tuple[torch.Tensor, ...]]:
+        held: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            patches = sample.patchify(LATENT)
+            predicted = sample.dit_velocity(state.model, patches, TEXT, 0.5, "bfloat16", recompute)
+            loss = Loss(predicted.tokens.square().mean())
+            held_after_forward = sum(held.values())
+            return held_after_forward, gradients(loss, state).values
+
+    (much, plain), (little, again) = kept(False), kept(True)
+    assert little < 0.6 * much
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 # --- judging
