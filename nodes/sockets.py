@@ -232,16 +232,22 @@ class TrainState:
 @socket(family="optimizer")
 @dataclass(frozen=True)
 class Gradients:
-    """One gradient for each trained parameter, in the order and memory layout of the model's parameters."""
+    """One gradient for each trained parameter, in the order and memory layout of the model's parameters.
+
+    Attributes:
+        values: the gradients.
+        known_norm: their norm, where whoever made them knows it.
+    """
 
     values: tuple[Tensor, ...]
+    known_norm: Tensor | None = None
 
     @cached_property
     def norm(self) -> Tensor:
         """The norm of all of them together; not finite where one number is not."""
         from torch.nn.utils import get_total_norm
 
-        return get_total_norm(self.values)
+        return get_total_norm(self.values) if self.known_norm is None else self.known_norm
 
 
 @socket(family="optimizer")

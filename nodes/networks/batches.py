@@ -43,7 +43,7 @@ def _cut(value: Any, places: slice) -> Any:
     if _has_places(value):
         return value[places]
     parts = {name: _cut(part, places) for name, part in _parts(value).items()}
-    return replace(value, **parts) if is_dataclass(value) else parts or value
+    return replace(value, **parts) if is_dataclass(value) and not isinstance(value, type) else parts or value
 
 
 def _has_places(value: Any) -> bool:

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint as recomputed
+from torch.utils.checkpoint import checkpoint
 
 from kineograph.nodes.networks.attention import attend
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 
 LEVEL_FEATURES = 128
-RECOMPUTED = {"use_reentrant": False, "preserve_rng_state": False}  # a block draws no random numbers
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class DiT(nn.Module):
         shared_BK6D = self.modulation(state_BKD).unflatten(-1, (6, -1))
         for block in self.blocks:
             inputs = (x_BND, shared_BK6D, turn, text_BLD, seen_BM)
-            x_BND = recomputed(block, *inputs, **RECOMPUTED) if recompute else block(*inputs)
+            x_BND = _recomputed(block, *inputs) if recompute else block(*inputs)
         shift, scale = self.out_modulation(state_BKD).chunk(2, dim=-1)
         return self.token_out(_modulated(x_BND, shift, scale)).float()
 
@@ -203,6 +202,11 @@ def place_features(places_BN3: Tensor) -> Tensor:
 
 
 PLACE_FEATURES = 2 * (2 * 3 + 5)
+
+
+def _recomputed(block: nn.Module, *inputs: Any) -> Tensor:
+    # a block draws no random numbers, so there is no state of a generator to keep
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _two_layers(features: int, width: int) -> nn.Sequential:

@@ -131,7 +131,7 @@ def clip_gradients(gradients: Gradients, largest: Annotated[float, Field(gt=0)] 
     norm = gradients.norm
     if norm > largest:
         factor = largest / norm
-        gradients = Gradients(tuple(value * factor for value in gradients.values))
+        gradients = Gradients(tuple(value * factor for value in gradients.values), norm * factor)
     return Clipped(gradients, norm.item())
 
 
