@@ -256,7 +256,7 @@ def test_a_new_model_says_zero_so_its_held_out_loss_is_the_velocitys_energy() ->
 
 
 def test_a_model_that_knows_the_clip_has_no_held_out_loss() -> None:
-    def oracle(tokens, levels, positions, text, mask):
+    def oracle(tokens, levels, *_):
         clean = sample.patchify(LATENT).tokens
         return (tokens - clean) / levels.mean()
 
@@ -265,7 +265,7 @@ def test_a_model_that_knows_the_clip_has_no_held_out_loss() -> None:
 
 
 def test_wrong_words_cost_what_the_model_makes_of_them() -> None:
-    def listens(tokens, levels, positions, text, mask):
+    def listens(tokens, levels, positions, text, *_):
         clean = sample.patchify(LATENT).tokens
         return (tokens - clean) / levels.mean() + text[:, :1, :1]
 

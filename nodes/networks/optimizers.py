@@ -23,11 +23,12 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-# Muon's step is scaled to the size of AdamW's (Liu et al. 2025, eq. 4), so one learning rate serves both.
+# Muon's step is scaled to the size of AdamW's (Liu et al. 2025), so one learning rate serves both.
+# SGD over lists of tensors (foreach) would add its momentum into the gradients, which are somebody's value.
 _CLASSES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adamw": (torch.optim.AdamW, {"fused": True}),
     "muon": (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"}),
-    "sgd": (torch.optim.SGD, {}),
+    "sgd": (torch.optim.SGD, {"foreach": False}),
 }
 
 
