@@ -12,16 +12,19 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import __version__, default_runtime
 from kineograph.console import one_line, stopped_by_ctrl_c, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem
+from kineograph.logs import KINDS as LOGS
+from kineograph.logs import keeping
 
 if TYPE_CHECKING:
+    from kineograph.graph_runtime.events import Event, Listener
     from kineograph.graph_runtime.node import NodeType, Port
     from kineograph.graph_runtime.runtime import Runtime
     from kineograph.graph_runtime.workflow import InputSpec, LoopSpec, NodeSpec, Workflow
@@ -91,9 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     values = "values for the workflow's inputs"
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
 
-    usage = "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--json] [--threads N] [--debug]"
+    usage = (
+        "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--log KIND ...] [--json] "
+        "[--threads N] [--debug]"
+    )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     run.add_argument("--out", default=".", metavar="DIR", help="folder that files are written below (default: here)")
+    kinds = f"keep metrics below --out, as {', '.join(LOGS)}"
+    run.add_argument("--log", nargs="+", action="extend", default=[], choices=LOGS, metavar="KIND", help=kinds)
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     run.set_defaults(command=_run)
@@ -129,15 +137,30 @@ def _run(options: argparse.Namespace) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     cancel = threading.Event()
-    with stopped_by_ctrl_c(cancel), watching(options.json, cancel) as watch:
+    with stopped_by_ctrl_c(cancel), watching(options.json, cancel) as watch, _logs(options, out) as keep:
+
+        def listen(event: Event) -> None:
+            keep(event)
+            watch(event)
+
         try:
-            runtime.run(workflow, inputs, out=out, listen=watch, cancel=cancel)
+            runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel)
         except Cancelled:
             if watch.lost is None:
                 raise
     if watch.lost is not None:
         raise watch.lost
     return OK
+
+
+@contextmanager
+def _logs(options: argparse.Namespace, out: Path) -> Iterator[Listener]:
+    with ExitStack() as stack:
+        try:
+            keep = stack.enter_context(keeping(options.log, out, _say))
+        except ValueError as error:
+            raise InvalidWorkflow([Problem("--log", str(error))]) from None
+        yield keep
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -13,6 +13,10 @@ MODULES = (
     "train.noise",
     "train.loss",
     "train.adversarial",
+    "train.recipe",
     "train.optimizer",
+    "train.passes",
+    "train.evaluate",
+    "train.scaling",
     "train.record",
 )

@@ -6,16 +6,16 @@ Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N tokens
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kineograph.graph_runtime.sockets import socket
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from kineograph.nodes.clip_files import Source
-    from kineograph.nodes.networks import adversarial, caption_reader, dit, perceptual, text, vae
+    from kineograph.nodes.networks import adversarial, caption_reader, dit, optimizers, perceptual, text, vae
 
 
 @socket(family="frames")
@@ -285,24 +285,56 @@ class Loss:
 
 @socket(family="optimizer")
 @dataclass(frozen=True)
+class Optimizer:
+    """How a training updates weights, before there are any: plain values, equal to what they are after JSON.
+
+    Attributes:
+        parts: by kind (adamw, muon, sgd), the arguments of torch's class; muon, where it stands beside another, takes
+            the hidden matrices.
+        scales: by tag of parameters, the factors ``lr`` and ``decay`` of learning rate and weight decay.
+    """
+
+    parts: dict[str, dict[str, Any]]
+    scales: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@socket(family="optimizer")
+@dataclass(frozen=True)
 class TrainState:
     """Everything that a training step changes.
 
+    ``begin_training(model, recipe)`` and ``optimizer.load_state_dict`` make an equal one, to the bit.
+
     Attributes:
         model: a DiT, VAE, CaptionReader or Discriminator with weights of its own.
-        optimizer: the torch optimizer over them.
+        optimizer: over those weights.
+        recipe: what the optimizer was built from.
     """
 
     model: Any
-    optimizer: torch.optim.Optimizer
+    optimizer: optimizers.Optimizers
+    recipe: Optimizer
 
 
 @socket(family="optimizer")
 @dataclass(frozen=True)
 class Gradients:
-    """One gradient for each trained parameter, in the order of the model's parameters."""
+    """One gradient for each trained parameter, in the order and memory layout of the model's parameters.
+
+    Attributes:
+        values: the gradients.
+        known_norm: their norm, where whoever made them knows it.
+    """
 
     values: tuple[Tensor, ...]
+    known_norm: Tensor | None = None
+
+    @cached_property
+    def norm(self) -> Tensor:
+        """The norm of all of them together; not finite where one number is not."""
+        from torch.nn.utils import get_total_norm
+
+        return get_total_norm(self.values) if self.known_norm is None else self.known_norm
 
 
 @socket(family="optimizer")

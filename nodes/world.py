@@ -78,12 +78,13 @@ class OracleScore(NamedTuple):
 
 
 @node
-def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext) -> OracleScore:
+def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext, step: int = 0) -> OracleScore:
     """How many clips show what was asked, read from pixels by classical means (chance: 1/8, 1/3, 1/5).
 
     Args:
         videos: a clip for each prompt.
         prompts: of ``world_prompts``.
+        step: of the training that is judged, for the metrics.
     """
     import torch
 
@@ -95,7 +96,7 @@ def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext) -
     frames = torch.cat([video.frames for video in videos])
     found = score(frames, labels, videos[0].fps)
     for name in ("colour", "shape", "motion", "all", "found", "shape_iou"):
-        run.metric(f"oracle_{name}", len(frames), found[name])
+        run.metric(f"oracle_{name}", step, found[name])
     return OracleScore(found["colour"], found["shape"], found["motion"], found["all"])
 
 

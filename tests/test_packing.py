@@ -22,7 +22,7 @@ from kineograph.nodes.networks.packing import Runs, balance, compute, join
 from kineograph.nodes.networks.patches import token_positions
 from kineograph.nodes.networks.rope import rotary_angles
 from kineograph.nodes.sockets import Loss
-from kineograph.nodes.train import data, loss, mixed, noise, optimizer
+from kineograph.nodes.train import data, loss, mixed, noise, optimizer, passes, streams
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit_packed.json"
 GRIDS = ((1, 3, 2), (3, 2, 4), (2, 5, 1), (2, 5, 1))
@@ -386,7 +386,7 @@ def test_every_clip_counts_the_same_in_the_mean_of_losses_and_in_its_gradients()
         ]
 
     dit = optimizer.dit_in_training(state)
-    together = mixed.mean_loss(Stream.of(clip_losses(sample.packed_velocity(dit, patches, texts))))
+    together = loss.mean_loss(Stream.of(clip_losses(sample.packed_velocity(dit, patches, texts))))
     apart = clip_losses(sample.dit_velocity(dit, *pair) for pair in zip(patches, texts, strict=True))
     assert together.value.item() == pytest.approx(sum(each.value.item() for each in apart) / len(apart), rel=1e-5)
     found = optimizer.gradients(together, state).values
@@ -394,7 +394,7 @@ def test_every_clip_counts_the_same_in_the_mean_of_losses_and_in_its_gradients()
     for ours, *theirs in zip(found, *each, strict=True):
         assert torch.allclose(ours, torch.stack(theirs).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="stream is empty"):
-        mixed.mean_loss(Stream.of([]))
+        loss.mean_loss(Stream.of([]))
 
 
 def test_neighbours_in_a_stream_become_groups() -> None:
@@ -403,10 +403,10 @@ def test_neighbours_in_a_stream_become_groups() -> None:
 
 
 def test_items_of_a_stream_and_seeds_of_passes() -> None:
-    assert mixed.stream_item(Stream.of([4, 5]), 1) == 5
+    assert streams.stream_item(Stream.of([4, 5]), 1) == 5
     with pytest.raises(ValueError, match="no item 2 in a stream of 2"):
-        mixed.stream_item(Stream.of([4, 5]), 2)
-    assert len({mixed.pass_seed(seed, step) for seed in range(5) for step in range(50)}) == 250
+        streams.stream_item(Stream.of([4, 5]), 2)
+    assert len({passes.pass_seed(seed, step) for seed in range(5) for step in range(50)}) == 250
 
 
 # workflow

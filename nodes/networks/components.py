@@ -51,20 +51,28 @@ def build(kind: str, config: Mapping[str, Any], seed: int = 0) -> nn.Module:
         return network_class(config_class(**config))
 
 
-def save(path: Path, kind: str, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
-    """Write a network with its configuration, in half precision.
+def save(
+    path: Path,
+    kind: str,
+    network: nn.Module,
+    about: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a network with its configuration.
 
     Args:
         path: the file.
         kind: one of KINDS.
         network: of that kind.
         about: more metadata, for example the workflow that trained it.
+        dtype: of the numbers; half precision, where none is given.
     """
     config = asdict(network.config)  # type: ignore[arg-type]
-    half = {
-        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+    numbers = {
+        name: tensor.to(dtype or torch.float16) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
     }
-    save_weights(path, half, {"kind": kind, "config": json.dumps(config), **(about or {})})
+    save_weights(path, numbers, {"kind": kind, "config": json.dumps(config), **(about or {})})
 
 
 def load(path: Path, kind: str) -> nn.Module:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from kineograph.nodes.networks.attention import attend_within
 from kineograph.nodes.networks.diffusion import PREDICTIONS
@@ -99,7 +100,7 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, batches: Sequence[Batch]) -> list[Tensor]:
+    def forward(self, batches: Sequence[Batch], *, recompute: bool = False) -> list[Tensor]:
         """The velocity e - x0, or what else ``config.predicts`` names, at every token of clips of any sizes.
 
         The clips are packed into one sequence without padding. Every layer runs once over all S tokens, and the
@@ -108,6 +109,8 @@ class DiT(nn.Module):
 
         Args:
             batches: clips of one size each; one batch is the plain case.
+            recompute: keep only what enters each block, and compute the rest again in the backward pass (Chen et al.
+                2016): less memory for a third more work.
 
         Returns:
             (B, N, C) velocity in float32, for each batch.
@@ -125,7 +128,8 @@ class DiT(nn.Module):
         state_RD = functional.silu(self._states(batches))
         shared_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
         for block in self.blocks:
-            x_SD = block(x_SD, shared_R6D, turn, text_UD, layout)
+            inputs = (x_SD, shared_R6D, turn, text_UD, layout)
+            x_SD = _recomputed(block, *inputs) if recompute else block(*inputs)
         shift, scale = self.out_modulation(state_RD).chunk(2, dim=-1)
         return layout.clips.cut(self.token_out(_modulated(x_SD, shift, scale, layout.levels)).float())
 
@@ -262,6 +266,11 @@ def place_features(places_BN3: Tensor) -> Tensor:
 
 
 PLACE_FEATURES = 2 * (2 * 3 + 5)
+
+
+def _recomputed(block: nn.Module, *inputs: Any) -> Tensor:
+    # a block draws no random numbers, so there is no state of a generator to keep
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _two_layers(features: int, width: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.model import file_digest
 from kineograph.nodes.sample import Precision
 from kineograph.nodes.sockets import VAE, CaptionReader, Clips, Features, Latent, Loss, Posterior, TextEncoder, Video
@@ -273,3 +274,17 @@ def reading_loss(reader: CaptionReader, clips: Clips, precision: Precision = "fl
 
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         return Loss(reader.network(list(clips.captions), clips.said))
+
+
+@node
+def mean_loss(losses: Stream[Loss]) -> Loss:
+    """The mean of losses: with one loss for each clip, long clips do not count for more than short ones.
+
+    Args:
+        losses: at least one.
+    """
+    import torch
+
+    if not len(losses):
+        raise ValueError("There is no loss to take the mean of: the stream is empty.")
+    return Loss(torch.stack([loss.value for loss in losses]).mean())

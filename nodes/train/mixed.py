@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, Clips, Loss, Video
+from kineograph.nodes.sockets import VAE, Clips, Video
 
 Captions = Literal["plain", "short", "long", "any"]
 WINDOW = 16
@@ -142,43 +142,3 @@ def group_clips(clips: Stream[Clips], size: Annotated[int, Field(ge=1)] = 8) -> 
         return Stream(min(size, len(clips) - first), lambda index: clips[first + index], clips.held)
 
     return Stream(groups, group, clips.held)
-
-
-@node
-def pass_seed(seed: int = 0, step: int = 0) -> int:
-    """A seed of its own for each pass of a loop, for the loops inside of it.
-
-    Args:
-        seed: of the whole.
-        step: number of the pass.
-    """
-    from kineograph.nodes.networks.world import scene_seed
-
-    return scene_seed(seed, step, stream=5)
-
-
-@node(views=("stream",))
-def stream_item(stream: Stream[Any], index: Annotated[int, Field(ge=0)] = 0) -> Any:
-    """One item of a stream: what belongs to this pass, where a loop runs over another stream.
-
-    Args:
-        stream: items.
-        index: number of the item, from 0.
-    """
-    if index >= len(stream):
-        raise ValueError(f"There is no item {index} in a stream of {len(stream)}; the last is {len(stream) - 1}.")
-    return stream[index]
-
-
-@node
-def mean_loss(losses: Stream[Loss]) -> Loss:
-    """The mean of losses: with one loss for each clip, long clips do not count for more than short ones.
-
-    Args:
-        losses: at least one.
-    """
-    import torch
-
-    if not len(losses):
-        raise ValueError("There is no loss to take the mean of: the stream is empty.")
-    return Loss(torch.stack([loss.value for loss in losses]).mean())

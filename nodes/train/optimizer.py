@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from kineograph.graph_runtime.node import node
+from kineograph.graph_runtime.node import RunContext, node
 from kineograph.nodes.sockets import (
     VAE,
     CaptionReader,
@@ -18,34 +18,45 @@ from kineograph.nodes.sockets import (
     DiT,
     Gradients,
     Loss,
+    Optimizer,
     TextEncoder,
     TrainState,
     Weights,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 M = TypeVar("M")
 
 
+class Clipped(NamedTuple):
+    """Gradients of a bounded norm, and the norm they had."""
+
+    gradients: Gradients
+    norm: float
+
+
 @node
-def begin_training(model: Any) -> TrainState:
-    """A copy of a model with an AdamW optimizer, ready to be trained.
+def begin_training(model: Any, optimizer: Optimizer | None = None) -> TrainState:
+    """A copy of a model with a new optimizer over its weights, ready to be trained.
 
     Args:
         model: a DiT, VAE, CaptionReader or Discriminator.
+        optimizer: of ``adamw``, ``muon`` or ``sgd``; the first, where none is wired.
     """
     from copy import deepcopy
 
-    import torch
+    from kineograph.nodes.networks.optimizers import build_optimizer
+    from kineograph.nodes.train.recipe import adamw
 
     if not isinstance(model, (DiT, VAE, CaptionReader, Discriminator)):
         raise ValueError(
             f"A {type(model).__name__} cannot be trained; give a DiT, a VAE, a CaptionReader or a Discriminator."
         )
     network = deepcopy(model.network).requires_grad_(True)
-    return TrainState(replace(model, network=network), torch.optim.AdamW(network.parameters(), fused=True))
+    recipe = adamw() if optimizer is None else optimizer
+    return TrainState(replace(model, network=network), build_optimizer(network, recipe.parts, recipe.scales), recipe)
 
 
 @node(views=("state",))
@@ -94,49 +105,116 @@ def gradients(loss: Loss, state: TrainState) -> Gradients:
             "The loss does not depend on this state's model; compute it with the model taken from the state."
         )
     found = torch.autograd.grad(loss.value, parameters, allow_unused=True)
-    return Gradients(tuple(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)))
+    return Gradients(tuple(_laid_out(gradient, p) for gradient, p in zip(found, parameters, strict=True)))
+
+
+def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """A gradient in the memory layout of its parameter; zeros, where the loss does not depend on it.
+
+    Torch's fused AdamW walks through memory and does not look at strides (2.13, CPU): a gradient that autograd gives
+    transposed or expanded would update the wrong weights, without an error.
+    """
+    import torch
+
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+@node(views=("gradients",))
+def clip_gradients(gradients: Gradients, largest: Annotated[float, Field(gt=0)] = 1.0) -> Clipped:
+    """Scale gradients down to a norm, all by one factor (Pascanu et al. 2013); gives the norm before, to be recorded.
+
+    Args:
+        gradients: of the loss.
+        largest: norm of all gradients together; smaller ones pass as they are.
+    """
+    norm = gradients.norm
+    if norm > largest:
+        factor = largest / norm
+        gradients = Gradients(tuple(value * factor for value in gradients.values), norm * factor)
+    return Clipped(gradients, norm.item())
+
+
+@node
+def zero_gradients(state: TrainState) -> Gradients:
+    """Gradients of zero: where an accumulation begins.
+
+    Args:
+        state: whose parameters.
+    """
+    import torch
+
+    return Gradients(tuple(torch.zeros_like(parameter) for parameter in state.model.network.parameters()))
+
+
+@node(donates=("total",))
+def add_gradients(total: Gradients, gradients: Gradients) -> Gradients:
+    """Add the gradients of a micro-batch to those so far: the carry of a loop in the training's loop.
+
+    Args:
+        total: so far; overwritten.
+        gradients: of this micro-batch.
+    """
+    for whole, part in zip(total.values, gradients.values, strict=True):
+        whole.add_(part)
+    return Gradients(total.values)
+
+
+@node
+def mean_gradients(total: Gradients, parts: Annotated[int, Field(ge=1)]) -> Gradients:
+    """Accumulated gradients over the number of micro-batches: those of one batch of them all, where they are equal.
+
+    Args:
+        total: added up.
+        parts: how many were added.
+    """
+    return Gradients(tuple(value / parts for value in total.values))
 
 
 @node(donates=("state",))
 def apply_gradients(
-    state: TrainState,
-    gradients: Gradients,
-    lr: Annotated[float, Field(ge=0)] = 1e-3,
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9,
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95,
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01,
-    clip: Annotated[float, Field(gt=0)] = 1.0,
+    state: TrainState, gradients: Gradients, run: RunContext, lr: Annotated[float, Field(ge=0)] = 1e-3
 ) -> TrainState:
-    """One AdamW step (Loshchilov & Hutter 2019) on gradients clipped by their common norm.
+    """One step of the state's optimizer.
 
     Args:
         state: overwritten: read it before this node, or read this node's output.
         gradients: of the loss.
-        lr: learning rate.
-        beta1: decay of the mean gradient.
-        beta2: decay of the mean squared gradient.
-        weight_decay: share of each weight taken off, times lr.
-        clip: largest norm of all gradients together.
+        lr: learning rate; groups of parameters may scale it (``parameter_group``).
 
     Raises:
-        ValueError: gradients are not finite: the step is not taken.
+        ValueError: gradients are not finite. The step is not taken, and the model as it was before it is written into
+            the folder ``last_good``.
     """
     import torch
 
-    parameters = list(state.model.network.parameters())
-    norm = torch.nn.utils.get_total_norm(gradients.values)
-    if not torch.isfinite(norm):
-        raise ValueError(
-            "The gradients are not finite; lower the learning rate, or look for the first loss that is not."
-        )
-    factor = (clip / norm.clamp_min(1e-12)).clamp_max(1.0)
-    for parameter, gradient in zip(parameters, gradients.values, strict=True):
-        parameter.grad = gradient * factor
-    for group in state.optimizer.param_groups:
-        group.update(lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    if not torch.isfinite(gradients.norm):
+        raise ValueError(f"The gradients are not finite, so the step was not taken. {_keep_last_good(state, run)}")
+    for parameter, gradient in zip(state.model.network.parameters(), gradients.values, strict=True):
+        parameter.grad = gradient
+    state.optimizer.step(lr)
     return state
+
+
+def _keep_last_good(state: TrainState, run: RunContext) -> str:
+    """Write the model of a state whose next step failed; a sentence that says where it is."""
+    import torch
+
+    from kineograph.nodes.train.record import write_model
+
+    if not all(torch.isfinite(parameter).all() for parameter in state.model.network.parameters()):
+        return "Its weights are not finite already: go on from the last checkpoint, at a lower learning rate."
+    model = state.model
+    if isinstance(model, CaptionReader):
+        model = TextEncoder(model.network.encoder)
+    path = write_model(model, run, "last_good", torch.float32)
+    return (
+        f"The model before it is in {path}: go on from there at a lower learning rate, or look for the first loss "
+        "that is not finite."
+    )
 
 
 @node
@@ -146,18 +224,31 @@ def learning_rate(
     peak: Annotated[float, Field(gt=0)] = 1e-3,
     warmup: Annotated[int, Field(ge=0)] = 50,
     decay: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    shape: Literal["linear", "cosine", "inverse sqrt", "constant"] = "linear",
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0,
 ) -> float:
-    """A learning rate that rises linearly, stays, and falls linearly to zero.
+    """A learning rate that rises linearly to its peak, stays, and falls to a floor.
 
     Args:
-        step: number of the pass.
+        step: k, number of the pass.
         steps: passes in all.
         peak: the highest rate.
-        warmup: passes until the peak.
-        decay: share of the passes, the last ones, in which it falls.
+        warmup: w, passes until the peak: min(1, (k + 1) / (w + 1)).
+        decay: share of the passes, the last ones, in which it falls, linearly or as half a cosine.
+        shape: linear, cosine, inverse sqrt (falls after the warm-up as sqrt((w + 1) / (k + 1)), whatever the number of
+            passes), or constant.
+        floor: what it falls to, as a share of the peak.
     """
-    falling = (steps - step) / max(1.0, decay * steps)
-    return peak * min(1.0, (step + 1) / (warmup + 1), falling)
+    from math import cos, pi, sqrt
+
+    left = min(1.0, max(0.0, (steps - step) / max(1.0, decay * steps)))
+    falls = {
+        "linear": left,
+        "cosine": (1 - cos(pi * left)) / 2,
+        "inverse sqrt": min(1.0, sqrt((warmup + 1) / (step + 1))),
+        "constant": 1.0,
+    }
+    return peak * min(1.0, (step + 1) / (warmup + 1), floor + (1 - floor) * falls[shape])
 
 
 @node
@@ -172,17 +263,24 @@ def begin_average(state: TrainState) -> Weights:
 
 @node(donates=("average",))
 def average_weights(
-    average: Weights, state: TrainState, step: int, decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    average: Weights,
+    state: TrainState,
+    step: int,
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.998,
+    power: Annotated[float, Field(ge=0, le=1000)] = 0.0,
 ) -> Weights:
-    """Exponential moving average of the weights: a + (1 - d)(w - a), with d = min(decay, (1 + k) / (10 + k)).
+    """Moving average of the weights: a + (1 - d)(w - a), with d = min(decay, (1 + k) / (10 + k)).
 
     Args:
         average: so far; overwritten.
         state: after this pass's update.
         step: k, number of the pass.
         decay: largest d.
+        power: p; above 0, d = (1 - 1 / (k + 1))^(p + 1), whatever the decay: the weights of pass k then count about as
+            much as k^p, so the average spans a share of the training (Karras et al. 2024; with 6.94, a tenth).
     """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
+    keep = (step / (step + 1)) ** (power + 1) if power else min(decay, (1 + step) / (10 + step))
+    weight = 1 - keep
     for name, tensor in state.model.network.state_dict().items():
         if tensor.is_floating_point():
             average.values[name].lerp_(tensor, weight)

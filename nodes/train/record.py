@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.nodes.sockets import VAE, DiT, Loss, TextEncoder, TrainState, Weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
 
 
 @node(effect=True)
@@ -31,6 +36,26 @@ def record_loss(
 
 
 @node(effect=True)
+def record_number(
+    value: float,
+    run: RunContext,
+    step: int = 0,
+    every: Annotated[int, Field(ge=1)] = 10,
+    name: Annotated[str, Field(min_length=1)] = "number",
+) -> None:
+    """Report a number as a metric: a norm, a learning rate, a score.
+
+    Args:
+        value: of this pass.
+        step: number of the pass.
+        every: passes between two reports.
+        name: of the metric.
+    """
+    if step % every == 0:
+        run.metric(name, step, value)
+
+
+@node(effect=True)
 def save_model(model: Any, run: RunContext, folder: Annotated[str, Field(min_length=1)] = "model") -> None:
     """Write a DiT, VAE or text encoder into a model's folder, in half precision, with its configuration and workflow.
 
@@ -38,7 +63,7 @@ def save_model(model: Any, run: RunContext, folder: Annotated[str, Field(min_len
         model: a DiT, VAE or TextEncoder.
         folder: below the output folder; ``load_model`` reads it.
     """
-    _save(model, run, folder)
+    write_model(model, run, folder)
 
 
 @node(effect=True)
@@ -62,10 +87,18 @@ def save_checkpoint(
     if (step + 1) % every == 0:
         from kineograph.nodes.train.optimizer import trained_dit
 
-        _save(trained_dit(state, average), run, folder)
+        write_model(trained_dit(state, average), run, folder)
 
 
-def _save(model: Any, run: RunContext, folder: str) -> None:
+def write_model(model: Any, run: RunContext, folder: str, dtype: torch.dtype | None = None) -> Path:
+    """Write a part of a model into a folder below the output folder, with its configuration and workflow.
+
+    Args:
+        model: a DiT, VAE or TextEncoder.
+        run: whose output folder.
+        folder: below it.
+        dtype: of the numbers; half precision, where none is given.
+    """
     from kineograph.nodes.networks.components import save
 
     kinds = {DiT: "dit", VAE: "vae", TextEncoder: "text_encoder"}
@@ -73,5 +106,6 @@ def _save(model: Any, run: RunContext, folder: str) -> None:
     if kind is None:
         raise ValueError(f"A {type(model).__name__} is no part of a model; give a DiT, a VAE or a TextEncoder.")
     path = run.output_path(f"{folder}/{kind}.safetensors")
-    save(path, kind, model.network, {"workflow": run.provenance})
+    save(path, kind, model.network, {"workflow": run.provenance}, dtype)
     run.wrote(path)
+    return path

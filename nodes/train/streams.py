@@ -182,3 +182,16 @@ def _length(stream: Stream[Any], items: int) -> int:
     if items and not len(stream):
         raise ValueError(f"A stream of no items cannot give {items}.")
     return items or len(stream)
+
+
+@node(views=("stream",))
+def stream_item(stream: Stream[Any], index: Annotated[int, Field(ge=0)] = 0) -> Any:
+    """One item of a stream: what belongs to this pass, where a loop runs over another stream.
+
+    Args:
+        stream: items.
+        index: number of the item, from 0.
+    """
+    if index >= len(stream):
+        raise ValueError(f"There is no item {index} in a stream of {len(stream)}; the last is {len(stream) - 1}.")
+    return stream[index]
