@@ -256,21 +256,23 @@ def test_a_new_model_says_zero_so_its_held_out_loss_is_the_velocitys_energy() ->
     assert evaluate.held_out_loss(dit, LATENT, TEXT, run, levels=4, seed=9) != mean
 
 
-def test_a_model_that_knows_the_clip_has_no_held_out_loss() -> None:
-    def oracle(tokens, levels, *_):
-        clean = sample.patchify(LATENT).tokens
-        return (tokens - clean) / levels.mean()
+class Knowing:
+    """A network that knows the clip, and errs by what the text says."""
 
-    dit = SimpleNamespace(network=oracle, patch=(1, 1, 1))
+    config = SimpleNamespace(predicts="velocity", data_std=1.0)
+
+    def __call__(self, batches, **_):
+        clean = sample.patchify(LATENT).tokens
+        return [(batch.tokens_BNC - clean) / batch.levels_BK.mean() + batch.text_BLE[:, :1, :1] for batch in batches]
+
+
+def test_a_model_that_knows_the_clip_has_no_held_out_loss() -> None:
+    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1))
     assert evaluate.held_out_loss(dit, LATENT, TEXT, Run()) < 1e-9
 
 
 def test_wrong_words_cost_what_the_model_makes_of_them() -> None:
-    def listens(tokens, levels, positions, text, *_):
-        clean = sample.patchify(LATENT).tokens
-        return (tokens - clean) / levels.mean() + text[:, :1, :1]
-
-    dit = SimpleNamespace(network=listens, patch=(1, 1, 1))
+    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1))
     right, wrong = (TextEmbedding(torch.full((1, 1, 192), value), TEXT.mask) for value in (1.0, 2.0))
     assert evaluate.word_gap(dit, LATENT, right, wrong, Run()) == pytest.approx(3.0, rel=1e-4)
     assert evaluate.word_gap(dit, LATENT, right, right, Run()) == 0.0
