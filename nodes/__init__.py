@@ -1,4 +1,4 @@
-"""Typed doorways to plain functions; importing any of them loads no torch. ``MODULES`` lists what holds nodes."""
+"""Typed doorways to plain functions; importing any loads no torch. ``MODULES`` lists what holds nodes and codecs."""
 
 MODULES = (
     "text",
@@ -10,4 +10,5 @@ MODULES = (
     "train.loss",
     "train.optimizer",
     "train.record",
+    "codecs",
 )
