@@ -229,7 +229,7 @@ def _store(step: Step, outputs: tuple[Any, ...], seconds: float, state: RunState
     if state.store is None or not step.stored or not step.outputs or not state.store.worth(seconds):
         return False
     try:
-        return state.store.put(step.key, outputs, seconds)
+        return state.store.put(step.key, outputs, seconds, more={"path": step.path})
     except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
         return False
     except StoreFault as fault:

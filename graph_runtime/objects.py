@@ -1,4 +1,4 @@
-"""One value as one file: safetensors with the value's JSON as metadata, named by the digest of its bytes. Knows no key."""
+"""One value as one file: safetensors with the value's JSON as metadata, named by the digest of its bytes."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def _without_counts(parts: list[str], kind: NodeType, linked: Mapping[str, int],
 
 
 def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ...], body: Plan) -> str:
-    """What the states of a loop between passes depend on: less than its key, neither the number of passes nor effects."""
+    """What the states of a loop between passes depend on: as its key, but not the number of passes, nor effects."""
     parts = [f"{port}={plan.keys[slot]}" for port, slot in arguments if port != "each"]
     each = dict(arguments)["each"]
     parts.append(f"each={plan.endless.get(each, plan.keys[each])}")

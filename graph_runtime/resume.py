@@ -111,7 +111,7 @@ class Passes:
         begun = time.perf_counter()
         try:
             pieces = self._keep_piece(state)
-            more = {"pieces": pieces, "ended": state.ended}
+            more = {"path": self.step.path, "pieces": pieces, "ended": state.ended}
             key, loop = self._key("state", state.done), self.step.passes
             self.store.put(key, state.carry, self.seconds, loop=loop, done=state.done, more=more, always=True)
             self.store.forget(loop, below=state.done)
@@ -151,7 +151,8 @@ class Passes:
         begin, end = self._pieces[-1], state.done
         piece = tuple(state.collected[name][begin:] for name in sorted(state.collected))
         key = self._key("piece", begin, end)
-        self.store.put(key, piece, self.seconds, loop=self._pieces_loop, done=end, always=True)
+        more = {"path": self.step.path}
+        self.store.put(key, piece, self.seconds, loop=self._pieces_loop, done=end, more=more, always=True)
         return [*self._pieces, end]
 
     def _collected(self, ends: list[int]) -> dict[str, list[Any]] | None:

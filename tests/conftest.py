@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import pytest
+
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def _own_store(tmp_path, monkeypatch):
+def _own_store(tmp_path_factory):
     """A store of its own for every command line that a test runs."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / f"cache-{next(NUMBERS)}")
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
