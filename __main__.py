@@ -133,9 +133,12 @@ def _run(options: argparse.Namespace) -> int:
         problems.append(Problem("--out", f"{out} is not a folder."))
     if problems:
         raise InvalidWorkflow(problems)
-    runtime.store = storage.open_store(options)
     cancel = threading.Event()
-    with stopped_by_ctrl_c(cancel), watching(options.json, cancel) as watch:
+    with (
+        storage.opened_store(options) as runtime.store,
+        stopped_by_ctrl_c(cancel),
+        watching(options.json, cancel) as watch,
+    ):
         try:
             runtime.run(workflow, inputs, out=out, listen=watch, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:

@@ -6,6 +6,8 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,8 @@ def default_folder() -> Path:
     return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "kineograph"
 
 
-def open_store(options: argparse.Namespace) -> Store | None:
+@contextmanager
+def opened_store(options: argparse.Namespace) -> Iterator[Store | None]:
     """The store that the arguments ask for; None for none, and (with a note) where the default folder cannot be used.
 
     Raises:
@@ -59,15 +62,19 @@ def open_store(options: argparse.Namespace) -> Store | None:
     """
     from kineograph.graph_runtime.store import Store, StoreFault
 
-    if options.no_store:
-        return None
+    store = None
     try:
-        return Store(options.store or default_folder(), options.store_limit)
+        if not options.no_store:
+            store = Store(options.store or default_folder(), options.store_limit)
     except StoreFault as fault:
         if options.store:
-            raise InvalidWorkflow([Problem("--store", f"{str(fault).capitalize()}.", "Name another folder.")]) from None
+            raise InvalidWorkflow([Problem("--store", f"It cannot be used: {fault}.", "Name another.")]) from None
         print(one_line(f"Nothing is kept: {fault}. Name another folder with --store."), file=sys.stderr)
-        return None
+    try:
+        yield store
+    finally:
+        if store is not None:
+            store.close()
 
 
 def read_size(text: str) -> int:
@@ -90,21 +97,24 @@ def _keep_every(text: str) -> KeepEvery:
 def _cache(options: argparse.Namespace) -> int:
     if options.action == "prune" and options.to is None:
         raise InvalidWorkflow([Problem("--to", "How much shall stay?", "Write --to 5GB, or --to 0 for nothing.")])
-    store = open_store(options)
-    if store is None:
-        return 1
-    if options.action == "prune":
-        before = store.used()
-        count = store.prune(options.to)
-        print(f"{count} of the results went, {size(before - store.used())}")
-    rows = store.rows()
-    limit = size(options.store_limit)
-    print(f"{one_line(str(store.folder))}: {len(rows)} results, {size(store.used())} of at most {limit}")
-    for kept in sorted(rows, key=lambda kept: -kept.nbytes)[:SHOWN]:
+    with opened_store(options) as store:
+        if store is None:
+            return 1
+        if options.action == "prune":
+            before = store.used()
+            count = store.prune(options.to)
+            print(f"{count} results went, {size(before - store.used())}")
+        _show(store)
+    return 0
+
+
+def _show(store: Store) -> None:
+    rows = sorted(store.rows(), key=lambda kept: -kept.nbytes)
+    print(f"{one_line(str(store.folder))}: {len(rows)} results, {size(store.used())}")
+    for kept in rows[:SHOWN]:
         print(_line(kept))
     if len(rows) > SHOWN:
         print(f"... and {len(rows) - SHOWN} smaller ones")
-    return 0
 
 
 def _line(kept: Kept) -> str:

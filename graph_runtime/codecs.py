@@ -134,7 +134,7 @@ class _Writer:
         for base in kind.__mro__:
             name = f"{base.__module__}.{base.__qualname__}"
             if name in _CODECS:
-                return {TAG: "codec", "of": name, "v": self.tree(_CODECS[name].take_apart(value))}
+                return {TAG: "codec", "of": name, "v": self.tree(_taken_apart(value, _CODECS[name]))}
         if is_dataclass(value) and kind.__module__ in SOCKET_MODULES and all(each.init for each in fields(value)):
             parts = [[each.name, self.tree(getattr(value, each.name))] for each in fields(value)]
             return {TAG: "data", "of": [kind.__module__, kind.__qualname__], "v": parts}
@@ -172,6 +172,15 @@ class _Reader:
             made = cls(**{name: self.value(part) for name, part in tree["v"]})
         self.known.append(made)
         return made
+
+
+def _taken_apart(value: Any, of: Codec) -> Any:
+    try:
+        return of.take_apart(value)
+    except CannotKeep:
+        raise
+    except Exception as error:  # a pack's codec must not end the run whose results it keeps
+        raise CannotKeep(f"the codec of a {type(value).__qualname__} failed ({error})") from error
 
 
 def _items(stream: Stream[Any]) -> Sequence[Any]:

@@ -70,10 +70,10 @@ class Passes:
     every: KeepEvery
     complain: Callable[[str], None]
     last: State | None = None
-    _started: float = field(default_factory=time.perf_counter)
+    _started: float = field(default_factory=lambda: time.perf_counter())
     _before: float = 0.0
     _kept: int = 0
-    _kept_at: float = field(default_factory=time.perf_counter)
+    _kept_at: float = field(default_factory=lambda: time.perf_counter())
     _cost: float = 0.0
     _pieces: list[int] = field(default_factory=lambda: [0])
     _never: bool = False
@@ -131,7 +131,7 @@ class Passes:
 
     def finished(self, kept: bool) -> None:
         """The loop is done; its outputs are ``kept``. States stay only where a longer stream can go on from them."""
-        if self.step.extends and self.store.worth(self.seconds):
+        if self.step.stored and self.step.extends and self.store.worth(self.seconds):
             self.keep()
         elif self._kept and (kept or not self.step.stored):
             self.store.forget(self.step.passes, below=self._kept + 1)

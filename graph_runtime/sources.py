@@ -23,6 +23,13 @@ ONLY_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
 @lru_cache(maxsize=1024)
 def source_digest(module: str) -> str:
     """The digest of a module's source and of all that it imports of its own package; empty where it has no file."""
+    found = closure(module)
+    return digest(*(part for name in sorted(found) for part in (name, found[name]))) if found else ""
+
+
+def closure(module: str) -> dict[str, str]:
+    """The source of a module and of all that it imports, and that imports, of its own package and of our nodes."""
+    roots = (FOLLOWED, _root(module))
     found: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -30,18 +37,15 @@ def source_digest(module: str) -> str:
         path = None if name in found else _file(name)
         if path is not None:
             found[name] = _text(path)
-            waiting += [each for each in _imports(path, name) if _followed(each, module)]
-    return digest(*(part for name in sorted(found) for part in (name, found[name]))) if found else ""
+            waiting += [
+                each for each in _imports(path, name) if any(f"{each}.".startswith(f"{root}.") for root in roots)
+            ]
+    return found
 
 
 @lru_cache(maxsize=1024)
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
-
-
-def _followed(name: str, module: str) -> bool:
-    roots = (FOLLOWED, _root(module))
-    return any(name == root or name.startswith(f"{root}.") for root in roots)
 
 
 def _root(module: str) -> str:

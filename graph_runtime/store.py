@@ -20,12 +20,19 @@ from typing import Any
 from kineograph.graph_runtime.objects import Content, all_files, fsync_folder, read
 
 DEFAULT_BYTES = 20 * 10**9
+MARK = "users.sqlite"
+"""Stands in every store: nothing is swept in a folder without it. Its lock says whether somebody is there."""
 SPARE_BYTES = 10**9
 """Left free on the disk."""
 LEAST_SECONDS = 0.05
 """What was computed faster is not kept."""
 BYTES_A_SECOND = 100e6
 """A careful guess of how fast a disk is written: what takes longer to write than to compute is not kept."""
+NOT_THE_FILE = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+}  # fmt: skip
+"""Errors that another file in its place would meet too."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, nbytes INTEGER NOT NULL, seconds REAL NOT NULL, priority REAL NOT NULL,
@@ -80,9 +87,11 @@ class Store:
         self.least_seconds = least_seconds
         self._lock = threading.RLock()
         try:
-            for part in (self.folder, self._objects):
-                part.mkdir(parents=True, exist_ok=True, mode=0o700)
-            alone, self._presence = _enter(self.folder / "users.sqlite")
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if any(self.folder.iterdir()) and not (self.folder / MARK).exists():
+                raise StoreFault(f"the folder {self.folder} holds other things")
+            alone, self._presence = _enter(self.folder / MARK)
+            self._objects.mkdir(exist_ok=True, mode=0o700)
             self._index = _open_index(self.folder / "index.sqlite", alone)
             if alone:
                 self._sweep()
@@ -222,7 +231,9 @@ class Store:
     def _write(self, content: Content) -> Path:
         limit = self._limit()
         if content.nbytes > limit:
-            raise StoreFault(f"it has {content.nbytes / 1e6:,.1f} MB, the store has room for {limit / 1e6:,.1f} MB")
+            short = "" if limit == self.max_bytes else f", so that {SPARE_BYTES / 1e6:,.0f} MB of the disk stay free"
+            has, room = (f"{nbytes / 1e6:,.1f} MB" for nbytes in (content.nbytes, limit))
+            raise StoreFault(f"it has {has}, the store has room for {room}{short}")
         return content.write(self._objects)
 
     def _limit(self) -> int:
@@ -298,7 +309,7 @@ class Store:
                 digest = path.stem
                 if path == self._path(digest) and known.get(digest) == path.stat().st_size:
                     found.add(digest)
-                else:
+                elif path.suffix in (".tmp", ".safetensors"):
                     path.unlink(missing_ok=True)
             for digest in set(known) - found:
                 self._index.execute("DELETE FROM objects WHERE digest = ?", (digest,))
@@ -312,10 +323,8 @@ def _open_index(path: Path, alone: bool) -> sqlite3.Connection:
     """The index; one that is no index any more is begun anew where nobody else uses it."""
     try:
         return _connect(path)
-    except sqlite3.OperationalError:  # locked, or the disk refuses: not the file's fault
-        raise
-    except sqlite3.DatabaseError:
-        if not alone:
+    except sqlite3.DatabaseError as error:
+        if not alone or error.sqlite_errorcode & 0xFF in NOT_THE_FILE:
             raise
         for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
             path.with_name(name).unlink(missing_ok=True)

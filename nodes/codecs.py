@@ -33,12 +33,12 @@ class TensorCodec:
         dtype = next((name for name, known in DTYPES.items() if getattr(torch, known) is value.dtype), None)
         if dtype is None or type(value) not in (torch.Tensor, torch.nn.Parameter) or value.device.type != "cpu":
             raise CannotKeep(f"a {type(value).__name__} of {value.dtype} on {value.device} has no codec")
-        plain = value.detach()
+        plain = value.detach().resolve_neg()
         parts: dict[str, Any] = {"grad": value.requires_grad and value.is_leaf}
-        if not plain.is_contiguous():
+        if plain.stride() != torch.empty(plain.shape, device="meta").stride():
             parts |= {"shape": tuple(plain.shape), "stride": plain.stride()}
             plain = _without_repeats(plain).contiguous()
-        raw: Any = plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else b""
+        raw: Any = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy() if plain.numel() else b""
         return parts | {"data": Buffer(dtype, tuple(plain.shape), memoryview(raw))}
 
     def put_together(self, parts: dict[str, Any]) -> Tensor:
