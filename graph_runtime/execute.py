@@ -52,6 +52,7 @@ class RunState:
     grad: _GradMode = field(default_factory=lambda: _GradMode())
     store: Store | None = None
     keep_every: KeepEvery = field(default_factory=KeepEvery)
+    debts: dict[int, float] = field(default_factory=dict[int, float])
 
     @cached_property
     def provenance(self) -> str:
@@ -204,7 +205,7 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     size = nbytes(outputs[0] if len(outputs) == 1 else outputs)
     if step.cacheable:
         cache.put(step.key, outputs, size, seconds)
-    kept = _store(step, outputs, seconds, state)
+    kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
     if passes is not None:
         passes.finished(kept)
     if not silent:
@@ -224,17 +225,22 @@ def _passes(step: Step, state: RunState) -> Passes | None:
     return Passes(state.store, step, state.keep_every, complain)
 
 
-def _store(step: Step, outputs: tuple[Any, ...], seconds: float, state: RunState) -> bool:
-    """Keep what a step made, if it is worth it; whether it is kept."""
-    if state.store is None or not step.stored or not step.outputs or not state.store.worth(seconds):
-        return False
+def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, state: RunState) -> bool:
+    """Keep what a step made, if it is worth it; whether it is kept.
+
+    A slot's debt is what it would take to have it again: a decoder may be fast, but its weights must be loaded first.
+    """
+    debt = seconds + sum(state.debts.get(slot, 0.0) for _, slot in step.arguments)
+    kept = False
     try:
-        return state.store.put(step.key, outputs, seconds, more={"path": step.path})
+        if step.stored and outputs and store.worth(debt):
+            kept = store.put(step.key, outputs, debt, more={"path": step.path})
     except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
-        return False
+        pass
     except StoreFault as fault:
         state.listen(NotKept(step.path, f"{fault}; the next run computes it again"))
-        return False
+    state.debts.update((slot, 0.0 if kept else debt) for _, slot in step.outputs)
+    return kept
 
 
 def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:
