@@ -108,7 +108,7 @@ class _Writer:
         self.known: dict[int, tuple[Any, int]] = {}
 
     def tree(self, value: Any) -> Any:
-        kind: type = type(value)
+        kind: type[Any] = value.__class__
         if value is None or kind in (bool, int, str):
             return value
         if kind is float:

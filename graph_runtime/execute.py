@@ -32,9 +32,11 @@ from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
 from kineograph.graph_runtime.resume import KeepEvery, Passes, State
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
-from kineograph.graph_runtime.store import Store, StoreFault
+from kineograph.graph_runtime.store import BYTES_A_SECOND, Store, StoreFault
 
 SECONDS_BETWEEN_PROGRESS = 0.1
+Hit = tuple[Step, tuple[Any, ...], list[Any]]
+"""A step that need not run, its outputs, and the (name, step, value) of the numbers that it reported."""
 
 
 def _ignore(event: Event) -> None:
@@ -53,6 +55,7 @@ class RunState:
     store: Store | None = None
     keep_every: KeepEvery = field(default_factory=KeepEvery)
     debts: dict[int, float] = field(default_factory=dict[int, float])
+    told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
 
     @cached_property
     def provenance(self) -> str:
@@ -91,7 +94,10 @@ class NodeContext:
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Report a number to plot."""
-        self.state.listen(Metric(self.path, name, step, float(value)))
+        event = Metric(self.path, name, step, float(value))
+        if self.state.store is not None and "/" not in self.path:
+            self.state.told.setdefault(self.path, []).append(event)
+        self.state.listen(event)
 
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""
@@ -133,10 +139,12 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     todo, hits = _split(plan, cache, state.store)
     state.listen(RunStarted(len(todo) + len(hits), len(hits)))
     values = _fresh(plan)
-    for step, outputs in hits:
+    for step, outputs, metrics in hits:
         for (_, slot), value in zip(step.outputs, outputs, strict=True):
             values[slot] = value
         state.listen(NodeCached(step.path, step.type_id, step.key))
+        for metric in metrics:
+            state.listen(Metric(step.path, *metric))
     state.grad.enter(todo)
     try:
         for step in todo:
@@ -153,37 +161,35 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     return Outcome(outputs, len(todo), len(hits), seconds)
 
 
-def _split(
-    plan: Plan, cache: MemoryCache, store: Store | None
-) -> tuple[list[Step], list[tuple[Step, tuple[Any, ...]]]]:
+def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[Step], list[Hit]]:
     """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at."""
     needed = set(plan.outputs.values())
     todo: list[Step] = []
-    hits: list[tuple[Step, tuple[Any, ...]]] = []
+    hits: list[Hit] = []
     for step in reversed(plan.steps):
         if not step.effect and not any(slot in needed for _, slot in step.outputs):
             continue
-        outputs = _known(step, cache, store)
-        if outputs is not None:
-            hits.append((step, outputs))
+        hit = _known(step, cache, store)
+        if hit is not None:
+            hits.append(hit)
         else:
             todo.append(step)
             needed.update(slot for _, slot in step.arguments)
     return todo[::-1], hits[::-1]
 
 
-def _known(step: Step, cache: MemoryCache, store: Store | None) -> tuple[Any, ...] | None:
-    """A step's outputs from memory, else from the store."""
+def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
+    """A step's outputs from memory, else, with the numbers that it reported, from the store."""
     entry = cache.get(step.key) if step.cacheable else None
     if entry is not None:
-        return entry.outputs
+        return step, entry.outputs, []
     found = store.get(step.key) if store is not None and step.stored else None
     if found is None:
         return None
     outputs, kept = found
     if step.cacheable:
         cache.put(step.key, outputs, nbytes(outputs), kept.seconds)
-    return outputs
+    return step, outputs, kept.more["metrics"]
 
 
 def _fresh(plan: Plan) -> list[Any]:
@@ -231,16 +237,17 @@ def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, s
     A slot's debt is what it would take to have it again: a decoder may be fast, but its weights must be loaded first.
     """
     debt = seconds + sum(state.debts.get(slot, 0.0) for _, slot in step.arguments)
-    kept = False
+    kept = 0
     try:
         if step.stored and outputs and store.worth(debt):
-            kept = store.put(step.key, outputs, debt, more={"path": step.path})
+            metrics = [(metric.name, metric.step, metric.value) for metric in state.told.get(step.path, ())]
+            kept = store.put(step.key, outputs, debt, more={"path": step.path, "metrics": metrics})
     except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
         pass
     except StoreFault as fault:
         state.listen(NotKept(step.path, f"{fault}; the next run computes it again"))
-    state.debts.update((slot, 0.0 if kept else debt) for _, slot in step.outputs)
-    return kept
+    state.debts.update((slot, kept / BYTES_A_SECOND if kept else debt) for _, slot in step.outputs)
+    return kept > 0
 
 
 def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:

@@ -234,7 +234,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
         donates: inputs it overwrites.
         views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of.
-        counts: inputs that only say how many items its stream has; item i never depends on them.
+        counts: inputs that only say how many items its stream has: item i never depends on them, and of a stream among
+            them on nothing behind its item i.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.

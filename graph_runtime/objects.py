@@ -24,6 +24,10 @@ DTYPE_BYTES = {
 BLOCK_BYTES = 2**20
 
 
+class Damaged(Exception):
+    """A file's bytes are not those that its name promises."""
+
+
 class Content:
     """The bytes that a value becomes.
 
@@ -70,14 +74,15 @@ def read(path: Path, digest: str) -> Any:
     """The value of a file, whose bytes are checked first.
 
     Raises:
-        Exception: it is not there, its bytes are others, or a class has changed since.
+        Damaged: its bytes are others.
+        Exception: it cannot be read, or a class has changed since.
     """
     with open(path, "rb") as file:
         found, block = blake3(), bytearray(BLOCK_BYTES)
         while size := file.readinto(block):
             found.update(memoryview(block)[:size])
         if found.hexdigest(20) != digest:
-            raise ValueError("The file is damaged.")
+            raise Damaged(path.name)
         file.seek(0)
         about = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         metadata = about.pop("__metadata__")

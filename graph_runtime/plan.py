@@ -10,7 +10,6 @@ input. Positions, titles, names of nodes and order in the file are part of none.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -124,18 +123,19 @@ class _Planner:
                 literals[name] = port.literal(value) if port.type.is_literal else value
             else:
                 linked[name] = read(link)
-        parts = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
+        head = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
+        if kind.fingerprint is not None:
+            head.append(self.files(kind.fingerprint, literals, path))
+        ports: dict[str, str] = {}
         for name, port in kind.inputs.items():
             if name in linked:
-                parts.append(f"{name}@{plan.keys[linked[name]]}")
+                ports[name] = f"{name}@{plan.keys[linked[name]]}"
             else:
-                parts.append(f"{name}={canonical(literals.setdefault(name, port.default))}")
-        if kind.fingerprint is not None:
-            parts.append(self.files(kind.fingerprint, literals, path))
-        key = digest(*parts)
+                ports[name] = f"{name}={canonical(literals.setdefault(name, port.default))}"
+        key = digest(*head, *ports.values())
         outputs = tuple([(name, plan.slot(f"{key}.{name}")) for name in kind.outputs])
         if kind.counts:
-            endless = digest("endless", *_without_counts(parts, kind, linked, plan))
+            endless = digest("endless", *head, *_without_counts(ports, kind, linked, plan))
             plan.endless.update((slot, f"{endless}.{name}") for name, slot in outputs)
         return Step(
             path,
@@ -150,7 +150,7 @@ class _Planner:
             donates=kind.donates,
             views=tuple([(port, output) for port in kind.views for output in kind.outputs]) if kind.views else (),
             cacheable=not kind.effect,
-            stored=not kind.effect,
+            stored=not kind.effect and kind.fingerprint is None,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
         )
 
@@ -208,17 +208,15 @@ class _Planner:
         )
 
 
-def _without_counts(parts: list[str], kind: NodeType, linked: Mapping[str, int], plan: Plan) -> list[str]:
-    """The parts of a node's key that its first items depend on: no count, and a stream without its length."""
-    kept: list[str] = []
-    for part in parts:
-        name = re.split("[@=]", part, maxsplit=1)[0]
-        if name not in kind.counts or name not in kind.inputs:
-            kept.append(part)
-        elif kind.inputs[name].type.item is not None:
-            slot = linked[name]
-            kept.append(f"{name}@{plan.endless.get(slot, plan.keys[slot])}")
-    return kept
+def _without_counts(ports: Mapping[str, str], kind: NodeType, linked: Mapping[str, int], plan: Plan) -> list[str]:
+    """What a stream's first items depend on: all ports but its counts, and other streams without their lengths."""
+    kept = dict(ports)
+    for name in kind.counts:
+        if kind.inputs[name].type.item is None:
+            del kept[name]
+        elif name in linked:
+            kept[name] = f"{name}@{plan.endless.get(linked[name], plan.keys[linked[name]])}"
+    return list(kept.values())
 
 
 def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ...], body: Plan) -> str:
@@ -228,7 +226,7 @@ def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ..
     parts.append(f"each={plan.endless.get(each, plan.keys[each])}")
     parts += [f"{name}:{body.keys[slot]}" for name, slot in body.outputs.items()]
     return digest(
-        SCHEMA, "passes", ",".join(sorted(spec.carry)), ",".join(spec.collect), spec.until or "", *sorted(parts)
+        SCHEMA, "passes", ",".join(sorted(spec.carry)), ",".join(sorted(spec.collect)), spec.until or "", *sorted(parts)
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from kineograph.graph_runtime.codecs import CannotKeep
 from kineograph.graph_runtime.keys import digest
@@ -43,8 +43,7 @@ class KeepEvery:
         return cls(seconds=number * {"s": 1.0, "m": 60.0, "h": 3600.0}[unit]) if unit else cls(passes=number)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Where a loop stands: after how many passes, what it carries, what it collected, whether ``until`` ended it."""
 
     done: int
@@ -85,12 +84,15 @@ class Passes:
 
     def newest(self, most: int) -> State | None:
         """The state after the most passes, but no more than there are; None where none can be read."""
-        for kept in self.store.passes(self.step.passes, most):
+        known = self.store.passes(self.step.passes, most)
+        for kept in known:
             found = self.store.get(kept.key)
             collected = self._collected(kept.more["pieces"]) if found is not None else None
             if found is not None and collected is not None:
                 self._kept, self._before, self._pieces = kept.done, kept.seconds, kept.more["pieces"]
                 return State(kept.done, found[0], collected, kept.more["ended"])
+        if known:
+            self.complain(f"its state after {known[0].done:,} passes cannot be read; it begins again")
         return None
 
     def after(self, state: State) -> None:

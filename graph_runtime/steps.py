@@ -22,8 +22,8 @@ class Step:
         effect: it changes the world, itself or in its body.
         donates: ports whose value it overwrites. views: (port, output) pairs that may share memory.
         cacheable: it has no effect, nobody overwrites its outputs, and they carry no recorded history.
-        stored: its outputs may be kept on disk. That needs less: they are written before anybody overwrites them, and a
-            loop with effects that carries something is not run again for its effects' sake.
+        stored: its outputs may be kept on disk. That needs less than a cache, as they are written before anybody
+            overwrites them; a loop with effects that carries something counts too. What a file holds is there already.
         passes: of a loop, what its states between passes are known by. extends: a longer stream begins with the same
             items, so a finished loop's last state is worth keeping.
         record: autograd records it, because somebody differentiates what it led to.

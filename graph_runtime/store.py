@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kineograph.graph_runtime.objects import Content, all_files, fsync_folder, read
+from kineograph.graph_runtime.objects import Content, Damaged, all_files, fsync_folder, read
 
 DEFAULT_BYTES = 20 * 10**9
 MARK = "users.sqlite"
@@ -27,7 +27,7 @@ SPARE_BYTES = 10**9
 LEAST_SECONDS = 0.05
 """What was computed faster is not kept."""
 BYTES_A_SECOND = 100e6
-"""A careful guess of how fast a disk is written: what takes longer to write than to compute is not kept."""
+"""A careful guess of how fast a disk is: what takes longer to write than to compute is not kept."""
 NOT_THE_FILE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
@@ -125,8 +125,10 @@ class Store:
             digest, kept = rows[0]
             try:
                 outputs = read(self._path(digest), digest)
-            except Exception:  # noqa: BLE001  whatever a damaged file or a changed class does to its reader is a miss
+            except (Damaged, FileNotFoundError):
                 self._forget_object(digest)
+                return None
+            except Exception:  # noqa: BLE001  a changed class, a class that is not loaded, no memory: good for another
                 return None
             with contextlib.suppress(sqlite3.Error), self._writing():
                 self._index.execute(
@@ -172,7 +174,7 @@ class Store:
         done: int = 0,
         more: dict[str, Any] | None = None,
         always: bool = False,
-    ) -> bool:
+    ) -> int:
         """Keep outputs; others go where the bytes do not suffice.
 
         Args:
@@ -183,7 +185,7 @@ class Store:
             always: keep also what takes longer to write than to compute.
 
         Returns:
-            Whether they are kept now.
+            Their bytes on the disk; 0 where they are not kept.
 
         Raises:
             CannotKeep: a value has no codec.
@@ -191,7 +193,7 @@ class Store:
         """
         content = Content(outputs)
         if not always and seconds < content.nbytes / BYTES_A_SECOND:
-            return False
+            return 0
         row = (key, content.digest, content.nbytes, seconds, loop, done, json.dumps(more or {}))
         try:
             with self._lock:
@@ -200,7 +202,7 @@ class Store:
             raise StoreFault(f"{self.folder} cannot be written ({error.strerror})") from None
         except sqlite3.Error as error:
             raise StoreFault(f"the index in {self.folder} cannot be written ({error})") from None
-        return True
+        return content.nbytes
 
     def _put(self, row: tuple[Any, ...], content: Content) -> None:
         _, digest, nbytes, seconds, *_ = row

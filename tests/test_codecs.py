@@ -125,6 +125,17 @@ def test_networks_with_flags_of_their_own_and_those_that_are_refused(tmp_path: P
             encode(refused)
 
 
+COUNTS = {"world_clips": lambda n: world.world_clips(batches=n, formats=["5x16x16:2", "1x16x16:3"], seed=4, skip=1)}
+
+
+def test_streams_whose_length_is_a_count_begin_alike_whatever_it_is() -> None:
+    assert {kind.name for kind in default_runtime().registry if kind.counts} == set(COUNTS)
+    for make in COUNTS.values():
+        short, long = make(3), make(7)
+        assert (len(short), len(long)) == (3, 7)
+        assert [Content(short[at]).digest for at in range(3)] == [Content(long[at]).digest for at in range(3)]
+
+
 AGAIN = """
 import json, sys
 from kineograph.__main__ import main

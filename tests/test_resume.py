@@ -73,7 +73,7 @@ def test_a_training_killed_many_times_ends_with_the_bits_of_one_that_was_not(tmp
         assert all(seen.get(step, value) == value for step, value in told.items())
         seen |= told
     assert seen == metrics(whole)
-    assert (end(again), metrics(again), again[-1]["cached"]) == (end(whole), {}, 1)
+    assert (end(again), metrics(again), again[-1]["cached"]) == (end(whole), {}, 2)
 
 
 def test_a_sampling_killed_on_the_way_gives_the_same_frames(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kineograph.graph_runtime import resume, sources
 from kineograph.graph_runtime.cache import MemoryCache
 from kineograph.graph_runtime.errors import Cancelled, NodeFailed
-from kineograph.graph_runtime.events import NodeCached, NodeProgress, NodeResumed, NotKept
-from kineograph.graph_runtime.node import node, node_type
+from kineograph.graph_runtime.events import Metric, NodeCached, NodeProgress, NodeResumed, NotKept
+from kineograph.graph_runtime.node import RunContext, node, node_type
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.runtime import Runtime
@@ -42,6 +42,13 @@ def without_first(numbers: Stream[int]) -> Stream[int]:
 
 
 @node
+def count_up(run: RunContext, x: int) -> int:
+    """x, and a number reported."""
+    run.metric("up", x, x / 2)
+    return x
+
+
+@node
 def fuse(x: int, at: int) -> int:
     """x, unless it is what a fuse blows at."""
     if BLOWS and x == at:
@@ -55,7 +62,7 @@ BLOWS: list[int] = []
 @pytest.fixture
 def fresh(registry: Registry, tmp_path):
     """A runtime with an empty memory over the test's store, as in a new process."""
-    for function in (odds, doubled, without_first, fuse):
+    for function in (odds, doubled, without_first, fuse, count_up):
         registry.add(node_type(function))
     stores: list[Store] = []
 
@@ -121,6 +128,24 @@ def test_what_is_overwritten_later_is_kept_as_it_was(fresh, graph, spec, tmp_pat
     for x in (1, 2, 1):
         assert runtime.run(workflow(x)).outputs["y"].items == [0, x]
         assert fresh().run(workflow(x)).outputs["y"].items == [0, x]
+
+
+def test_the_numbers_that_a_node_reported_are_told_again(fresh, graph, spec, tmp_path):
+    workflow = graph({"c": spec("count_up@1", x=3)}, y="c")
+    for _ in range(2):
+        _, events = run(fresh(), workflow, tmp_path)
+        assert [event for event in events if isinstance(event, Metric)] == [Metric("c", "up", 3, 1.5)]
+
+
+def test_a_state_that_is_damaged_is_told_and_the_loop_begins_again(fresh, summing, tmp_path):
+    workflow = summing()
+    run(fresh(), workflow, tmp_path, n=5)
+    for path in (tmp_path / "store" / "objects").glob("*/*"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    outputs, events = run(fresh(), workflow, tmp_path, n=9)
+    assert (outputs["y"], resumed(events)) == (81, [])
+    (told,) = [event.reason for event in events if isinstance(event, NotKept)]
+    assert told == "its state after 5 passes cannot be read; it begins again"
 
 
 @pytest.mark.parametrize("collect", [False, True])
