@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kineograph.graph_runtime.runtime import Runtime
+    from kineograph.graph_runtime.store import Store
 
 __version__ = "0.1.0"
 
 
-def default_runtime(packs: Sequence[str | Path] = ()) -> Runtime:
+def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None) -> Runtime:
     """A runtime with the built-in nodes, the packs that are installed and those in folders.
 
     Args:
         packs: folders of packs; their code is executed.
+        store: keeps results on disk, so that other processes and later runs go on from them.
 
     Raises:
         InvalidWorkflow: packs do not load, or name a node that is there already; all of them are listed.
@@ -39,4 +41,4 @@ def default_runtime(packs: Sequence[str | Path] = ()) -> Runtime:
             problems.append(Problem(place, f"They do not load: {type(error).__name__}: {error}"))
     if problems:
         raise InvalidWorkflow(problems)
-    return Runtime(registry)
+    return Runtime(registry, store=store)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime
+from kineograph import __version__, default_runtime, storage
 from kineograph.console import one_line, stopped_by_ctrl_c, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from kineograph.logs import KINDS as LOGS
@@ -83,7 +83,7 @@ def _bug(error: Exception, debug: bool) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("kineograph", description="Video generation as graphs of typed nodes.")
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | nodes")
+    commands = parser.add_subparsers(required=True, metavar="run | check | nodes | cache")
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
 
     usage = (
-        "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--log KIND ...] [--json] "
-        "[--threads N] [--debug]"
+        "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--log KIND ...] [--json]\n"
+        "       [--threads N] [--debug] [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     run.add_argument("--out", default=".", metavar="DIR", help="folder that files are written below (default: here)")
@@ -104,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--log", nargs="+", action="extend", default=[], choices=LOGS, metavar="KIND", help=kinds)
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
+    storage.add_arguments(run)
     run.set_defaults(command=_run)
+    storage.add_command(commands)
 
     usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
@@ -137,14 +139,19 @@ def _run(options: argparse.Namespace) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     cancel = threading.Event()
-    with stopped_by_ctrl_c(cancel), watching(options.json, cancel) as watch, _logs(options, out) as keep:
+    with (
+        storage.opened_store(options) as runtime.store,
+        stopped_by_ctrl_c(cancel),
+        watching(options.json, cancel) as watch,
+        _logs(options, out) as keep,
+    ):
 
         def listen(event: Event) -> None:
             keep(event)
             watch(event)
 
         try:
-            runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel)
+            runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:
             if watch.lost is None:
                 raise

@@ -20,7 +20,9 @@ from kineograph.graph_runtime.events import (
     NodeCached,
     NodeFinished,
     NodeProgress,
+    NodeResumed,
     NodeStarted,
+    NotKept,
     RunFinished,
 )
 
@@ -95,6 +97,10 @@ class Bars:
             self.line(f"done    {event.path}  {duration(event.seconds)}  {size(event.nbytes)}")
         elif isinstance(event, NodeCached):
             self.line(f"cached  {event.path}")
+        elif isinstance(event, NodeResumed):
+            self.line(f"goes on {event.path}  from pass {event.done:,} of {event.total:,}")
+        elif isinstance(event, NotKept):
+            self.line(f"note    {event.path}: {event.reason}")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):

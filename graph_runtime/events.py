@@ -42,6 +42,24 @@ class NodeCached:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeResumed:
+    """A loop goes on from the state that an earlier run left after ``done`` of ``total`` passes."""
+
+    path: str
+    node_type: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """What a node made, or a loop's state, is not on disk. ``reason`` is a clause, with what follows from it."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFinished:
     """A node ended well after ``seconds``; its outputs hold ``nbytes``."""
 
@@ -92,6 +110,8 @@ Event = (
     | NodeStarted
     | NodeProgress
     | NodeCached
+    | NodeResumed
+    | NotKept
     | NodeFinished
     | Metric
     | FileWritten

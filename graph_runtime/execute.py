@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from kineograph.graph_runtime.cache import Entry, MemoryCache, nbytes
+from kineograph.graph_runtime.cache import MemoryCache, nbytes
+from kineograph.graph_runtime.codecs import CannotKeep
 from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import (
     Event,
@@ -21,15 +22,21 @@ from kineograph.graph_runtime.events import (
     NodeFailure,
     NodeFinished,
     NodeProgress,
+    NodeResumed,
     NodeStarted,
+    NotKept,
     RunFinished,
     RunStarted,
 )
 from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
+from kineograph.graph_runtime.resume import KeepEvery, Passes, State
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.graph_runtime.steps import Plan, Step
+from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+from kineograph.graph_runtime.store import BYTES_A_SECOND, Store, StoreFault
 
 SECONDS_BETWEEN_PROGRESS = 0.1
+Hit = tuple[Step, tuple[Any, ...], list[Any]]
+"""A step that need not run, its outputs, and the (name, step, value) of the numbers that it reported."""
 
 
 def _ignore(event: Event) -> None:
@@ -38,13 +45,17 @@ def _ignore(event: Event) -> None:
 
 @dataclass
 class RunState:
-    """What all steps of one run share: who listens, whether to stop, where files go."""
+    """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
 
     out: Path = field(default_factory=Path)
     describe: Callable[[], str] = lambda: "{}"
     listen: Listener = _ignore
     cancel: threading.Event = field(default_factory=threading.Event)
     grad: _GradMode = field(default_factory=lambda: _GradMode())
+    store: Store | None = None
+    keep_every: KeepEvery = field(default_factory=KeepEvery)
+    debts: dict[int, float] = field(default_factory=dict[int, float])
+    told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
 
     @cached_property
     def provenance(self) -> str:
@@ -65,6 +76,7 @@ class NodeContext:
     state: RunState
     started: float
     reported: float = 0.0
+    before: int = 0  # done by an earlier run
 
     @property
     def provenance(self) -> str:
@@ -77,12 +89,15 @@ class NodeContext:
         now = time.perf_counter()
         if done >= total or now - self.reported >= SECONDS_BETWEEN_PROGRESS:
             self.reported = now
-            left = (now - self.started) / max(done, 1) * (total - done)
+            left = (now - self.started) / max(done - self.before, 1) * (total - done)
             self.state.listen(NodeProgress(self.path, done, total, left))
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Report a number to plot."""
-        self.state.listen(Metric(self.path, name, step, float(value)))
+        event = Metric(self.path, name, step, float(value))
+        if self.state.store is not None and "/" not in self.path:
+            self.state.told.setdefault(self.path, []).append(event)
+        self.state.listen(event)
 
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""
@@ -121,13 +136,15 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
         Cancelled: the caller asked to stop.
     """
     started = time.perf_counter()
-    todo, hits = _split(plan, cache)
+    todo, hits = _split(plan, cache, state.store)
     state.listen(RunStarted(len(todo) + len(hits), len(hits)))
     values = _fresh(plan)
-    for step, entry in hits:
-        for (_, slot), value in zip(step.outputs, entry.outputs, strict=True):
+    for step, outputs, metrics in hits:
+        for (_, slot), value in zip(step.outputs, outputs, strict=True):
             values[slot] = value
         state.listen(NodeCached(step.path, step.type_id, step.key))
+        for metric in metrics:
+            state.listen(Metric(step.path, *metric))
     state.grad.enter(todo)
     try:
         for step in todo:
@@ -144,21 +161,35 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     return Outcome(outputs, len(todo), len(hits), seconds)
 
 
-def _split(plan: Plan, cache: MemoryCache) -> tuple[list[Step], list[tuple[Step, Entry]]]:
-    """Walk back from the outputs and effects: the steps to run, in order, and the cached ones that they stop at."""
+def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[Step], list[Hit]]:
+    """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at."""
     needed = set(plan.outputs.values())
     todo: list[Step] = []
-    hits: list[tuple[Step, Entry]] = []
+    hits: list[Hit] = []
     for step in reversed(plan.steps):
         if not step.effect and not any(slot in needed for _, slot in step.outputs):
             continue
-        entry = cache.get(step.key) if step.cacheable else None
-        if entry is not None:
-            hits.append((step, entry))
+        hit = _known(step, cache, store)
+        if hit is not None:
+            hits.append(hit)
         else:
             todo.append(step)
             needed.update(slot for _, slot in step.arguments)
     return todo[::-1], hits[::-1]
+
+
+def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
+    """A step's outputs from memory, else, with the numbers that it reported, from the store."""
+    entry = cache.get(step.key) if step.cacheable else None
+    if entry is not None:
+        return step, entry.outputs, []
+    found = store.get(step.key) if store is not None and step.stored else None
+    if found is None:
+        return None
+    outputs, kept = found
+    if step.cacheable:
+        cache.put(step.key, outputs, nbytes(outputs), kept.seconds)
+    return step, outputs, kept.more["metrics"]
 
 
 def _fresh(plan: Plan) -> list[Any]:
@@ -173,22 +204,56 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     if not silent:
         state.listen(NodeStarted(step.path, step.type_id))
     started = time.perf_counter()
-    _run(step, values, state, started)
-    seconds = time.perf_counter() - started
+    passes = _passes(step, state)
+    _run(step, values, state, started, passes)
+    seconds = passes.seconds if passes is not None else time.perf_counter() - started
     outputs = tuple([values[slot] for _, slot in step.outputs])
     size = nbytes(outputs[0] if len(outputs) == 1 else outputs)
     if step.cacheable:
         cache.put(step.key, outputs, size, seconds)
+    kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
+    if passes is not None:
+        passes.finished(kept)
     if not silent:
-        state.listen(NodeFinished(step.path, step.type_id, seconds, size))
+        state.listen(NodeFinished(step.path, step.type_id, time.perf_counter() - started, size))
     for slot in step.frees:
         values[slot] = None
 
 
-def _run(step: Step, values: list[Any], state: RunState, now: float) -> None:
+def _passes(step: Step, state: RunState) -> Passes | None:
+    """What keeps the states of a loop; a recorded one has a history that serves only once."""
+    if state.store is None or step.loop is None or step.record:
+        return None
+
+    def complain(reason: str) -> None:
+        state.listen(NotKept(step.path, reason))
+
+    return Passes(state.store, step, state.keep_every, complain)
+
+
+def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, state: RunState) -> bool:
+    """Keep what a step made, if it is worth it; whether it is kept.
+
+    A slot's debt is what it would take to have it again: a decoder may be fast, but its weights must be loaded first.
+    """
+    debt = seconds + sum(state.debts.get(slot, 0.0) for _, slot in step.arguments)
+    kept = 0
+    try:
+        if step.stored and outputs and store.worth(debt):
+            metrics = [(metric.name, metric.step, metric.value) for metric in state.told.get(step.path, ())]
+            kept = store.put(step.key, outputs, debt, more={"path": step.path, "metrics": metrics})
+    except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
+        pass
+    except StoreFault as fault:
+        state.listen(NotKept(step.path, f"{fault}; the next run computes it again"))
+    state.debts.update((slot, kept / BYTES_A_SECOND if kept else debt) for _, slot in step.outputs)
+    return kept > 0
+
+
+def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:
     """Run one step: read its slots, write its slots."""
     if step.loop is not None:
-        _run_loop(step, values, state)
+        _run_loop(step, step.loop, values, state, passes)
         return
     kind = step.node
     assert kind is not None
@@ -220,47 +285,65 @@ def _checked(port: Port, value: Any) -> Any:
         raise ValueError(f"{port.name}: {error}") from None
 
 
-def _run_loop(step: Step, values: list[Any], state: RunState) -> None:
-    loop = step.loop
-    assert loop is not None
-    body = loop.body
+def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, passes: Passes | None) -> None:
     given = {port: values[slot] for port, slot in step.arguments}
     stream = given.pop("each")
     if not isinstance(stream, Stream):
         fault = ValueError(f"a loop runs over a Stream, each is a {type(stream).__name__}.")
         raise NodeFailed(step.path, step.type_id, fault) from fault
     stream = cast(Stream[Any], stream)
-    inner = _fresh(body)
-    for name in (*loop.carry, *loop.links):
-        inner[body.inputs[name]] = given[name]
-    collected: dict[str, list[Any]] = {name: [] for name in loop.collect}
-    varying = [inner_step for inner_step in body.steps if not inner_step.invariant]
+    at = State(0, tuple([given[name] for name in loop.carry]), {name: [] for name in loop.collect})
     context = NodeContext(step.path, state, time.perf_counter())
     total = len(stream)
-    for index in range(total):
-        state.check_cancelled(step.path)
-        state.grad.set(step.record)
-        try:
-            inner[body.inputs["item"]] = stream[index]
-        except (Exception, SystemExit) as error:
-            raise NodeFailed(f"{step.path}.each[{index}]", step.type_id, error) from error
-        inner[body.inputs["index"]] = index
-        for inner_step in body.steps if index == 0 else varying:
-            _run(inner_step, inner, state, 0.0)
-            for slot in inner_step.frees:
-                inner[slot] = None
-        for name, gathered in collected.items():
-            gathered.append(inner[body.outputs[name]])
-        for name, value in [(name, inner[body.outputs[name]]) for name in loop.carry]:
-            inner[body.inputs[name]] = value
-        context.progress(index + 1, total)
-        if loop.until is not None and inner[body.outputs[loop.until]]:
-            break
+    if passes is not None and (found := passes.newest(total)) is not None:
+        at, context.before = found, found.done
+        state.listen(NodeResumed(step.path, step.type_id, at.done, total))
+    inner = _fresh(loop.body)
+    for name in loop.links:
+        inner[loop.body.inputs[name]] = given[name]
+    varying = [inner_step for inner_step in loop.body.steps if not inner_step.invariant]
+    steps = loop.body.steps
+    try:
+        while at.done < total and not at.ended:
+            context.check_cancelled()
+            if passes is not None:  # a pass that is cut off may leave half of what it overwrites
+                passes.last = None if step.donates else at
+            at, steps = _run_pass(step, loop, steps, stream, inner, at, state), varying
+            if passes is not None:
+                passes.after(at)
+            context.progress(at.done, total)
+    except (Cancelled, NodeFailed):
+        if passes is not None:
+            passes.stopped()
+        raise
     outputs = dict(step.outputs)
-    for name in loop.carry:
-        values[outputs[name]] = inner[body.inputs[name]]
-    for name, gathered in collected.items():
+    for name, value in zip(loop.carry, at.carry, strict=True):
+        values[outputs[name]] = value
+    for name, gathered in at.collected.items():
         values[outputs[name]] = Stream[Any].of(gathered)
+
+
+def _run_pass(
+    step: Step, loop: LoopPlan, steps: list[Step], stream: Stream[Any], inner: list[Any], at: State, state: RunState
+) -> State:
+    """One pass of a loop: from one state to the next."""
+    body = loop.body
+    state.grad.set(step.record)
+    try:
+        inner[body.inputs["item"]] = stream[at.done]
+    except (Exception, SystemExit) as error:
+        raise NodeFailed(f"{step.path}.each[{at.done}]", step.type_id, error) from error
+    inner[body.inputs["index"]] = at.done
+    for name, value in zip(loop.carry, at.carry, strict=True):
+        inner[body.inputs[name]] = value
+    for inner_step in steps:
+        _run(inner_step, inner, state, 0.0)
+        for slot in inner_step.frees:
+            inner[slot] = None
+    for name, gathered in at.collected.items():
+        gathered.append(inner[body.outputs[name]])
+    ended = loop.until is not None and bool(inner[body.outputs[loop.until]])
+    return State(at.done + 1, tuple([inner[body.outputs[name]] for name in loop.carry]), at.collected, ended)
 
 
 class _GradMode:

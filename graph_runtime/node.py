@@ -16,7 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from kineograph.graph_runtime.keys import digest
 from kineograph.graph_runtime.sockets import SocketType, socket_type
+from kineograph.graph_runtime.sources import source_digest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -146,6 +148,7 @@ class NodeType:
         fingerprint: of files that its literals name; called with them, its text becomes part of the key.
         donates: inputs it overwrites. views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of: what led to them is recorded.
+        counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
     """
 
@@ -160,6 +163,7 @@ class NodeType:
     donates: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     differentiates: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
     run_parameter: str | None = None
     pack: str = ""
 
@@ -171,10 +175,8 @@ class NodeType:
 
     @cached_property
     def code_digest(self) -> str:
-        """Digest of the function's code without names of files, lines and docstrings."""
-        from blake3 import blake3
-
-        return blake3("\n".join(_code_lines(self.function.__code__)).encode()).hexdigest(16)
+        """Digest of the function's code, without lines and docstrings, and of the source files that it may call."""
+        return digest(source_digest(self.function.__module__ or ""), *_code_lines(self.function.__code__))
 
     @cached_property
     def bounded(self) -> frozenset[str]:
@@ -203,7 +205,8 @@ class _Declaration:
     donates: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     differentiates: tuple[str, ...] = ()
-    fields: tuple[str, ...] = field(default=("donates", "views", "differentiates"), repr=False)
+    counts: tuple[str, ...] = ()
+    fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
 
 @overload
@@ -217,6 +220,7 @@ def node(
     donates: tuple[str, ...] = (),
     views: tuple[str, ...] = (),
     differentiates: tuple[str, ...] = (),
+    counts: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     """Make a node of a function.
@@ -230,6 +234,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
         donates: inputs it overwrites.
         views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of.
+        counts: inputs that only say how many items its stream has: item i never depends on them, and of a stream among
+            them on nothing behind its item i.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.
@@ -282,6 +288,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         donates=declared.donates,
         views=declared.views,
         differentiates=declared.differentiates,
+        counts=declared.counts,
         run_parameter=run_parameter,
     )
 

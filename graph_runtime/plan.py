@@ -15,6 +15,7 @@ from typing import Any
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.keys import canonical, digest
+from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
 from kineograph.graph_runtime.registry import Registry
@@ -122,15 +123,20 @@ class _Planner:
                 literals[name] = port.literal(value) if port.type.is_literal else value
             else:
                 linked[name] = read(link)
-        parts = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
+        head = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
+        if kind.fingerprint is not None:
+            head.append(self.files(kind.fingerprint, literals, path))
+        ports: dict[str, str] = {}
         for name, port in kind.inputs.items():
             if name in linked:
-                parts.append(f"{name}@{plan.keys[linked[name]]}")
+                ports[name] = f"{name}@{plan.keys[linked[name]]}"
             else:
-                parts.append(f"{name}={canonical(literals.setdefault(name, port.default))}")
-        if kind.fingerprint is not None:
-            parts.append(self.files(kind.fingerprint, literals, path))
-        key = digest(*parts)
+                ports[name] = f"{name}={canonical(literals.setdefault(name, port.default))}"
+        key = digest(*head, *ports.values())
+        outputs = tuple([(name, plan.slot(f"{key}.{name}")) for name in kind.outputs])
+        if kind.counts:
+            endless = digest("endless", *head, *_without_counts(ports, kind, linked, plan))
+            plan.endless.update((slot, f"{endless}.{name}") for name, slot in outputs)
         return Step(
             path,
             kind.id,
@@ -139,11 +145,12 @@ class _Planner:
             None,
             literals,
             tuple(linked.items()),
-            tuple([(name, plan.slot(f"{key}.{name}")) for name in kind.outputs]),
+            outputs,
             effect=kind.effect,
             donates=kind.donates,
             views=tuple([(port, output) for port in kind.views for output in kind.outputs]) if kind.views else (),
             cacheable=not kind.effect,
+            stored=not kind.effect and kind.fingerprint is None,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
         )
 
@@ -181,6 +188,7 @@ class _Planner:
         parts += sorted(step.key for step in body.steps if step.effect)
         key = digest(*parts)
         effect = any(step.effect for step in body.steps)
+        each = plan.endless.get(dict(arguments)["each"])
         return Step(
             path,
             LOOP,
@@ -194,7 +202,32 @@ class _Planner:
             donates=tuple(name for name in spec.carry if body.inputs[name] in gone),
             views=loop_views(loop, gone),
             cacheable=not effect,
+            stored=bool(spec.carry) or not effect,
+            passes=_passes_key(spec, plan, arguments, body),
+            extends=each is not None,
         )
+
+
+def _without_counts(ports: Mapping[str, str], kind: NodeType, linked: Mapping[str, int], plan: Plan) -> list[str]:
+    """What a stream's first items depend on: all ports but its counts, and other streams without their lengths."""
+    kept = dict(ports)
+    for name in kind.counts:
+        if kind.inputs[name].type.item is None:
+            del kept[name]
+        elif name in linked:
+            kept[name] = f"{name}@{plan.endless.get(linked[name], plan.keys[linked[name]])}"
+    return list(kept.values())
+
+
+def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ...], body: Plan) -> str:
+    """What the states of a loop between passes depend on: as its key, but not the number of passes, nor effects."""
+    parts = [f"{port}={plan.keys[slot]}" for port, slot in arguments if port != "each"]
+    each = dict(arguments)["each"]
+    parts.append(f"each={plan.endless.get(each, plan.keys[each])}")
+    parts += [f"{name}:{body.keys[slot]}" for name, slot in body.outputs.items()]
+    return digest(
+        SCHEMA, "passes", ",".join(sorted(spec.carry)), ",".join(sorted(spec.collect)), spec.until or "", *sorted(parts)
+    )
 
 
 def _record_history(plan: Plan) -> None:
@@ -214,7 +247,7 @@ def _record_history(plan: Plan) -> None:
 def _record(step: Step) -> None:
     """Record a step and all of its body. A history serves once, so what carries one is not kept between runs."""
     step.record = True
-    step.cacheable = False
+    step.cacheable = step.stored = False
     if step.loop is not None:
         for inner in step.loop.body.steps:
             inner.invariant = False

@@ -117,6 +117,7 @@ class Registry:
 
 
 def _import_file(path: Path, pack: str) -> ModuleType:
+    sys.modules.setdefault("kineograph_packs", ModuleType("kineograph_packs"))  # `from . import x` asks for it
     name = f"kineograph_packs.{pack}"
     search = [str(path.parent)] if path.name == "__init__.py" else None
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.cache import MemoryCache
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
+    from kineograph.graph_runtime.resume import KeepEvery
     from kineograph.graph_runtime.steps import Plan
+    from kineograph.graph_runtime.store import Store
 
 WorkflowSource = Workflow | str | Path | dict[str, Any]
 
@@ -27,12 +29,14 @@ class Runtime:
     Args:
         registry: the node types there are.
         cache: keeps outputs between runs; a new one in memory by default.
+        store: keeps outputs between processes, and lets loops that were cut off go on; none by default.
     """
 
-    def __init__(self, registry: Registry, cache: MemoryCache | None = None) -> None:
+    def __init__(self, registry: Registry, cache: MemoryCache | None = None, store: Store | None = None) -> None:
         from kineograph.graph_runtime.cache import MemoryCache
 
         self.registry = registry
+        self.store = store
         self.cache = MemoryCache() if cache is None else cache
 
     def load(self, source: WorkflowSource) -> Workflow:
@@ -89,6 +93,7 @@ class Runtime:
         out: str | Path = ".",
         listen: Listener | None = None,
         cancel: threading.Event | None = None,
+        keep_every: KeepEvery | None = None,
     ) -> Outcome:
         """Run a workflow.
 
@@ -97,6 +102,7 @@ class Runtime:
             out: the folder that effects write below.
             listen: called with every event, in order, on this thread.
             cancel: set it from another thread to stop between steps and passes.
+            keep_every: when a loop's state goes into the store; every minute by default.
 
         Raises:
             InvalidWorkflow: before anything ran.
@@ -110,6 +116,8 @@ class Runtime:
         state = RunState(out=Path(out), describe=lambda: provenance(workflow, inputs or {}))
         state.listen = listen or state.listen
         state.cancel = cancel or state.cancel
+        state.store = self.store
+        state.keep_every = keep_every or state.keep_every
         return execute(plan, self.cache, state)
 
 

@@ -12,13 +12,19 @@ T = TypeVar("T")
 U = TypeVar("U")
 ClassT = TypeVar("ClassT", bound=type)
 
+SOCKET_MODULES: set[str] = set()
+"""Names of modules that define sockets: dataclasses in them can be kept on disk and read back."""
+
 
 class Stream(Generic[T]):
     """A length and a pure function from index to item: what a loop runs over.
 
     Nothing is stored but the function, so a run resumes anywhere (``skip``) and splits among workers (``shard``).
-    ``held`` names what the function keeps in memory, where that is much: a cache counts it.
+    ``held`` names what the function keeps in memory, where that is much: a cache counts it. ``items`` are the items
+    themselves where they were given.
     """
+
+    items: Sequence[T] | None = None
 
     def __init__(self, length: int, item: Callable[[int], T], held: object = None) -> None:
         if length < 0:
@@ -30,7 +36,9 @@ class Stream(Generic[T]):
     @classmethod
     def of(cls, items: Sequence[T]) -> Stream[T]:
         """The stream of the items of a sequence."""
-        return cls(len(items), items.__getitem__, held=items)
+        stream = cls(len(items), items.__getitem__, held=items)
+        stream.items = items
+        return stream
 
     def __len__(self) -> int:
         return self._length
@@ -76,6 +84,7 @@ def socket(*, family: str) -> Callable[[ClassT], ClassT]:
 
     def mark(cls: ClassT) -> ClassT:
         cls.__socket_family__ = family  # type: ignore[attr-defined]
+        SOCKET_MODULES.add(cls.__module__)
         return cls
 
     return mark

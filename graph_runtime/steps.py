@@ -22,6 +22,10 @@ class Step:
         effect: it changes the world, itself or in its body.
         donates: ports whose value it overwrites. views: (port, output) pairs that may share memory.
         cacheable: it has no effect, nobody overwrites its outputs, and they carry no recorded history.
+        stored: its outputs may be kept on disk. That needs less than a cache, as they are written before anybody
+            overwrites them; a loop with effects that carries something counts too. What a file holds is there already.
+        passes: of a loop, what its states between passes are known by. extends: a longer stream begins with the same
+            items, so a finished loop's last state is worth keeping.
         record: autograd records it, because somebody differentiates what it led to.
         invariant: inside a body: the same in every pass, so it runs once.
         frees: slots that nobody reads after it.
@@ -40,6 +44,9 @@ class Step:
     donates: tuple[str, ...] = ()
     views: tuple[tuple[str, str], ...] = ()
     cacheable: bool = True
+    stored: bool = True
+    passes: str = ""
+    extends: bool = False
     record: bool = False
     invariant: bool = False
     frees: tuple[int, ...] = ()
@@ -59,13 +66,17 @@ class LoopPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in order; where inputs enter and outputs leave; values known beforehand."""
+    """Steps in order; where inputs enter and outputs leave; values known beforehand.
+
+    ``endless`` has a second key for streams whose node says which inputs only count items: the key without those.
+    """
 
     steps: list[Step] = field(default_factory=list[Step])
     inputs: dict[str, int] = field(default_factory=dict[str, int])
     outputs: dict[str, int] = field(default_factory=dict[str, int])
     preset: dict[int, Any] = field(default_factory=dict[int, Any])
     keys: list[str] = field(default_factory=list[str])
+    endless: dict[int, str] = field(default_factory=dict[int, str])
 
     def slot(self, key: str) -> int:
         """A new slot for a value known by ``key``."""

@@ -1,4 +1,4 @@
-"""Typed doorways to plain functions; importing any of them loads no torch. ``MODULES`` lists what holds nodes."""
+"""Typed doorways to plain functions; importing any loads no torch. ``MODULES`` lists what holds nodes and codecs."""
 
 MODULES = (
     "text",
@@ -19,4 +19,5 @@ MODULES = (
     "train.evaluate",
     "train.scaling",
     "train.record",
+    "codecs",
 )

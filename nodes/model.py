@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -41,7 +42,13 @@ def model_file(name: str, kind: str) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """blake3 of a file's bytes."""
+    """blake3 of a file's bytes, read again only when its size, time or place on the disk is another."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_stat: int) -> str:
     from blake3 import blake3
 
     return blake3(path.read_bytes()).hexdigest(20)

@@ -14,7 +14,7 @@ from kineograph.nodes.sockets import Clips, Video
 FORMAT = re.compile(r"(\d{1,4})x(\d{1,4})x(\d{1,4}):(\d{1,4})")
 
 
-@node
+@node(counts=("batches",))
 def world_clips(
     batches: Annotated[int, Field(ge=1)],
     formats: list[str],

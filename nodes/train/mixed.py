@@ -31,7 +31,7 @@ class Size(NamedTuple):
 Cost = Callable[[Size], float]
 
 
-@node
+@node(counts=("groups",))
 def mixed_clips(
     vae: VAE,
     groups: Annotated[int, Field(ge=1)],

@@ -42,7 +42,7 @@ def read_clips(dataset: Dataset) -> Stream[Clips]:
     return Stream(len(dataset.clips), item, held=dataset)
 
 
-@node
+@node(counts=("batches",))
 def clip_batches(
     dataset: Dataset, batches: Positive, clips: Positive = 4, seed: int = 0, skip: Natural = 0
 ) -> Stream[Clips]:

@@ -1,0 +1,21 @@
+"""What all tests share: nothing is kept in the home of the person who runs them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory):
+    """A store of its own for every command line that a test runs."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / f"cache-{next(NUMBERS)}")
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
