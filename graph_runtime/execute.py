@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kineograph.graph_runtime.cache import Entry, MemoryCache, nbytes
-from kineograph.graph_runtime.errors import Cancelled, NodeFailed
+from kineograph.graph_runtime.errors import Cancelled, NodeFailed, said
 from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
@@ -26,6 +26,7 @@ from kineograph.graph_runtime.events import (
     RunStarted,
 )
 from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
+from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import Plan, Step
 
@@ -90,12 +91,11 @@ class NodeContext:
 
     def output_path(self, relative: str) -> Path:
         """A path below the output folder; its parent is made."""
-        root = self.state.out.resolve()
-        unsafe = not relative or "\\" in relative or "\0" in relative or Path(relative).is_absolute()
-        path = root if unsafe else (root / relative).resolve()
-        if unsafe or path == root or not path.is_relative_to(root):
-            raise ValueError(f"{relative!r} leaves the output folder; give a path below it, or choose another --out.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = inside(self.state.out, relative)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{relative!r} cannot be written, its folder cannot be made: {said(error)}") from error
         return path
 
     def wrote(self, path: Path) -> None:
@@ -176,7 +176,7 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     _run(step, values, state, started)
     seconds = time.perf_counter() - started
     outputs = tuple([values[slot] for _, slot in step.outputs])
-    size = nbytes(outputs[0] if len(outputs) == 1 else outputs)
+    size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
     if step.cacheable:
         cache.put(step.key, outputs, size, seconds)
     if not silent:

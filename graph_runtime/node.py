@@ -27,6 +27,9 @@ R = TypeVar("R")
 ONLY_OUTPUT = "output"
 """Name of the output of a node that has one."""
 
+_SAID_BY_BOUNDS = re.compile(r"(int|float|string|bool)_type|multiple_of|(string_)?too_short|(greater|less)_than\w*")
+"""What pydantic finds that the type and the bounds of a port say already."""
+
 MISSING: Any = inspect.Parameter.empty
 """Stands where a port has no default."""
 
@@ -121,6 +124,8 @@ class Port:
             raise ValueError(f"{self.type.one} cannot be typed in, link it to a node that makes one")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("an integer has at most 64 bits")
+        if isinstance(value, str) and not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ValueError(f"{value[:40]!r} is no text, it holds half a letter")
         if self.annotation is type(value) and self.annotation in (int, str, bool):
             return value
         from pydantic import ValidationError
@@ -128,9 +133,18 @@ class Port:
         try:
             return self.adapter.validate_python(value)
         except ValidationError as error:
-            needed = self.type.name + (f" {self.bounds}" if self.bounds else "")
-            shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
-            raise ValueError(f"{shown} is not {needed} ({error.errors()[0]['msg']})") from None
+            raise ValueError(self._refusal(value, dict(error.errors()[0]))) from None
+
+    def _refusal(self, value: Any, detail: dict[str, Any]) -> str:
+        """Why a value does not fit, from what pydantic says of it."""
+        if detail["type"] == "value_error":  # the words of a validator of ours
+            return str(detail["ctx"]["error"])
+        shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
+        if self.bounds.startswith("one of "):
+            return f"{shown} is not {self.bounds}"
+        needed = self.type.one + (f" {self.bounds.replace(', ', ' and ')}" if self.bounds else "")
+        more = "" if _SAID_BY_BOUNDS.fullmatch(detail["type"]) else f" ({detail['msg']})"
+        return f"{shown} is not {needed}{more}"
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,11 @@ class NodeType:
     @cached_property
     def bounded(self) -> frozenset[str]:
         """The literal inputs with bounds: what arrives there by a link is checked when it arrives."""
-        return frozenset(name for name, port in self.inputs.items() if port.type.is_literal and port.bounds)
+        return frozenset(
+            name
+            for name, port in self.inputs.items()
+            if port.type.is_literal and (port.bounds or hasattr(port.annotation, "__metadata__"))
+        )
 
     @property
     def several_outputs(self) -> bool:

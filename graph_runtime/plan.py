@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, said
 from kineograph.graph_runtime.keys import canonical, digest
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
@@ -158,7 +158,7 @@ class _Planner:
         try:
             return fingerprint(**{name: literals[name] for name in names})
         except (OSError, ValueError) as error:
-            self.problems.append(Problem(path, str(error)))
+            self.problems.append(Problem(path, said(error)))
             return ""
 
     def loop(

@@ -128,11 +128,11 @@ class _Check:
             if port.required and name not in spec.params and name not in spec.links:
                 self.say(f"{place}.{name}", f"{spec.type} needs {name} ({port.type.name}).", self.makers(port.type))
 
-    def value(self, place: str, port: Port, value: Any) -> None:
+    def value(self, place: str, port: Port, value: Any, source: str = "") -> None:
         try:
             port.literal(value)
         except ValueError as error:
-            self.say(place, f"{error}.")
+            self.say(place, f"{source}{error}.")
 
     def link(self, scope: _Scope, place: str, link: str, port: Port) -> None:
         kind = self.source(scope, place, link)
@@ -148,7 +148,7 @@ class _Check:
             self.say(place, f"{link} does not fit: {reason}.", hint)
         value = scope.values.get(link[1:]) if link.startswith("$") else None
         if value is not None and reason is None and port.type.is_literal:
-            self.value(place, port, value)
+            self.value(place, port, value, f"{link} = ")
 
     def makers(self, kind: SocketType) -> str:
         """Which nodes make a value of a type."""

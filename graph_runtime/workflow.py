@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
@@ -25,6 +26,9 @@ MAX_NODES = 20_000
 MAX_INTEGER = 2**63
 
 NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Two of them make one letter; one alone is none."""
+
 LINK = rf"^(\$?{NAME}|{NAME}\.{NAME})$"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Link = Annotated[str, StringConstraints(pattern=LINK)]
@@ -146,7 +150,7 @@ def load_workflow(source: str | Path | dict[str, Any]) -> Workflow:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # some editors of Windows begin a file with a mark
     except FileNotFoundError:
         raise _refused(f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -192,6 +196,8 @@ def _form_problem(detail: dict[str, Any]) -> Problem:
         message = f"The field {field!r} is missing."
     elif detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         message = "An object is needed here."
+    elif detail["type"] in ("string_type", "list_type"):
+        message = f"A {detail['type'].removesuffix('_type')} is needed here."
     elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == LINK:
         message = f"{detail['input']!r} is no link: write node, node.port or $input."
     elif detail["type"] == "string_pattern_mismatch":
@@ -250,6 +256,11 @@ def parse_json(text: str, name: str) -> Any:
         raise refuse(f"nested deeper than {MAX_DEPTH} levels.") from None
     if _too_deep(raw):
         raise refuse(f"nested deeper than {MAX_DEPTH} levels.")
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(raw, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise refuse(f"{error.object[error.start]!a} is half of a letter, no text can hold it.") from None
     return raw
 
 
