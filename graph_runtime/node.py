@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -185,10 +184,10 @@ class NodeType:
 
     @cached_property
     def code_digest(self) -> str:
-        """Digest of the function's code without names of files, lines and docstrings."""
-        from blake3 import blake3
+        """Digest of the code that it may run: the function's module, and what that imports of ours."""
+        from kineograph.graph_runtime.code import code_digest
 
-        return blake3("\n".join(_code_lines(self.function.__code__)).encode()).hexdigest(16)
+        return code_digest(self.function)
 
     @cached_property
     def bounded(self) -> frozenset[str]:
@@ -288,6 +287,8 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         for port in cast(tuple[str, ...], getattr(declared, what)):
             if port not in inputs:
                 raise TypeError(f"Node {name}: {what} names {port}, which is no input of it.")
+            if what == "donates" and inputs[port].type.is_literal:
+                raise TypeError(f"Node {name}: donates names {port}, but what is typed in cannot be overwritten.")
     return NodeType(
         name=name,
         version=declared.version,
@@ -350,22 +351,3 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
             head = head.rstrip() + "\n\n" + "\n".join(lines[at:])
             break
     return head.strip(), ports
-
-
-def _code_lines(code: types.CodeType) -> list[str]:
-    lines = [code.co_code.hex(), repr(code.co_names), repr(code.co_varnames)]
-    for constant in code.co_consts[1:] if _has_docstring(code) else code.co_consts:
-        if isinstance(constant, types.CodeType):
-            lines += _code_lines(constant)
-        elif isinstance(constant, frozenset):
-            lines.append(repr(sorted(cast(frozenset[Any], constant), key=repr)))
-        else:
-            lines.append(repr(constant))
-    return lines
-
-
-def _has_docstring(code: types.CodeType) -> bool:
-    """Whether the first constant is a docstring or, before Python 3.14, the None that stands for none."""
-    if sys.version_info >= (3, 14):
-        return bool(code.co_flags & inspect.CO_HAS_DOCSTRING)
-    return not code.co_name.startswith("<")  # a comprehension begins with a constant of its own

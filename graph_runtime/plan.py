@@ -129,7 +129,10 @@ class _Planner:
             else:
                 parts.append(f"{name}={canonical(literals.setdefault(name, port.default))}")
         if kind.fingerprint is not None:
-            parts.append(self.files(kind.fingerprint, literals, path))
+            try:
+                parts.append(files_digest(kind.fingerprint, literals, path))
+            except InvalidWorkflow as invalid:
+                self.problems += invalid.problems
         key = digest(*parts)
         return Step(
             path,
@@ -146,20 +149,6 @@ class _Planner:
             cacheable=not kind.effect,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
         )
-
-    def files(self, fingerprint: Callable[..., str], literals: Mapping[str, Any], path: str) -> str:
-        """The digest of the files that a node's literals name."""
-        names = inspect.signature(fingerprint).parameters
-        linked = [name for name in names if name not in literals]
-        if linked:
-            message = "It names a file, so its value must be known before the run."
-            self.problems.append(Problem(f"{path}.{linked[0]}", message, "Type it in."))
-            return ""
-        try:
-            return fingerprint(**{name: literals[name] for name in names})
-        except (OSError, ValueError) as error:
-            self.problems.append(Problem(path, said(error)))
-            return ""
 
     def loop(
         self, plan: Plan, spec: LoopSpec, path: str, constants: Mapping[str, Any], read: Callable[[str], int]
@@ -195,6 +184,23 @@ class _Planner:
             views=loop_views(loop, gone),
             cacheable=not effect,
         )
+
+
+def files_digest(fingerprint: Callable[..., str], literals: Mapping[str, Any], path: str) -> str:
+    """The digest of the files that a node's literals name.
+
+    Raises:
+        InvalidWorkflow: a name is not known before the run, or no such file can be read.
+    """
+    names = inspect.signature(fingerprint).parameters
+    linked = [name for name in names if name not in literals]
+    if linked:
+        message = "It names a file, so its value must be known before the run."
+        raise InvalidWorkflow([Problem(f"{path}.{linked[0]}", message, "Type it in.")])
+    try:
+        return fingerprint(**{name: literals[name] for name in names})
+    except (OSError, ValueError) as error:
+        raise InvalidWorkflow([Problem(path, said(error))]) from None
 
 
 def _record_history(plan: Plan) -> None:

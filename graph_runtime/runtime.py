@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +80,8 @@ class Runtime:
             problems += _unknown_outputs(workflow, outputs := list(outputs))
         if problems:
             raise InvalidWorkflow(problems)
-        return make_plan(workflow, self.registry, input_values(workflow.inputs, given), outputs=outputs)
+        values = input_values(workflow.inputs, given)
+        return make_plan(workflow, self.registry, values, outputs=outputs, numerics=_numerics())
 
     def run(
         self,
@@ -119,6 +122,19 @@ def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:
     for name, value in inputs.items():
         raw["inputs"][name]["default"] = value
     return json.dumps(raw, ensure_ascii=False)
+
+
+@cache
+def _numerics() -> str:
+    """What besides the graph decides the bits of tensors: the version of torch, which is not loaded for it (2 ms).
+
+    Threads and the kind of processor change the last bits too, but not which video it is: they stay out of the keys,
+    so that a result is found again from another machine.
+    """
+    try:
+        return version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        return ""
 
 
 def _unknown_outputs(workflow: Workflow, outputs: list[str]) -> list[Problem]:

@@ -144,6 +144,11 @@ def test_only_inputs_can_be_declared(what):
         node(**{what: ("y",)})(one)
 
 
+def test_what_is_typed_in_cannot_be_overwritten():
+    with pytest.raises(TypeError, match="donates names x, but what is typed in cannot be overwritten"):
+        node(donates=("x",))(one)
+
+
 def test_what_fits_what():
     assert misfit(INT, FLOAT) is None
     assert misfit(FLOAT, INT) == "it is a float, an int is needed"

@@ -147,3 +147,26 @@ def test_a_body_sees_only_its_own_names(problems, spec, loop):
 def test_nothing_to_run(problems, spec):
     assert problems({"a": spec("add@1")})[0].startswith("Nothing to run: no outputs")
     assert problems({"w": spec("write@1", x=1)}) == []
+
+
+def test_missing_files_are_told_together_with_everything_else(problems, spec, loop, tmp_path):
+    gone = str(tmp_path / "gone.txt")
+    inputs = {"path": {"type": "str", "default": gone}, "none": {"type": "str"}}
+    nodes = {
+        "a": spec("read@1", path=gone),
+        "b": spec("read@1", {"path": "$path"}),
+        "c": spec("read@1", {"path": "$none"}),
+        "d": spec("read@1", path=3),
+        "s": spec("shout@1", text="x"),
+        "e": spec("read@1", {"path": "s"}),
+        "n": spec("count@1", n=1),
+        "l": loop("n", {"f": spec("read@1", {"path": "$path"})}, {"f": "f"}, collect=["f"], links={"path": "$path"}),
+    }
+    assert problems(nodes, inputs, y="a") == [
+        "inputs.none: No value is given and there is no default. Add --set none=...",
+        "d.path: 3 is not a str.",
+        f"a: No such file or directory: {gone}",
+        f"b: No such file or directory: {gone}",
+        "e.path: It names a file, so its value must be known before the run. Type it in.",
+        f"l/f: No such file or directory: {gone}",
+    ]
