@@ -18,7 +18,7 @@ from kineograph.graph_runtime.keys import canonical, digest
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
 from kineograph.graph_runtime.registry import Registry
-from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+from kineograph.graph_runtime.steps import LoopPlan, NamedFiles, Plan, Step
 from kineograph.graph_runtime.workflow import LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
 
 SCHEMA = "kineograph-key-1"
@@ -50,6 +50,7 @@ def make_plan(
     plan = planner.graph(workflow.nodes, wanted, constants, {}, "", effects=outputs is None)
     if planner.problems:
         raise InvalidWorkflow(planner.problems)
+    plan.files = planner.files
     return plan
 
 
@@ -58,6 +59,7 @@ class _Planner:
         self.registry = registry
         self.numerics = numerics
         self.problems: list[Problem] = []
+        self.files: list[NamedFiles] = []
 
     def graph(
         self,
@@ -131,6 +133,7 @@ class _Planner:
         if kind.fingerprint is not None:
             try:
                 parts.append(files_digest(kind.fingerprint, literals, path))
+                self.files.append(NamedFiles(kind.fingerprint, literals, parts[-1]))
             except InvalidWorkflow as invalid:
                 self.problems += invalid.problems
         key = digest(*parts)
@@ -201,6 +204,14 @@ def files_digest(fingerprint: Callable[..., str], literals: Mapping[str, Any], p
         return fingerprint(**{name: literals[name] for name in names})
     except (OSError, ValueError) as error:
         raise InvalidWorkflow([Problem(path, said(error))]) from None
+
+
+def files_changed(plan: Plan) -> bool:
+    """Whether files that a plan's literals name are no longer what they were."""
+    try:
+        return any(files_digest(files.fingerprint, files.literals, "") != files.digest for files in plan.files)
+    except InvalidWorkflow:
+        return True
 
 
 def _record_history(plan: Plan) -> None:

@@ -5,6 +5,7 @@ Slots are numbered places for values; a loop's body is a plan of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,15 @@ class Step:
     checked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NamedFiles:
+    """The files that a node's literals name, as its fingerprint function found them."""
+
+    fingerprint: Callable[..., str]
+    literals: Mapping[str, Any]
+    digest: str
+
+
 @dataclass(slots=True)
 class LoopPlan:
     """A loop's own wiring: names of carries and links, and the body."""
@@ -59,13 +69,17 @@ class LoopPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in order; where inputs enter and outputs leave; values known beforehand."""
+    """Steps in order; where inputs enter and outputs leave; values known beforehand; files that literals name.
+
+    It is made once and run many times: nothing changes it.
+    """
 
     steps: list[Step] = field(default_factory=list[Step])
     inputs: dict[str, int] = field(default_factory=dict[str, int])
     outputs: dict[str, int] = field(default_factory=dict[str, int])
     preset: dict[int, Any] = field(default_factory=dict[int, Any])
     keys: list[str] = field(default_factory=list[str])
+    files: list[NamedFiles] = field(default_factory=list["NamedFiles"])
 
     def slot(self, key: str) -> int:
         """A new slot for a value known by ``key``."""

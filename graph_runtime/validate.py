@@ -56,7 +56,7 @@ def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -
 
 def input_values(inputs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs' values: what is given, else the default. Assumes that both were checked."""
-    values = {name: spec.default for name, spec in inputs.items()} | dict(given)
+    values: dict[str, Any] = {name: spec.default for name, spec in inputs.items()} | dict(given)
     return {name: float(value) if inputs[name].type == "float" else value for name, value in values.items()}
 
 

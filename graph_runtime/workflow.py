@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, JsonValue, StringConstraints, Tag, ValidationError
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.node import ONLY_OUTPUT
@@ -35,14 +35,14 @@ Link = Annotated[str, StringConstraints(pattern=LINK)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ser_json_inf_nan="constants")
 
 
 class NodeSpec(_Model):
     """One node of a graph: its type, what is typed in, what is wired."""
 
     type: str
-    params: dict[Name, Any] = {}
+    params: dict[Name, JsonValue] = {}
     links: dict[Name, Link] = {}
     title: str = ""
 
@@ -82,7 +82,7 @@ class InputSpec(_Model):
     """An input of the workflow: its type, and a default where it need not be given."""
 
     type: str
-    default: Any = None
+    default: JsonValue = None
     about: str = ""
 
 
@@ -99,6 +99,10 @@ class Workflow(_Model):
     def to_json(self) -> str:
         """The file's text; reading it gives an equal workflow."""
         return json.dumps(self.model_dump(exclude_defaults=True) | {"format": FORMAT}, ensure_ascii=False)
+
+    def content(self) -> str:
+        """All that decides what is run, as one text: what only people see of the graph as a whole is left out."""
+        return self.model_dump_json(exclude={"ui", "about"})
 
 
 def _kind(raw: Any) -> str:
@@ -196,6 +200,8 @@ def _form_problem(detail: dict[str, Any]) -> Problem:
         message = f"The field {field!r} is missing."
     elif detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         message = "An object is needed here."
+    elif detail["type"] == "invalid-json-value":
+        message = "Only what JSON can hold may stand here."
     elif detail["type"] in ("string_type", "list_type"):
         message = f"A {detail['type'].removesuffix('_type')} is needed here."
     elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == LINK:

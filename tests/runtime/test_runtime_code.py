@@ -116,12 +116,13 @@ def test_what_was_typed_into_an_interpreter_has_a_digest():
     assert len(code.code_digest(space["f"])) == 40
 
 
-def test_the_version_of_torch_is_part_of_the_keys_of_tensors_alone(runtime, graph, spec, monkeypatch):
+def test_the_version_of_torch_is_part_of_the_keys_of_tensors_alone(registry, graph, spec, monkeypatch):
     from kineograph.graph_runtime import runtime as facade
 
     def keys(version):
         monkeypatch.setattr(facade, "_numerics", lambda: version)
-        return [step.key for step in runtime.plan(graph({"n": spec("add@1"), "t": spec("box@1")}, n="n", t="t")).steps]
+        raw = graph({"n": spec("add@1"), "t": spec("box@1")}, n="n", t="t")
+        return [step.key for step in facade.Runtime(registry).plan(raw).steps]
 
     assert facade._numerics()
     one, other = keys("2.10.0"), keys("2.11.0")
