@@ -155,11 +155,10 @@ def watching(as_json: bool, cancel: threading.Event) -> Iterator[Watch]:
 @contextmanager
 def stopped_by_signals(cancel: threading.Event) -> Iterator[None]:
     """The first Ctrl+C, SIGTERM or SIGHUP asks the run to stop, the second interrupts it; what is ignored stays so."""
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
-        before = {}
+        numbers = []
+    before = {number: found for number in numbers if (found := signal.getsignal(number)) is not signal.SIG_IGN}
 
     def stop(*_: object) -> None:
         cancel.set()

@@ -69,10 +69,13 @@ def _read(path: str) -> tuple[str, frozenset[str]]:
 
 @lru_cache(maxsize=4096)
 def _read_version(path: str, changed_ns: int) -> tuple[str, frozenset[str]]:
-    code = SourceFileLoader("node", path).get_code("node")
-    assert code is not None
     # a file that changed since may not be what this process runs: its keys are then nobody else's
     version = f"{os.getpid()} {_STARTED}" if changed_ns > _STARTED * 1e9 else ""
+    try:
+        code = SourceFileLoader("node", path).get_code("node")
+    except (SyntaxError, ValueError):  # no Python: the node that runs it says so
+        return digest(version, Path(path).read_bytes().hex()), frozenset()
+    assert code is not None
     return digest(version, *_lines(code)), frozenset(_names(code))
 
 

@@ -97,6 +97,8 @@ def test_imports_of_ours_are_followed_also_inside_functions_and_no_others(tmp_pa
     assert before == digest_with(nets__other="y = 2\n")
     assert before != digest_with(nets__deep="x = 2\n")
     assert before != digest_with(nets__flow=source["nets/flow"].replace("deep.x", "deep.x + 1"))
+    assert before != digest_with(nets__deep="def broken(:\n")
+    assert before != digest_with(nets__deep="\0")
     assert "room.nets" not in sys.modules
     for name in [name for name in sys.modules if name.partition(".")[0] == "room"]:
         del sys.modules[name]
