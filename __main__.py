@@ -1,6 +1,6 @@
 """The command line: run, check and describe. Knows no node; everything goes through ``Runtime``.
 
-Exit codes: 0, 1 a node failed, 2 invalid (a line for every problem), 130 stopped by Ctrl+C, 141 a pipe was closed.
+Exit codes: 0, 1 a node failed, 2 invalid (a line for every problem), 130 stopped by a signal, 141 a pipe was closed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import __version__, default_runtime, storage
-from kineograph.console import one_line, stopped_by_ctrl_c, watching
-from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem
+from kineograph.console import one_line, stopped_by_signals, watching
+from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
 from kineograph.logs import keeping
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    _never_fail_on_letters()
+    _ready_streams()
     try:
         options = _parser().parse_args(argv)
     except SystemExit as done:  # --help, or an argument that does not fit: argparse has said so
@@ -81,7 +81,9 @@ def _bug(error: Exception, debug: bool) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("kineograph", description="Video generation as graphs of typed nodes.")
+    example = 'for example: kineograph run workflows/text_to_video.json --set prompt="a red circle moves right"'
+    about = "Video generation as graphs of typed nodes."
+    parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
     commands = parser.add_subparsers(required=True, metavar="run | check | nodes | cache")
 
@@ -90,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     filed = argparse.ArgumentParser(add_help=False)
-    filed.add_argument("file", metavar="FILE", help="a workflow (JSON), or an MP4 that carries one")
+    workflow = "a workflow (JSON), or an MP4 that carries one"
+    filed.add_argument("file", metavar="FILE", nargs="?", help=workflow)  # required: see _file
     values = "values for the workflow's inputs"
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
 
@@ -105,12 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
 
     usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
-    check.set_defaults(command=_check)
+    check.set_defaults(command=_check, name="check")
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -134,14 +137,13 @@ def _run(options: argparse.Namespace) -> int:
         _limit_threads(options.threads)
     runtime, workflow, inputs, problems = _prepare(options)
     out = Path(options.out)
-    if out.exists() and not out.is_dir():
-        problems.append(Problem("--out", f"{out} is not a folder."))
+    problems += _out_problems(out, make=not problems)
     if problems:
         raise InvalidWorkflow(problems)
     cancel = threading.Event()
     with (
         storage.opened_store(options) as runtime.store,
-        stopped_by_ctrl_c(cancel),
+        stopped_by_signals(cancel),
         watching(options.json, cancel) as watch,
         _logs(options, out) as keep,
     ):
@@ -170,23 +172,56 @@ def _logs(options: argparse.Namespace, out: Path) -> Iterator[Listener]:
         yield keep
 
 
+def _out_problems(out: Path, make: bool) -> list[Problem]:
+    """Why no file can be written below a folder, which is made on the way: not found out after an hour of training."""
+    try:
+        if out.exists() and not out.is_dir():
+            return [Problem("--out", f"{out} is not a folder.")]
+        if make:
+            out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        return [Problem("--out", f"The folder cannot be made: {said(error)}.")]
+    return []
+
+
 def _check(options: argparse.Namespace) -> int:
     _, workflow, _, problems = _prepare(options)
     if problems:
         raise InvalidWorkflow(problems)
     count = _count(workflow.nodes.values())
     print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
+    if workflow.inputs:
+        print("Its inputs:")
+    for name, spec in workflow.inputs.items():
+        default = "" if spec.default is None else f" = {spec.default!r}"
+        print("  " + one_line(f"{name}: {spec.type}{default}  {spec.about}"))
     return OK
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Runtime, Workflow, dict[str, Any], list[Problem]]:
     """The runtime, the workflow, its inputs, and all that is wrong with them."""
-    runtime = default_runtime(options.packs)
-    workflow = _load(options.file)
+    file = _file(options)
+    runtime = _runtime(options)
+    workflow = _load(file)
     inputs, problems = _inputs(options.set, workflow.inputs)
     bad = {problem.place for problem in problems}
     problems += [found for found in runtime.problems(workflow, inputs) if found.place not in bad]
     return runtime, workflow, inputs, problems
+
+
+def _runtime(options: argparse.Namespace) -> Runtime:
+    with redirect_stdout(sys.stderr):  # a pack may print when it is imported; standard output is for events
+        return default_runtime(options.packs)
+
+
+def _file(options: argparse.Namespace) -> str:
+    """FILE, also where it stands behind the values of another option, which takes all that follow."""
+    if options.file is None:
+        behind = [given for given in (options.set, options.packs) if given and Path(given[-1]).is_file()]
+        if not behind:
+            raise InvalidWorkflow([Problem("", f"No FILE is given: kineograph {options.name} FILE ...")])
+        options.file = behind[0].pop()
+    return options.file
 
 
 def _load(file: str) -> Workflow:
@@ -222,7 +257,7 @@ def _inputs(given: Sequence[str], specs: dict[str, InputSpec]) -> tuple[dict[str
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE."))
+            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE.", "Quote a value that has spaces."))
             continue
         try:
             values[name] = _typed(text, specs[name].type if name in specs else "str")
@@ -272,7 +307,7 @@ def _limit_threads(count: int) -> None:
 def _nodes(options: argparse.Namespace) -> int:
     import json
 
-    registry = default_runtime(options.packs).registry
+    registry = _runtime(options).registry
     described = {kind.id: _describe(kind) for kind in registry} | _describe_loop()
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
@@ -311,12 +346,17 @@ def _table(described: dict[str, dict[str, Any]]) -> str:
 
 
 def _first_sentence(doc: str) -> str:
-    paragraph = one_line(doc.partition("\n\n")[0])
+    paragraph = one_line(_plain(doc).partition("\n\n")[0])
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph, maxsplit=1)[0]  # "et al. 2024" goes on
 
 
+def _plain(doc: str) -> str:
+    """A docstring as a terminal shows it, without the marks around code."""
+    return doc.replace("``", "")
+
+
 def _page(about: dict[str, Any]) -> str:
-    lines = [about["id"], "", about["doc"] or "(It has no description.)"]
+    lines = [about["id"], "", _plain(about["doc"]) or "(It has no description.)"]
     if about["effect"]:
         lines += ["", "It changes the world outside, so it runs whenever it is reached."]
     if about["inputs"]:
@@ -324,7 +364,7 @@ def _page(about: dict[str, Any]) -> str:
     for port in about["inputs"]:
         default = "required" if port["required"] else f"default {port['default']!r}"
         lines.append(f"  {port['name']}: {', '.join(filter(None, (port['type'], port['bounds'], default)))}")
-        lines += [f"      {port['doc']}"] if port["doc"] else []
+        lines += [f"      {_plain(port['doc'])}"] if port["doc"] else []
     if about["outputs"]:
         lines += ["", "Outputs:", *(f"  {port['name']}: {port['type']}" for port in about["outputs"])]
     return "\n".join(lines)
@@ -338,8 +378,11 @@ def _say(sentence: str) -> None:
         print(one_line(sentence), file=sys.stderr)
 
 
-def _never_fail_on_letters() -> None:
-    """Letters that the terminal's encoding lacks are written as escapes."""
+def _ready_streams() -> None:
+    """Whoever closed a stream misses nothing; letters that the terminal's encoding lacks are written as escapes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  the process ends with it
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -88,34 +88,39 @@ class Bars:
         if isinstance(event, NodeStarted):
             self.task(event.path)
         elif isinstance(event, NodeProgress):
+            count = f"{event.done}/{event.total}"
             left = duration(event.seconds_left) + " left" if event.done < event.total else ""
-            self.progress.update(self.task(event.path), completed=event.done, total=event.total, left=left)
+            self.progress.update(self.task(event.path), completed=event.done, total=event.total, count=count, left=left)
         elif isinstance(event, Metric):
             self.progress.update(self.task(self.owner(event.path)), metric=f"{event.name} {event.value:.4g}")
         elif isinstance(event, NodeFinished):
             self.end(event.path)
-            self.line(f"done    {event.path}  {duration(event.seconds)}  {size(event.nbytes)}")
+            self.line("done", f"{event.path:<16}{duration(event.seconds):>8}{size(event.nbytes):>10}", "green")
         elif isinstance(event, NodeCached):
-            self.line(f"cached  {event.path}")
+            self.line("cached", event.path, "cyan")
         elif isinstance(event, NodeResumed):
-            self.line(f"goes on {event.path}  from pass {event.done:,} of {event.total:,}")
+            self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
         elif isinstance(event, NotKept):
-            self.line(f"note    {event.path}: {event.reason}")
+            self.line("note", f"{event.path}: {event.reason}", "yellow")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):
             for file in self.files:
-                self.line(f"wrote   {file}")
-            self.line(f"{event.ran} nodes ran, {event.cached} cached, {duration(event.seconds)}")
+                self.line("wrote", file, "bold")
+            ran = f"{event.ran} node{'' if event.ran == 1 else 's'} ran"
+            self.line("", f"{ran}, {event.cached} cached, {duration(event.seconds)}")
 
-    def line(self, text: str) -> None:
+    def line(self, what: str, text: str, style: str = "") -> None:
         """Print above the bars."""
-        self.progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        line = Text.assemble((f"{what:<8}", style), _printable(text).rstrip())
+        self.progress.console.print(line, highlight=False, soft_wrap=True)
 
     def task(self, path: str) -> TaskID:
         """The bar of a node; a new one if it has none."""
         if path not in self.tasks:
-            self.tasks[path] = self.progress.add_task(one_line(path), total=None, left="", metric="")
+            self.tasks[path] = self.progress.add_task(one_line(path), total=None, count="", left="", metric="")
         return self.tasks[path]
 
     def owner(self, path: str) -> str:
@@ -142,40 +147,48 @@ def watching(as_json: bool, cancel: threading.Event) -> Iterator[Watch]:
             yield watch
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     def text(field: str) -> TextColumn:
         return TextColumn(f"{{task.{field}}}", markup=False)
 
-    columns = (text("description"), BarColumn(), MofNCompleteColumn(), text("fields[left]"), text("fields[metric]"))
+    told = [text(f"fields[{name}]") for name in ("count", "left", "metric")]
+    columns = (text("description"), BarColumn(), TimeElapsedColumn(), *told)
     with Progress(*columns, console=Console(file=sys.stdout), transient=True) as progress:
         yield Watch(Bars(progress), cancel)
 
 
 @contextmanager
-def stopped_by_ctrl_c(cancel: threading.Event) -> Iterator[None]:
-    """The first Ctrl+C asks the run to stop, the second interrupts it; where Ctrl+C is ignored, it stays ignored."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
-        yield
-        return
+def stopped_by_signals(cancel: threading.Event) -> Iterator[None]:
+    """The first Ctrl+C, SIGTERM or SIGHUP asks the run to stop, the second interrupts it; what is ignored stays so."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: found for number in numbers if (found := signal.getsignal(number)) is not signal.SIG_IGN}
 
     def stop(*_: object) -> None:
         cancel.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(2, f"\n{STOPPING}\n".encode())  # print() may be what was interrupted
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
+        with suppress(OSError):
+            os.write(2, f"\n{STOPPING}\n".encode())  # print() may be what was interrupted
 
-    signal.signal(signal.SIGINT, stop)
     try:
+        for number in before:
+            signal.signal(number, stop)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def one_line(text: str) -> str:
     """The text on one line, without codes that a terminal would obey."""
-    joined = " ".join(filter(None, map(str.strip, text.splitlines())))
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in joined)
+    return _printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def duration(seconds: float) -> str:
@@ -183,17 +196,18 @@ def duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "?"
     if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def size(nbytes: int) -> str:
-    """Bytes as people read them."""
-    if nbytes < 10_000:
-        return f"{nbytes} B"
-    return f"{nbytes / 1e6:.2f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:.2f} GB"
+    """Bytes as people read them; nothing for none."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.3g} {name}"
+    return f"{nbytes} B" if nbytes else ""
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,8 @@ def training_state(store: Store) -> None:
     state = begin_training(model.start_dit("flipbook"))
     zeros = Gradients(tuple(torch.zeros_like(each) for each in state.model.network.parameters()))
     average = begin_average(state)
-    state = apply_gradients(state, zeros)
+    run: Any = None  # asked only where a step fails
+    state = apply_gradients(state, zeros, run)
     put = best(lambda at: store.put(f"state{at}", (state, average, at), 1e3), 3)
     get = best(lambda at: store.get(f"state{at}"), 3)
     size = next(kept.nbytes for kept in store.rows() if kept.key == "state0") / 1e6

@@ -51,9 +51,8 @@ class NodeFailed(WorkflowError):
     def __init__(self, path: str, node_type: str, cause: BaseException) -> None:
         self.path = path
         self.node_type = node_type
-        text = str(cause) or type(cause).__name__
         kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
-        super().__init__(f"{path} ({node_type}) failed: {kind}{text}")
+        super().__init__(f"{path} ({node_type}) failed: {kind}{said(cause)}")
 
 
 class Cancelled(WorkflowError):
@@ -64,6 +63,13 @@ class Cancelled(WorkflowError):
         super().__init__(f"Stopped at {path}.")
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, for people: of the system's errors the words and the file, without the number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the known names closest to ``name``, or lists a few if none is close."""
     names = sorted(known)
@@ -72,5 +78,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"Did you mean {' or '.join(close)}?"
     if not names:
         return "There is none."
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return f"Known: {shown}."

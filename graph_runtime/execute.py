@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from kineograph.graph_runtime.cache import MemoryCache, nbytes
 from kineograph.graph_runtime.codecs import CannotKeep
-from kineograph.graph_runtime.errors import Cancelled, NodeFailed
+from kineograph.graph_runtime.errors import Cancelled, NodeFailed, said
 from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
@@ -29,6 +29,7 @@ from kineograph.graph_runtime.events import (
     RunStarted,
 )
 from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
+from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.resume import KeepEvery, Passes, State
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
@@ -105,12 +106,11 @@ class NodeContext:
 
     def output_path(self, relative: str) -> Path:
         """A path below the output folder; its parent is made."""
-        root = self.state.out.resolve()
-        unsafe = not relative or "\\" in relative or "\0" in relative or Path(relative).is_absolute()
-        path = root if unsafe else (root / relative).resolve()
-        if unsafe or path == root or not path.is_relative_to(root):
-            raise ValueError(f"{relative!r} leaves the output folder; give a path below it, or choose another --out.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = inside(self.state.out, relative)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{relative!r} cannot be written, its folder cannot be made: {said(error)}") from error
         return path
 
     def wrote(self, path: Path) -> None:
@@ -208,7 +208,7 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     _run(step, values, state, started, passes)
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
     outputs = tuple([values[slot] for _, slot in step.outputs])
-    size = nbytes(outputs[0] if len(outputs) == 1 else outputs)
+    size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
     if step.cacheable:
         cache.put(step.key, outputs, size, seconds)
     kept = state.store is not None and _store(step, outputs, seconds, state.store, state)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -16,9 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from kineograph.graph_runtime.keys import digest
 from kineograph.graph_runtime.sockets import SocketType, socket_type
-from kineograph.graph_runtime.sources import source_digest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -28,6 +25,9 @@ R = TypeVar("R")
 
 ONLY_OUTPUT = "output"
 """Name of the output of a node that has one."""
+
+_SAID_BY_BOUNDS = re.compile(r"(int|float|string|bool)_type|multiple_of|(string_)?too_short|(greater|less)_than\w*")
+"""What pydantic finds that the type and the bounds of a port say already."""
 
 MISSING: Any = inspect.Parameter.empty
 """Stands where a port has no default."""
@@ -123,6 +123,8 @@ class Port:
             raise ValueError(f"{self.type.one} cannot be typed in, link it to a node that makes one")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("an integer has at most 64 bits")
+        if isinstance(value, str) and not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ValueError(f"{value[:40]!r} is no text, it holds half a letter")
         if self.annotation is type(value) and self.annotation in (int, str, bool):
             return value
         from pydantic import ValidationError
@@ -130,9 +132,18 @@ class Port:
         try:
             return self.adapter.validate_python(value)
         except ValidationError as error:
-            needed = self.type.name + (f" {self.bounds}" if self.bounds else "")
-            shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
-            raise ValueError(f"{shown} is not {needed} ({error.errors()[0]['msg']})") from None
+            raise ValueError(self._refusal(value, dict(error.errors()[0]))) from None
+
+    def _refusal(self, value: Any, detail: dict[str, Any]) -> str:
+        """Why a value does not fit, from what pydantic says of it."""
+        if detail["type"] == "value_error":  # the words of a validator of ours
+            return str(detail["ctx"]["error"])
+        shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
+        if self.bounds.startswith("one of "):
+            return f"{shown} is not {self.bounds}"
+        needed = self.type.one + (f" {self.bounds.replace(', ', ' and ')}" if self.bounds else "")
+        more = "" if _SAID_BY_BOUNDS.fullmatch(detail["type"]) else f" ({detail['msg']})"
+        return f"{shown} is not {needed}{more}"
 
 
 @dataclass(frozen=True)
@@ -175,13 +186,19 @@ class NodeType:
 
     @cached_property
     def code_digest(self) -> str:
-        """Digest of the function's code, without lines and docstrings, and of the source files that it may call."""
-        return digest(source_digest(self.function.__module__ or ""), *_code_lines(self.function.__code__))
+        """Digest of the code that it may run: the function's module, and what that imports of ours."""
+        from kineograph.graph_runtime.code import code_digest
+
+        return code_digest(self.function)
 
     @cached_property
     def bounded(self) -> frozenset[str]:
         """The literal inputs with bounds: what arrives there by a link is checked when it arrives."""
-        return frozenset(name for name, port in self.inputs.items() if port.type.is_literal and port.bounds)
+        return frozenset(
+            name
+            for name, port in self.inputs.items()
+            if port.type.is_literal and (port.bounds or hasattr(port.annotation, "__metadata__"))
+        )
 
     @property
     def several_outputs(self) -> bool:
@@ -276,6 +293,8 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         for port in cast(tuple[str, ...], getattr(declared, what)):
             if port not in inputs:
                 raise TypeError(f"Node {name}: {what} names {port}, which is no input of it.")
+            if what == "donates" and inputs[port].type.is_literal:
+                raise TypeError(f"Node {name}: donates names {port}, but what is typed in cannot be overwritten.")
     return NodeType(
         name=name,
         version=declared.version,
@@ -339,22 +358,3 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
             head = head.rstrip() + "\n\n" + "\n".join(lines[at:])
             break
     return head.strip(), ports
-
-
-def _code_lines(code: types.CodeType) -> list[str]:
-    lines = [code.co_code.hex(), repr(code.co_names), repr(code.co_varnames)]
-    for constant in code.co_consts[1:] if _has_docstring(code) else code.co_consts:
-        if isinstance(constant, types.CodeType):
-            lines += _code_lines(constant)
-        elif isinstance(constant, frozenset):
-            lines.append(repr(sorted(cast(frozenset[Any], constant), key=repr)))
-        else:
-            lines.append(repr(constant))
-    return lines
-
-
-def _has_docstring(code: types.CodeType) -> bool:
-    """Whether the first constant is a docstring or, before Python 3.14, the None that stands for none."""
-    if sys.version_info >= (3, 14):
-        return bool(code.co_flags & inspect.CO_HAS_DOCSTRING)
-    return not code.co_name.startswith("<")  # a comprehension begins with a constant of its own

@@ -13,13 +13,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, said
 from kineograph.graph_runtime.keys import canonical, digest
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
 from kineograph.graph_runtime.registry import Registry
-from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+from kineograph.graph_runtime.steps import LoopPlan, NamedFiles, Plan, Step
 from kineograph.graph_runtime.workflow import LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
 
 SCHEMA = "kineograph-key-1"
@@ -51,6 +51,7 @@ def make_plan(
     plan = planner.graph(workflow.nodes, wanted, constants, {}, "", effects=outputs is None)
     if planner.problems:
         raise InvalidWorkflow(planner.problems)
+    plan.files = planner.files
     return plan
 
 
@@ -59,6 +60,7 @@ class _Planner:
         self.registry = registry
         self.numerics = numerics
         self.problems: list[Problem] = []
+        self.files: list[NamedFiles] = []
 
     def graph(
         self,
@@ -124,14 +126,18 @@ class _Planner:
             else:
                 linked[name] = read(link)
         head = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
-        if kind.fingerprint is not None:
-            head.append(self.files(kind.fingerprint, literals, path))
         ports: dict[str, str] = {}
         for name, port in kind.inputs.items():
             if name in linked:
                 ports[name] = f"{name}@{plan.keys[linked[name]]}"
             else:
                 ports[name] = f"{name}={canonical(literals.setdefault(name, port.default))}"
+        if kind.fingerprint is not None:
+            try:
+                head.append(files_digest(kind.fingerprint, literals, path))
+                self.files.append(NamedFiles(kind.fingerprint, literals, head[-1]))
+            except InvalidWorkflow as invalid:
+                self.problems += invalid.problems
         key = digest(*head, *ports.values())
         outputs = tuple([(name, plan.slot(f"{key}.{name}")) for name in kind.outputs])
         if kind.counts:
@@ -153,20 +159,6 @@ class _Planner:
             stored=not kind.effect and kind.fingerprint is None,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
         )
-
-    def files(self, fingerprint: Callable[..., str], literals: Mapping[str, Any], path: str) -> str:
-        """The digest of the files that a node's literals name."""
-        names = inspect.signature(fingerprint).parameters
-        linked = [name for name in names if name not in literals]
-        if linked:
-            message = "It names a file, so its value must be known before the run."
-            self.problems.append(Problem(f"{path}.{linked[0]}", message, "Type it in."))
-            return ""
-        try:
-            return fingerprint(**{name: literals[name] for name in names})
-        except (OSError, ValueError) as error:
-            self.problems.append(Problem(path, str(error)))
-            return ""
 
     def loop(
         self, plan: Plan, spec: LoopSpec, path: str, constants: Mapping[str, Any], read: Callable[[str], int]
@@ -228,6 +220,31 @@ def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ..
     return digest(
         SCHEMA, "passes", ",".join(sorted(spec.carry)), ",".join(sorted(spec.collect)), spec.until or "", *sorted(parts)
     )
+
+
+def files_digest(fingerprint: Callable[..., str], literals: Mapping[str, Any], path: str) -> str:
+    """The digest of the files that a node's literals name.
+
+    Raises:
+        InvalidWorkflow: a name is not known before the run, or no such file can be read.
+    """
+    names = inspect.signature(fingerprint).parameters
+    linked = [name for name in names if name not in literals]
+    if linked:
+        message = "It names a file, so its value must be known before the run."
+        raise InvalidWorkflow([Problem(f"{path}.{linked[0]}", message, "Type it in.")])
+    try:
+        return fingerprint(**{name: literals[name] for name in names})
+    except (OSError, ValueError) as error:
+        raise InvalidWorkflow([Problem(path, said(error))]) from None
+
+
+def files_changed(plan: Plan) -> bool:
+    """Whether files that a plan's literals name are no longer what they were."""
+    try:
+        return any(files_digest(files.fingerprint, files.literals, "") != files.digest for files in plan.files)
+    except InvalidWorkflow:
+        return True
 
 
 def _record_history(plan: Plan) -> None:

@@ -5,6 +5,7 @@ Slots are numbered places for values; a loop's body is a plan of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,15 @@ class Step:
     checked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NamedFiles:
+    """The files that a node's literals name, as its fingerprint function found them."""
+
+    fingerprint: Callable[..., str]
+    literals: Mapping[str, Any]
+    digest: str
+
+
 @dataclass(slots=True)
 class LoopPlan:
     """A loop's own wiring: names of carries and links, and the body."""
@@ -66,9 +76,10 @@ class LoopPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in order; where inputs enter and outputs leave; values known beforehand.
+    """Steps in order; where inputs enter and outputs leave; values known beforehand; files that literals name.
 
     ``endless`` has a second key for streams whose node says which inputs only count items: the key without those.
+    A plan is made once and run many times: nothing changes it.
     """
 
     steps: list[Step] = field(default_factory=list[Step])
@@ -77,6 +88,7 @@ class Plan:
     preset: dict[int, Any] = field(default_factory=dict[int, Any])
     keys: list[str] = field(default_factory=list[str])
     endless: dict[int, str] = field(default_factory=dict[int, str])
+    files: list[NamedFiles] = field(default_factory=list["NamedFiles"])
 
     def slot(self, key: str) -> int:
         """A new slot for a value known by ``key``."""

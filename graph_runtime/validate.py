@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kineograph.graph_runtime.errors import Problem, nearest
-from kineograph.graph_runtime.node import NodeType, Port
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
+from kineograph.graph_runtime.node import MISSING, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, cycle_problems, dependency_order
+from kineograph.graph_runtime.plan import files_digest
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY, BOOL, INT, LITERALS, SocketType, misfit, stream_of
 from kineograph.graph_runtime.workflow import (
@@ -48,12 +49,14 @@ def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -
         check.say("", f"{check.count:,} nodes, a workflow has at most {MAX_NODES:,}.")
     if not workflow.outputs and not check.effects and not check.problems:
         check.say("", "Nothing to run: no outputs, and no node that writes a file.", "Name a node under outputs.")
+    if check.problems:  # else the planner looks at the files, once
+        check.named_files()
     return check.problems
 
 
 def input_values(inputs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs' values: what is given, else the default. Assumes that both were checked."""
-    values = {name: spec.default for name, spec in inputs.items()} | dict(given)
+    values: dict[str, Any] = {name: spec.default for name, spec in inputs.items()} | dict(given)
     return {name: float(value) if inputs[name].type == "float" else value for name, value in values.items()}
 
 
@@ -61,6 +64,7 @@ class _Check:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.problems: list[Problem] = []
+        self.files: list[tuple[str, Callable[..., str], dict[str, Any]]] = []
         self.effects = 0
         self.count = 0
 
@@ -107,6 +111,8 @@ class _Check:
             return _Unknown()
         self.effects += kind.effect
         self.params(place, spec, kind)
+        if kind.fingerprint is not None:
+            self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
         for name, link in spec.links.items():
             port = kind.inputs.get(name)
             if port is None:
@@ -114,6 +120,16 @@ class _Check:
             else:
                 self.link(scope, f"{place}.{name}", link, port)
         return {name: port.type for name, port in kind.outputs.items()}
+
+    def named_files(self) -> None:
+        """Say which files that literals name are missing; where a literal itself is at fault, that is said already."""
+        said = {problem.place for problem in self.problems}
+        for place, fingerprint, literals in self.files:
+            if not any(f"{place}.{name}" in said or value is MISSING for name, value in literals.items()):
+                try:
+                    files_digest(fingerprint, literals, place)
+                except InvalidWorkflow as invalid:
+                    self.problems += invalid.problems
 
     def params(self, place: str, spec: NodeSpec, kind: NodeType) -> None:
         for name, value in spec.params.items():
@@ -128,11 +144,11 @@ class _Check:
             if port.required and name not in spec.params and name not in spec.links:
                 self.say(f"{place}.{name}", f"{spec.type} needs {name} ({port.type.name}).", self.makers(port.type))
 
-    def value(self, place: str, port: Port, value: Any) -> None:
+    def value(self, place: str, port: Port, value: Any, source: str = "") -> None:
         try:
             port.literal(value)
         except ValueError as error:
-            self.say(place, f"{error}.")
+            self.say(place, f"{source}{error}.")
 
     def link(self, scope: _Scope, place: str, link: str, port: Port) -> None:
         kind = self.source(scope, place, link)
@@ -148,7 +164,7 @@ class _Check:
             self.say(place, f"{link} does not fit: {reason}.", hint)
         value = scope.values.get(link[1:]) if link.startswith("$") else None
         if value is not None and reason is None and port.type.is_literal:
-            self.value(place, port, value)
+            self.value(place, port, value, f"{link} = ")
 
     def makers(self, kind: SocketType) -> str:
         """Which nodes make a value of a type."""
@@ -227,6 +243,16 @@ class _Check:
         for name in sorted({name for name in leaving if leaving.count(name) > 1}):
             hint = "Give the body a second output for the same link and collect that."
             self.say(f"{place}.{name}", f"Two outputs of this loop would be called {name!r}.", hint)
+
+
+def _literals(scope: _Scope, spec: NodeSpec, kind: NodeType) -> dict[str, Any]:
+    """The values of a node's inputs as far as they are known; ``MISSING`` where an input of the graph has none."""
+    known = {name: port.default for name, port in kind.inputs.items()} | spec.params
+    for name, link in spec.links.items():
+        known.pop(name, None)
+        if link.startswith("$") and (link[1:] in scope.values or not scope.place):
+            known[name] = scope.values.get(link[1:], MISSING)
+    return known
 
 
 class _Unknown(dict[str, SocketType]):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, JsonValue, StringConstraints, Tag, ValidationError
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.node import ONLY_OUTPUT
@@ -25,20 +26,23 @@ MAX_NODES = 20_000
 MAX_INTEGER = 2**63
 
 NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Two of them make one letter; one alone is none."""
+
 LINK = rf"^(\$?{NAME}|{NAME}\.{NAME})$"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Link = Annotated[str, StringConstraints(pattern=LINK)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ser_json_inf_nan="constants")
 
 
 class NodeSpec(_Model):
     """One node of a graph: its type, what is typed in, what is wired."""
 
     type: str
-    params: dict[Name, Any] = {}
+    params: dict[Name, JsonValue] = {}
     links: dict[Name, Link] = {}
     title: str = ""
 
@@ -78,7 +82,7 @@ class InputSpec(_Model):
     """An input of the workflow: its type, and a default where it need not be given."""
 
     type: str
-    default: Any = None
+    default: JsonValue = None
     about: str = ""
 
 
@@ -95,6 +99,10 @@ class Workflow(_Model):
     def to_json(self) -> str:
         """The file's text; reading it gives an equal workflow."""
         return json.dumps(self.model_dump(exclude_defaults=True) | {"format": FORMAT}, ensure_ascii=False)
+
+    def content(self) -> str:
+        """All that decides what is run, as one text: what only people see of the graph as a whole is left out."""
+        return self.model_dump_json(exclude={"ui", "about"})
 
 
 def _kind(raw: Any) -> str:
@@ -146,7 +154,7 @@ def load_workflow(source: str | Path | dict[str, Any]) -> Workflow:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # some editors of Windows begin a file with a mark
     except FileNotFoundError:
         raise _refused(f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -192,6 +200,10 @@ def _form_problem(detail: dict[str, Any]) -> Problem:
         message = f"The field {field!r} is missing."
     elif detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         message = "An object is needed here."
+    elif detail["type"] == "invalid-json-value":
+        message = "Only what JSON can hold may stand here."
+    elif detail["type"] in ("string_type", "list_type"):
+        message = f"A {detail['type'].removesuffix('_type')} is needed here."
     elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == LINK:
         message = f"{detail['input']!r} is no link: write node, node.port or $input."
     elif detail["type"] == "string_pattern_mismatch":
@@ -250,6 +262,11 @@ def parse_json(text: str, name: str) -> Any:
         raise refuse(f"nested deeper than {MAX_DEPTH} levels.") from None
     if _too_deep(raw):
         raise refuse(f"nested deeper than {MAX_DEPTH} levels.")
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(raw, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise refuse(f"{error.object[error.start]!a} is half of a letter, no text can hold it.") from None
     return raw
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
+from kineograph.graph_runtime.paths import output_file
 from kineograph.nodes.sockets import VAE, Latent, Video
 
 
@@ -40,14 +41,14 @@ def vae_decode(vae: VAE, latent: Latent) -> Video:
 def save_video(
     video: Video,
     run: RunContext,
-    path: Annotated[str, Field(min_length=1)] = "video.mp4",
+    path: Annotated[str, output_file(".mp4")] = "video.mp4",
     upscale: Annotated[int, Field(ge=0, le=16)] = 0,
 ) -> None:
     """Write an MP4 that carries its workflow and inputs: ``kineograph run video.mp4`` makes the same frames again.
 
     Args:
         video: one clip; several are stacked side by side.
-        path: below the output folder.
+        path: below the output folder, ends in .mp4.
         upscale: each pixel becomes a square of so many; 0 chooses the least that makes the short side 256 or more.
     """
     from kineograph.nodes.media import write_video
@@ -63,7 +64,7 @@ def save_video(
 def save_contact_sheet(
     video: Video,
     run: RunContext,
-    path: Annotated[str, Field(min_length=1)] = "sheet.png",
+    path: Annotated[str, output_file(".png")] = "sheet.png",
     columns: Annotated[int, Field(ge=1, le=64)] = 9,
     upscale: Annotated[int, Field(ge=1, le=16)] = 2,
 ) -> None:
@@ -71,7 +72,7 @@ def save_contact_sheet(
 
     Args:
         video: clips.
-        path: below the output folder.
+        path: below the output folder, ends in .png.
         columns: frames in a row, evenly chosen.
         upscale: each pixel becomes a square of so many.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,16 +16,25 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_custom_node_loads_as_a_pack_and_its_test_passes(tmp_path: Path) -> None:
+def test_the_custom_node_loads_as_a_pack_and_its_test_passes(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "grain.py").write_text(BLOCKS[0])
     runtime = default_runtime([tmp_path])
     kind = runtime.registry.get("grain/film_grain@1")
     assert kind is not None
-    names = {"torch": torch, "Video": Video, "film_grain": kind.function}
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict = {}
     exec(compile(BLOCKS[1], "README.md", "exec"), names)
     names["test_no_grain_changes_nothing"]()
     noisy = kind.function(Video(torch.full((1, 5, 3, 16, 16), 0.5), 8.0), amount=0.1)
     assert noisy.frames.std() > 0.05
+
+
+def test_the_custom_node_fits_where_readme_puts_it(tmp_path: Path) -> None:
+    (tmp_path / "grain.py").write_text(BLOCKS[0])
+    (wires,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    raw = json.loads((ROOT / "workflows" / "text_to_video.json").read_text())
+    raw["nodes"] |= json.loads("{" + wires + "}")
+    assert default_runtime([tmp_path]).problems(raw) == []
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch) -> None:

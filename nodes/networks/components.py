@@ -7,6 +7,7 @@ configuration as JSON in the header's metadata.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from kineograph.nodes.networks.adversarial import Discriminator, DiscriminatorCo
 from kineograph.nodes.networks.dit import DiT, DiTConfig
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
-from kineograph.nodes.networks.weights import fill, load_weights, save_weights
+from kineograph.nodes.networks.weights import check_fit, fill, load_weights, save_weights
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "dit": (DiTConfig, DiT),
@@ -27,6 +28,9 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "text_encoder": (TextConfig, TextEncoder),
     "discriminator": (DiscriminatorConfig, Discriminator),
 }
+
+LARGEST_SIZE = 2**14
+"""More than any width, depth or table of the networks here."""
 
 
 def build(kind: str, config: Mapping[str, Any], seed: int = 0) -> nn.Module:
@@ -84,10 +88,32 @@ def load(path: Path, kind: str) -> nn.Module:
     state, metadata = load_weights(path)
     if metadata.get("kind") != kind:
         raise ValueError(f"{path.name} holds a {metadata.get('kind', 'network of unknown kind')}, a {kind} is needed.")
-    try:
-        config = json.loads(metadata["config"])
-    except (KeyError, ValueError):
-        raise ValueError(f"{path.name} carries no readable configuration in its metadata.") from None
+    config = _config(metadata.get("config", ""), kind, path.name)
+    with torch.device("meta"):  # sizes that the weights do not have must not take memory
+        check_fit(build(kind, config), state, path.name)
     network = build(kind, config)
     fill(network, state, path.name)
     return network.eval().requires_grad_(False)
+
+
+def _config(text: str, kind: str, file: str) -> dict[str, Any]:
+    """The sizes that a file states: each of the kind that the configuration has, and no larger than networks are."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} carries no readable configuration in its metadata.")
+    usual = asdict(KINDS[kind][0]())
+    for name, value in config.items():
+        if name in usual and not _is_like(value, usual[name]):
+            raise ValueError(f"{file} says {name} = {str(value)[:40]}, which no {kind} can have.")
+    return config
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    if isinstance(usual, (list, tuple)):
+        return isinstance(value, list) and len(value) == len(usual) and all(map(_is_like, value, usual))
+    if isinstance(usual, int):
+        return type(value) is int and 1 <= value <= LARGEST_SIZE
+    return type(value) is type(usual) and (isinstance(value, str) or math.isfinite(value))

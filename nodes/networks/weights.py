@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -47,7 +48,10 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mappin
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file(tensors, temporary, metadata=dict(metadata or {}))
+        try:
+            save_file(tensors, temporary, metadata=dict(metadata or {}))
+        except SafetensorError as error:  # the system's words stand in it: a full disk, a quota
+            raise OSError(f"{path.name} was not written: {error}. Nothing is left of it.") from error
         check_header(temporary)
         Path(temporary).chmod(0o644)  # temporary files are made for their owner alone, a model is to be read
         _fsync(temporary)
@@ -115,6 +119,16 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     Raises:
         ValueError: every missing, unexpected or mis-shaped weight, in one list.
     """
+    check_fit(module, state, source)
+    module.load_state_dict(state)
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not those of a network, which may be an outline on the meta device.
+
+    Raises:
+        ValueError: as :func:`fill`.
+    """
     wanted = module.state_dict()
     wrong = [f"{name}: missing" for name in wanted if name not in state]
     wrong += [f"{name}: unexpected" for name in state if name not in wanted]
@@ -125,10 +139,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     ]
     if wrong:
         raise ValueError(
-            f"{source} does not fit a {type(module).__name__} of this configuration, {len(wrong)} weights differ:\n  "
-            + "\n  ".join(wrong)
+            f"{source} does not fit a {type(module).__name__} of this configuration, {len(wrong)} weights differ: "
+            + "; ".join(wrong)
         )
-    module.load_state_dict(state)
 
 
 def _parsed(raw: bytes, file: str) -> dict[str, Any]:

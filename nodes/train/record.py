@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
+from kineograph.graph_runtime.paths import OUTPUT_FOLDER
 from kineograph.nodes.sockets import VAE, DiT, Loss, TextEncoder, TrainState, Weights
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def record_number(
 
 
 @node(effect=True)
-def save_model(model: Any, run: RunContext, folder: Annotated[str, Field(min_length=1)] = "model") -> None:
+def save_model(model: Any, run: RunContext, folder: Annotated[str, OUTPUT_FOLDER] = "model") -> None:
     """Write a DiT, VAE or text encoder into a model's folder, in half precision, with its configuration and workflow.
 
     Args:
@@ -73,7 +74,7 @@ def save_checkpoint(
     run: RunContext,
     step: int = 0,
     every: Annotated[int, Field(ge=1)] = 500,
-    folder: Annotated[str, Field(min_length=1)] = "checkpoint",
+    folder: Annotated[str, OUTPUT_FOLDER] = "checkpoint",
 ) -> None:
     """Write a DiT in training, with its averaged weights, so that a run that is cut off leaves a model.
 

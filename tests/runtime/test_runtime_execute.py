@@ -152,7 +152,7 @@ def test_whatever_a_node_raises_fails_the_node(runtime, graph, spec, how, text):
 
 def test_a_value_out_of_bounds_that_arrives_by_a_link_names_its_port(runtime, graph, spec):
     workflow = graph({"a": spec("scale@1", x=20.0), "b": spec("scale@1", {"by": "a"}, x=1.0)}, y="b")
-    with pytest.raises(NodeFailed, match=r"b \(scale@1\) failed: by: 20.0 is not float >= 0.* <= 10"):
+    with pytest.raises(NodeFailed, match=r"b \(scale@1\) failed: by: 20.0 is not a float >= 0.* <= 10"):
         runtime.run(workflow)
 
 

@@ -105,7 +105,7 @@ def test_a_wrong_literal_is_refused(port, value):
 
 
 def test_the_sentence_says_what_is_needed():
-    with pytest.raises(ValueError, match=r"^12 is not int >= 0, <= 9 \(Input should be less than or equal to 9\)$"):
+    with pytest.raises(ValueError, match=r"^12 is not an int >= 0 and <= 9$"):
         KIND.inputs["at"].literal(12)
 
 
@@ -142,6 +142,11 @@ def test_what_is_no_schema_is_refused_with_its_place(function, text):
 def test_only_inputs_can_be_declared(what):
     with pytest.raises(TypeError, match=f"{what} names y, which is no input"):
         node(**{what: ("y",)})(one)
+
+
+def test_what_is_typed_in_cannot_be_overwritten():
+    with pytest.raises(TypeError, match="donates names x, but what is typed in cannot be overwritten"):
+        node(donates=("x",))(one)
 
 
 def test_what_fits_what():

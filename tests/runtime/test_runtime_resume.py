@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kineograph.graph_runtime import resume, sources
+from kineograph.graph_runtime import resume
 from kineograph.graph_runtime.cache import MemoryCache
 from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeProgress, NodeResumed, NotKept
@@ -306,56 +304,3 @@ def test_however_often_a_loop_breaks_and_grows_its_result_is_the_same(fresh, sum
             assert n > 3
             continue
         assert outputs == {"y": n * n, "z": [k * k for k in range(1, n + 1)]}
-
-
-PACK = {
-    "mine/__init__.py": """
-from kineograph.graph_runtime.node import node
-from . import outer
-from .deep.helper import (
-    change,
-)
-
-@node
-def f(x: int) -> int:
-    return change(x)
-""",
-    "mine/outer.py": "import os\nSIZE = 1\n",
-    "mine/other.py": "UNUSED = 1\n",
-    "mine/deep/__init__.py": "",
-    "mine/deep/helper.py": "from ..inner import add\ndef change(x): return add(x)\n",
-    "mine/inner.py": "def add(x): return x + 1\n",
-}
-
-
-def test_an_edit_of_anything_a_node_may_call_changes_its_key_and_of_nothing_else(tmp_path):
-    def digest() -> str:
-        for name in [name for name in sys.modules if name.startswith("kineograph_packs")]:
-            del sys.modules[name]
-        for cached in (sources.source_digest, sources._text, sources._file, sources._imports):
-            cached.cache_clear()
-        registry = Registry()
-        registry.add_folder(tmp_path)
-        kind = registry.get("mine/f@1")
-        assert kind is not None
-        return kind.code_digest
-
-    for name, text in PACK.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    seen = [digest()]
-    assert digest() == seen[0]
-    for name, changes in (("mine/other.py", False), ("mine/inner.py", True), ("mine/outer.py", True)):
-        (tmp_path / name).write_text(PACK[name] + "MORE = 1\n")
-        (tmp_path / name).touch()
-        importlib.invalidate_caches()
-        assert (digest() not in seen) == changes
-        seen.append(digest())
-
-
-def test_the_nodes_of_ours_look_into_their_networks_but_not_into_others():
-    from kineograph.nodes import sample
-
-    names = {name.rpartition(".")[2] for name in sources.closure(sample.__name__) if ".networks." in name}
-    assert names >= {"flow", "patches", "dit"}
-    assert not names & {"vae", "world", "oracle"}

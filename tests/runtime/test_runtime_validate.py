@@ -63,7 +63,7 @@ def test_typed_in_and_linked(problems, spec):
 
 def test_out_of_bounds_typed_in_through_an_input_and_into_a_body(problems, spec, loop):
     inputs = {"by": {"type": "float", "default": 11.0}}
-    sentence = "11.0 is not float >= 0, <= 10 (Input should be less than or equal to 10)."
+    sentence = "11.0 is not a float >= 0 and <= 10."
     body = {"c": spec("scale@1", {"by": "$amount"}, x=1.0)}
     nodes = {
         "a": spec("scale@1", x=1.0, by=11.0),
@@ -73,8 +73,8 @@ def test_out_of_bounds_typed_in_through_an_input_and_into_a_body(problems, spec,
     nodes["l"] = loop("n", body, {"c": "c"}, collect=["c"], links={"amount": "$by"})
     assert [text.replace(".0.0", ".0") for text in problems(nodes, inputs, y="a", z="b", w="l")] == [
         f"a.by: {sentence}",
-        f"b.by: {sentence}",
-        f"l/c.by: {sentence}",
+        f"b.by: $by = {sentence}",
+        f"l/c.by: $amount = {sentence}",
     ]
     assert len(problems(nodes, inputs, {"by": 2.0}, y="a", z="b", w="l")) == 1
 
@@ -84,7 +84,7 @@ def test_inputs(problems, spec):
     assert problems({"a": spec("add@1", {"a": "$m"})}, inputs, {"nn": 3}, y="a") == [
         "inputs.nn: The workflow has no such input. Did you mean n?",
         "inputs.n: No value is given and there is no default. Add --set n=...",
-        "inputs.s: 1 is not str (Input should be a valid string).",
+        "inputs.s: 1 is not a str.",
         "inputs.v: 'Video' cannot be typed in. Use one of int, float, str, bool.",
         "a.a: There is no $m here. Known: $n, $s, $v.",
     ]
@@ -147,3 +147,26 @@ def test_a_body_sees_only_its_own_names(problems, spec, loop):
 def test_nothing_to_run(problems, spec):
     assert problems({"a": spec("add@1")})[0].startswith("Nothing to run: no outputs")
     assert problems({"w": spec("write@1", x=1)}) == []
+
+
+def test_missing_files_are_told_together_with_everything_else(problems, spec, loop, tmp_path):
+    gone = str(tmp_path / "gone.txt")
+    inputs = {"path": {"type": "str", "default": gone}, "none": {"type": "str"}}
+    nodes = {
+        "a": spec("read@1", path=gone),
+        "b": spec("read@1", {"path": "$path"}),
+        "c": spec("read@1", {"path": "$none"}),
+        "d": spec("read@1", path=3),
+        "s": spec("shout@1", text="x"),
+        "e": spec("read@1", {"path": "s"}),
+        "n": spec("count@1", n=1),
+        "l": loop("n", {"f": spec("read@1", {"path": "$path"})}, {"f": "f"}, collect=["f"], links={"path": "$path"}),
+    }
+    assert problems(nodes, inputs, y="a") == [
+        "inputs.none: No value is given and there is no default. Add --set none=...",
+        "d.path: 3 is not a str.",
+        f"a: No such file or directory: {gone}",
+        f"b: No such file or directory: {gone}",
+        "e.path: It names a file, so its value must be known before the run. Type it in.",
+        f"l/f: No such file or directory: {gone}",
+    ]

@@ -67,7 +67,7 @@ def test_files_that_are_none(tmp_path):
         ({"nodes": {"a": {"type": "x@1", "links": {"x": ""}}}}, "a.links.x: '' is no link: write " + FORMS),
         ({"nodes": {"a": {"type": "x@1", "links": {"x": ".b"}}}}, "a.links.x: '.b' is no link: write " + FORMS),
         ({"nodes": {"l": {"type": "loop@1", "each": "a", "body": {"nodes": {"b": {"type": 1}}, "outputs": {"x": 1}}}}},
-         "l/b.type: Input should be a valid string\nl/outputs.x: Input should be a valid string"),
+         "l/b.type: A string is needed here.\nl/outputs.x: A string is needed here."),
         ({"nodes": {"l": {"type": "loop@1", "each": "a"}}}, "l.body: The field 'body' is missing."),
     ],
 )  # fmt: skip
