@@ -9,6 +9,7 @@ MODULES = (
     "train.data",
     "train.clips",
     "train.streams",
+    "train.encoded",
     "train.mixed",
     "train.noise",
     "train.loss",

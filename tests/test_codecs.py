@@ -20,8 +20,8 @@ from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.store import Store
 from kineograph.nodes import codecs, model, sample, text, video, world
 from kineograph.nodes.media import write_video
-from kineograph.nodes.sockets import TrainState
-from kineograph.nodes.train import adversarial, data, loss, mixed, noise, optimizer, recipe, streams
+from kineograph.nodes.sockets import TrainState, Video
+from kineograph.nodes.train import adversarial, data, encoded, loss, mixed, noise, optimizer, recipe, streams
 from kineograph.nodes.train.clips import clip_folder
 
 ROOT = Path(__file__).parent.parent
@@ -132,7 +132,10 @@ def test_networks_with_flags_of_their_own_and_those_that_are_refused(tmp_path: P
             encode(refused)
 
 
+ONE = video.vae_encode(VAE, Video(BATCH.video.frames[:1], 8.0))
+TEXTS = Stream.of([text.encode_text(ENCODER, caption) for caption in BATCH.captions])
 COUNTS = {
+    "encoded_batches": lambda n, _: encoded.encoded_batches(Stream.of([ONE] * 3), TEXTS, n, clips=2, seed=4).latents,
     "clip_batches": lambda n, folder: streams.clip_batches(clip_folder(str(folder), Run()), n, clips=2, seed=4, skip=1),
     "mixed_clips": lambda n, _: mixed.mixed_clips(VAE, n, longest=5, smallest=16, largest=32, seed=4, skip=1),
     "world_clips": lambda n, _: world.world_clips(n, formats=["5x16x16:2", "1x16x16:3"], seed=4, skip=1),

@@ -19,6 +19,7 @@ from kineograph.nodes.train import (
     adversarial,
     clips,
     data,
+    encoded,
     evaluate,
     loss,
     mixed,
@@ -52,6 +53,7 @@ NO_TEXT = text.encode_text(ENCODER)
 PATCHES = sample.patchify(NOISE)
 STEP = SigmaStep(0.8, 0.6)
 CRITIC = adversarial.new_discriminator(width=4, depth=1)
+CLEAN_ONE = video.vae_encode(VAE, Video(BATCH.video.frames[:1], BATCH.video.fps))
 OTHER = Video(BATCH.video.frames.flip(-1), BATCH.video.fps)
 
 
@@ -155,6 +157,8 @@ CALLS = {
     "mixed_clips": lambda run: (mixed.mixed_clips, VAE, 2, 100, 1536, 5, 16, 32),
     "group_clips": lambda run: (mixed.group_clips, CLIPS, 1),
     "pass_seed": lambda run: (passes.pass_seed, 1, 2),
+    "encoded_batches": lambda run: (encoded.encoded_batches, LATENTS, TEXTS, 3, 2, 1),
+    "drop_text": lambda run: (encoded.drop_text, TEXTS[0], NO_TEXT, 0.5, 1, 2),
     "stream_item": lambda run: (streams.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (loss.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
@@ -256,6 +260,7 @@ OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_we
 OPTIONAL = {"clip_table"}
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
+LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])
 NOISE_LIKE_CLEAN = noise_pair().target
 
 

@@ -56,13 +56,11 @@ def clip_batches(
         seed: of the order.
         skip: number of the first batch, so that a training that goes on sees new ones.
     """
-    starts = [(group, first) for group in _by_size(dataset) for first in range(0, len(group), clips)]
+    groups = _by_size(dataset)
 
     def batch(number: int) -> Clips:
-        epoch, place = divmod(number + skip, len(starts))
-        group, first = starts[int(_order(len(starts), seed, epoch, ORDER_OF_ITEMS)[place])]
-        mixed = _order(len(group), seed, epoch, ORDER_OF_CLIPS)
-        return _batch(group, [int(mixed[(first + i) % len(group)]) for i in range(clips)])
+        group, places = batch_places([len(group) for group in groups], clips, seed, number + skip)
+        return _batch(groups[group], places)
 
     return Stream(batches, batch, held=dataset)
 
@@ -120,6 +118,19 @@ def shard_stream(stream: Stream[Any], rank: Natural, world: Positive) -> Stream[
     return sockets.shard(stream, rank, world)
 
 
+@node(views=("stream",))
+def stream_item(stream: Stream[Any], index: Annotated[int, Field(ge=0)] = 0) -> Any:
+    """One item of a stream: what belongs to this pass, where a loop runs over another stream.
+
+    Args:
+        stream: items.
+        index: number of the item, from 0.
+    """
+    if index >= len(stream):
+        raise ValueError(f"There is no item {index} in a stream of {len(stream)}; the last is {len(stream) - 1}.")
+    return stream[index]
+
+
 def decoded(clip: ClipFile) -> Tensor:
     """A clip's frames: (T, 3, H, W) in [0, 1].
 
@@ -131,6 +142,22 @@ def decoded(clip: ClipFile) -> Tensor:
     times = [clip.start + number / clip.fps for number in range(clip.frames)]
     with clip.source.open() as file:
         return read_frames(file, clip.name, times, clip.height, clip.width)
+
+
+def batch_places(sizes: Sequence[int], count: int, seed: int, number: int) -> tuple[int, list[int]]:
+    """Which group a batch is of, and which places in it: all groups are mixed anew in each pass over them.
+
+    Args:
+        sizes: members of each group; a group has batches in proportion to them.
+        count: places of a batch; a smaller group repeats its members.
+        seed: of the order.
+        number: of the batch.
+    """
+    starts = [(group, first) for group, size in enumerate(sizes) for first in range(0, size, count)]
+    epoch, place = divmod(number, len(starts))
+    group, first = starts[int(_order(len(starts), seed, epoch, ORDER_OF_ITEMS)[place])]
+    mixed = _order(sizes[group], seed, epoch, ORDER_OF_CLIPS)
+    return group, [int(mixed[(first + i) % sizes[group]]) for i in range(count)]
 
 
 def _by_size(dataset: Dataset) -> list[list[ClipFile]]:
@@ -182,16 +209,3 @@ def _length(stream: Stream[Any], items: int) -> int:
     if items and not len(stream):
         raise ValueError(f"A stream of no items cannot give {items}.")
     return items or len(stream)
-
-
-@node(views=("stream",))
-def stream_item(stream: Stream[Any], index: Annotated[int, Field(ge=0)] = 0) -> Any:
-    """One item of a stream: what belongs to this pass, where a loop runs over another stream.
-
-    Args:
-        stream: items.
-        index: number of the item, from 0.
-    """
-    if index >= len(stream):
-        raise ValueError(f"There is no item {index} in a stream of {len(stream)}; the last is {len(stream) - 1}.")
-    return stream[index]
