@@ -16,6 +16,7 @@ MODULES = (
     "train.recipe",
     "train.optimizer",
     "train.passes",
+    "train.ranks",
     "train.evaluate",
     "train.scaling",
     "train.record",
