@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(processes.sentence(failure, failure.__cause__))
         return FAILED
     except (Cancelled, KeyboardInterrupt) as stopped:
-        _say(str(stopped) or "Stopped at once.")
+        if processes.started().first:
+            _say(str(stopped) or "Stopped at once.")
         return INTERRUPTED
     except BrokenPipeError:
         _forget_output()
@@ -142,13 +143,14 @@ def _run(options: argparse.Namespace) -> int:
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
-    cancel = threading.Event()
+    asked = threading.Event()  # by a signal, or because nothing can be shown any more
+    cancel = asked if here.count == 1 else threading.Event()
     with (
         processes.together(here),
         processes.own_folder(here, Path(options.out)) as out,
-        storage.opened_store(options) as runtime.store,
-        stopped_by_signals(cancel),
-        watching(options.json, cancel) if here.first else processes.unseen(cancel) as watch,
+        storage.opened_store(options) as store,
+        stopped_by_signals(asked),
+        watching(options.json, asked) if here.first else processes.unseen(asked) as watch,
         _logs(options.log if here.first else (), out) as keep,
     ):
 
@@ -156,6 +158,7 @@ def _run(options: argparse.Namespace) -> int:
             keep(event)
             watch(event)
 
+        runtime.store = store if here.count == 1 else processes.SharedStore(store, here, asked, cancel)
         try:
             runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:
