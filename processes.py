@@ -1,7 +1,7 @@
 """Several processes as the command line sees them: torchrun's environment, who is seen and who writes. Knows no node.
 
-Every process runs the whole graph, because some of its nodes work together. The first one is seen, and its files and its
-store are kept; what the others write goes into a folder that is thrown away.
+Every process runs the whole graph, because some of its nodes work together. The first one is seen, and its files are
+kept; what the others write goes into a folder that is thrown away.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A program for test_ranks.py: forks the processes of runs of the command line, as torchrun would start them.
 
-Importing torch takes longer than the runs, so one process imports it and forks. In: JSON on stdin, a list of runs, each
-{"processes": n, "arguments": [...], "kill_at": metrics after which process 1 is killed, or null}. Out: JSON on stdout, for
-each run the exit codes, the seconds that it took, what process 0 told, and what all of them said.
+Importing torch takes longer than the runs, so one process imports it and forks. In: JSON on stdin, a list of runs,
+each {"processes": n, "arguments": [...], "kill_at": metrics after which process 1 is killed, or null}. Out: JSON on
+stdout, for each run the exit codes, the events of process 0, and what all of them said.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 
 import torch
 import torch.distributed.fsdp  # imports seconds' worth of modules
@@ -31,7 +30,6 @@ def free_port() -> int:
 
 def run(processes: int, arguments: list[str], kill_at: int | None = None) -> dict:
     """One run, each process a fork."""
-    started = time.perf_counter()
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     with tempfile.TemporaryFile() as said:
         reading, writing = os.pipe()
@@ -58,7 +56,7 @@ def run(processes: int, arguments: list[str], kill_at: int | None = None) -> dic
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         said.seek(0)
         words = said.read().decode()
-    return {"codes": codes, "seconds": time.perf_counter() - started, "lines": lines, "said": words}
+    return {"codes": codes, "lines": lines, "said": words}
 
 
 if __name__ == "__main__":

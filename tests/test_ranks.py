@@ -17,7 +17,7 @@ from kineograph.nodes.networks.weights import load_weights
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-STEPS = 6
+STEPS = 4
 
 
 def tiny_training() -> dict:
@@ -27,7 +27,7 @@ def tiny_training() -> dict:
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
     body = raw["nodes"]["train"]["body"]["nodes"]
     body["record"]["params"]["every"] = body["record_norm"]["params"]["every"] = 1
-    body["checkpoint"]["params"]["every"] = 3
+    body["checkpoint"]["params"]["every"] = 2
     del body["rate"], body["update"]["links"]["lr"]
     del raw["nodes"]["train"]["links"]["steps"], raw["nodes"]["train"]["links"]["peak"], raw["inputs"]["rate"]
     body["update"]["params"] = {"lr": 3e-3}
@@ -76,7 +76,7 @@ def told(folder: Path) -> dict[str, dict]:
     runs.ask("muon by 2", 2, "--no-store", file="muon")
     runs.ask("by 3", 3, "--no-store")
     store = ("--store", str(folder / "store"), "--keep-every", "2")
-    runs.ask("cut", 2, *store, kill_at=2 * 4)
+    runs.ask("cut", 2, *store, kill_at=2 * 3)
     runs.ask("goes on by 4", 4, *store)
     runs.ask("done", 2, *store)
     return runs.told()
@@ -131,7 +131,7 @@ def test_where_one_is_killed_the_others_end_with_a_sentence_and_leave_no_half_fi
 def test_a_training_goes_on_by_another_number_of_processes_to_equal_losses(told: dict, folder: Path) -> None:
     more = told["goes on by 4"]
     assert more["codes"] == [0] * 4, more["said"]
-    assert resumed(more) in (2, 4)
+    assert resumed(more) in (2, 3)
     left = {step: value for step, value in metrics(told["by 1"]).items() if step >= resumed(more)}
     assert metrics(more) == pytest.approx(left, abs=1e-4)
     assert told["done"]["codes"] == [0, 0]
@@ -166,7 +166,7 @@ def test_torchrun_starts_again_after_a_kill_and_ends_with_the_same_losses(told: 
         assert running.stdout is not None
         for line in running.stdout:
             lines.append(json.loads(line))
-            if len(metrics({"lines": lines})) == 4 and not resumed({"lines": lines}):
+            if len(metrics({"lines": lines})) == 3 and not resumed({"lines": lines}):
                 os.kill(pid_of_rank(1, running.pid), signal.SIGKILL)
                 break
         lines += map(json.loads, running.stdout)
@@ -174,5 +174,5 @@ def test_torchrun_starts_again_after_a_kill_and_ends_with_the_same_losses(told: 
         said.seek(0)
         words = said.read()
     assert code == 0, words
-    assert resumed({"lines": lines}) in (2, 4), words
+    assert resumed({"lines": lines}) in (2, 3), words
     assert metrics({"lines": lines}) == pytest.approx(metrics(told["by 1"]), abs=1e-4)

@@ -1,8 +1,8 @@
 """Several processes that train one network together: knows torch's process groups, no graph and no loss.
 
-A network is sharded by FSDP2 (``fully_shard``): each process holds a part of every weight, and all of a layer only while
-it computes with it. The batch is shared out too, and gradients are means over the processes. Without a process group
-everything here gives back what it was given.
+A network is sharded by FSDP2 (``fully_shard``): each process holds a part of every weight, and all of a block only
+while it computes with it. The batch is shared out too, and gradients are means over the processes. Without a process
+group, everything here gives back what it was given.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor |
 
 
 def _means(values: list[Tensor | None]) -> list[Tensor | None]:
-    """The mean of each gradient over the processes, exchanged all at once. All have the same graph, so the same holes."""
+    """The mean of each gradient over the processes, exchanged at once; all have the same graph, so the same holes."""
     known = [value for value in values if value is not None]
     flat = torch.cat([value.reshape(-1) for value in known])
     dist.all_reduce(flat)

@@ -60,8 +60,8 @@ def begin_training(model: Any, optimizer: Optimizer | None = None) -> TrainState
 def train_state(model: Any, recipe: Optimizer) -> TrainState:
     """A model with a new optimizer over its weights, which are sharded where several processes train (FSDP2).
 
-    Muon makes whole matrices orthogonal, and the other kinds of model are not called by ``forward`` alone: every process
-    then holds all of their weights.
+    Muon makes whole matrices orthogonal, and models of other kinds are not called by ``forward`` alone, where FSDP2
+    gathers: of these, every process holds all weights.
 
     Args:
         model: with a network of its own, which is changed.
