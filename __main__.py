@@ -143,7 +143,7 @@ def _run(options: argparse.Namespace) -> int:
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
-    asked = threading.Event()  # by a signal, or because nothing can be shown any more
+    asked = threading.Event()  # to stop: by a signal, or because nothing can be shown any more
     cancel = asked if here.count == 1 else threading.Event()
     with (
         processes.together(here),
@@ -158,7 +158,7 @@ def _run(options: argparse.Namespace) -> int:
             keep(event)
             watch(event)
 
-        runtime.store = store if here.count == 1 else processes.SharedStore(store, here, asked, cancel)
+        runtime.store = processes.shared(store, here, asked, cancel)
         try:
             runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:

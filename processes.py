@@ -12,21 +12,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
 from kineograph.console import Watch
-from kineograph.graph_runtime.codecs import CannotKeep, encode
-from kineograph.graph_runtime.store import Kept, Store, StoreFault
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event
+    from kineograph.graph_runtime.store import Store
 
-T = TypeVar("T")
 LOST = "It cannot go on, because another process of this run ended. Run the same line again."
 
 
-class Processes(NamedTuple):
+@dataclass(frozen=True)
+class Processes:
     """Which of how many processes this is."""
 
     rank: int = 0
@@ -86,98 +86,20 @@ def unseen(cancel: threading.Event) -> Iterator[Watch]:
         yield Watch(_Unseen(), cancel)
 
 
-class SharedStore(Store):
-    """The store of several processes: keeps trainings alone, whole, whatever the number of processes.
+def shared(store: Store | None, here: Processes, asked: threading.Event, cancel: threading.Event) -> Store | None:
+    """The store as all processes use it.
 
-    Other values may differ from process to process. The first one writes and says what there is; all read it, so the
-    folder is one that all see. A signal that reached any process stops all of them after the same pass.
+    Args:
+        store: of this process.
+        here: which it is.
+        asked: set where this process was asked to stop.
+        cancel: set where all stop.
     """
+    if here.count == 1:
+        return store
+    from kineograph.shared_store import SharedStore
 
-    def __init__(
-        self, store: Store | None, here: Processes, signalled: threading.Event, cancel: threading.Event
-    ) -> None:
-        """Wrap a store.
-
-        Args:
-            store: what the first process writes to and all read from; None keeps nothing.
-            here: which process this is.
-            signalled: set where this process was asked to stop.
-            cancel: set where all stop.
-        """
-        self.store = store
-        self.here = here
-        self.signalled = signalled
-        self.cancel = cancel
-        self.keeps = _word_of_first(store is not None)
-
-    def close(self) -> None:
-        """Nothing: who opened the store closes it."""
-
-    def get(self, key: str) -> tuple[tuple[Any, ...], Kept] | None:
-        """A training that every process can read; else None."""
-        from kineograph.nodes.networks.ranks import any_of_ranks
-
-        found = None if self.store is None else self.store.get(key)
-        missing = found is None or not _trains(found[0])
-        return None if any_of_ranks([missing])[0] else found
-
-    def passes(self, loop: str, most: int) -> list[Kept]:
-        """The kept states of a loop that the first process knows."""
-        return _word_of_first([] if self.store is None else self.store.passes(loop, most))
-
-    def worth(self, seconds: float) -> bool:  # noqa: ARG002  clocks differ
-        """Always: a training is."""
-        return True
-
-    def agreed(self, due: bool) -> bool:
-        """What the first process says; and all stop where one was asked to."""
-        from kineograph.nodes.networks.ranks import any_of_ranks
-
-        due, stop = any_of_ranks([due and self.here.first, self.signalled.is_set()])
-        if stop:
-            self.cancel.set()
-        return due
-
-    def put(self, key: str, outputs: tuple[Any, ...], seconds: float, *, loop: str = "", **more: Any) -> int:
-        """Keep a training; its parts are gathered from all processes, and the first one writes.
-
-        Raises:
-            CannotKeep: the state of a loop that is no training.
-            StoreFault: as the first process found.
-        """
-        if not _trains(outputs):
-            if loop:
-                raise CannotKeep("where several processes work together, trainings that collect nothing are kept alone")
-            return 0
-        nbytes, fault = 0, ""
-        if self.here.first and self.store is not None:
-            try:
-                nbytes = self.store.put(key, outputs, seconds, loop=loop, **more)
-            except StoreFault as refused:
-                fault = str(refused)
-        elif self.keeps:
-            encode(outputs)  # what is gathered takes all of them
-        nbytes, fault = _word_of_first((nbytes, fault))
-        if fault:
-            raise StoreFault(fault)
-        return nbytes
-
-    def forget(self, loop: str, below: int) -> None:
-        """Let go of states, in the first process."""
-        if self.here.first and self.store is not None:
-            self.store.forget(loop, below)
-
-
-def _word_of_first(said: T) -> T:
-    from kineograph.nodes.networks.ranks import word_of_first
-
-    return word_of_first(said)
-
-
-def _trains(outputs: tuple[Any, ...]) -> bool:
-    from kineograph.nodes.sockets import TrainState
-
-    return any(isinstance(value, TrainState) for value in outputs)
+    return SharedStore(store, here.first, asked, cancel)
 
 
 def sentence(said: object, cause: BaseException | None) -> str:

@@ -17,7 +17,7 @@ from kineograph.nodes.networks.weights import load_weights
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-STEPS = 4
+STEPS = 6
 
 
 def tiny_training() -> dict:
@@ -131,7 +131,7 @@ def test_where_one_is_killed_the_others_end_with_a_sentence_and_leave_no_half_fi
 def test_a_training_goes_on_by_another_number_of_processes_to_equal_losses(told: dict, folder: Path) -> None:
     more = told["goes on by 4"]
     assert more["codes"] == [0] * 4, more["said"]
-    assert resumed(more) in (2, 3)
+    assert resumed(more) in (2, 4)
     left = {step: value for step, value in metrics(told["by 1"]).items() if step >= resumed(more)}
     assert metrics(more) == pytest.approx(left, abs=1e-4)
     assert told["done"]["codes"] == [0, 0]
@@ -174,5 +174,5 @@ def test_torchrun_starts_again_after_a_kill_and_ends_with_the_same_losses(told: 
         said.seek(0)
         words = said.read()
     assert code == 0, words
-    assert resumed({"lines": lines}) in (2, 3), words
+    assert resumed({"lines": lines}) in (2, 4), words
     assert metrics({"lines": lines}) == pytest.approx(metrics(told["by 1"]), abs=1e-4)
