@@ -35,7 +35,7 @@ def part_of(batch: T, part: int, parts: int) -> T:
     return mapped(batch, lambda value: value[places])
 
 
-def mapped(batch: T, change: Callable[[Any], Any]) -> T:
+def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
     """A batch in which every tensor (B, ...) and every tuple of B texts is replaced.
 
     Args:
@@ -45,7 +45,7 @@ def mapped(batch: T, change: Callable[[Any], Any]) -> T:
     if _has_places(batch):
         return change(batch)
     parts = {name: mapped(part, change) for name, part in _parts(batch).items()}
-    return replace(batch, **parts) if is_dataclass(batch) and not isinstance(batch, type) else parts or batch  # type: ignore[return-value,type-var]
+    return replace(batch, **parts) if is_dataclass(batch) and not isinstance(batch, type) else parts or batch
 
 
 def _sizes(value: Any) -> list[int]:

@@ -185,7 +185,7 @@ def plain_copy(network: nn.Module) -> nn.Module:
     return plain
 
 
-def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
     """The gradient of a loss by each parameter, None where it does not depend on it; the mean over all processes.
 
     Args:
@@ -193,7 +193,7 @@ def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor |
         parameters: all sharded, or none of them.
     """
     if not any(is_sharded(parameter) for parameter in parameters):
-        found = list(torch.autograd.grad(loss, parameters, allow_unused=True))
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
         return found if count() == 1 else _means(found)
     # FSDP2 reduces in hooks of the backward pass, which leave what they reduced on the sharded parameters
     loss.backward()
@@ -203,7 +203,7 @@ def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor |
     return taken
 
 
-def _means(values: list[Tensor | None]) -> list[Tensor | None]:
+def _means(values: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The mean of each gradient over the processes, exchanged at once; all have the same graph, so the same holes."""
     known = [value for value in values if value is not None]
     flat = torch.cat([value.reshape(-1) for value in known])
