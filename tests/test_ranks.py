@@ -21,7 +21,10 @@ STEPS = 6
 
 
 def tiny_training() -> dict:
-    """``train_dit`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate."""
+    """``train_dit`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate.
+
+    In float32: in bfloat16 each share's gradient is rounded to 8 bits, so losses part by 1e-4 within 6 steps.
+    """
     raw = json.loads((HERE.parent / "workflows" / "train_dit.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:4"]
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
@@ -31,6 +34,7 @@ def tiny_training() -> dict:
     del body["rate"], body["update"]["links"]["lr"]
     del raw["nodes"]["train"]["links"]["steps"], raw["nodes"]["train"]["links"]["peak"], raw["inputs"]["rate"]
     body["update"]["params"] = {"lr": 3e-3}
+    body["predicted"]["params"]["precision"] = "float32"
     return raw
 
 
@@ -110,9 +114,10 @@ def test_losses_norms_and_weights_do_not_depend_on_the_number_of_processes(name:
     ]
 
 
-def test_muon_takes_whole_matrices_of_mean_gradients(told: dict) -> None:
+def test_muon_takes_whole_matrices_of_mean_gradients(told: dict, folder: Path) -> None:
     assert metrics(told["muon by 2"]) == pytest.approx(metrics(told["muon by 1"]), abs=1e-4)
-    assert metrics(told["muon by 2"]) != pytest.approx(metrics(told["by 2"]), abs=1e-4)
+    hidden, otherwise = (weights(folder, run)["blocks.0.up.weight"].float() for run in ("muon by 2", "by 2"))
+    assert (hidden - otherwise).abs().max() > 1e-3
 
 
 def test_a_batch_that_cannot_be_shared_out_is_said_so(told: dict) -> None:
