@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, storage
+from kineograph import __version__, default_runtime, processes, storage
 from kineograph.console import one_line, stopped_by_signals, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
@@ -49,16 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except InvalidWorkflow as invalid:
-        for problem in invalid.problems:
-            _say(str(problem))
+        if processes.started().first:  # the others found the same
+            for problem in invalid.problems:
+                _say(str(problem))
         return INVALID
     except NodeFailed as failure:
         if options.debug:
             traceback.print_exception(failure.__cause__ or failure)
-        _say(str(failure))
+        _say(processes.sentence(failure, failure.__cause__))
         return FAILED
     except (Cancelled, KeyboardInterrupt) as stopped:
-        _say(str(stopped) or "Stopped at once.")
+        if processes.started().first:
+            _say(str(stopped) or "Stopped at once.")
         return INTERRUPTED
     except BrokenPipeError:
         _forget_output()
@@ -71,7 +73,8 @@ def _bug(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     advice = "" if debug else " Run again with --debug for the traceback."
-    _say(f"Something unexpected happened: {type(error).__name__}: {error}.{advice}")
+    sentence = f"Something unexpected happened: {type(error).__name__}: {error}.{advice}"
+    _say(processes.sentence(sentence, error))
     if isinstance(error, OSError):
         _forget_output()
     return FAILED
@@ -136,22 +139,26 @@ def _run(options: argparse.Namespace) -> int:
     if options.threads:
         _limit_threads(options.threads)
     runtime, workflow, inputs, problems = _prepare(options)
-    out = Path(options.out)
-    problems += _out_problems(out, make=not problems)
+    here = processes.started()
+    problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
-    cancel = threading.Event()
+    asked = threading.Event()  # to stop: by a signal, or because nothing can be shown any more
+    cancel = asked if here.count == 1 else threading.Event()
     with (
-        storage.opened_store(options) as runtime.store,
-        stopped_by_signals(cancel),
-        watching(options.json, cancel) as watch,
-        _logs(options, out) as keep,
+        processes.together(here),
+        processes.own_folder(here, Path(options.out)) as out,
+        storage.opened_store(options) as store,
+        stopped_by_signals(asked),
+        watching(options.json, asked) if here.first else processes.unseen(asked) as watch,
+        _logs(options.log if here.first else (), out) as keep,
     ):
 
         def listen(event: Event) -> None:
             keep(event)
             watch(event)
 
+        runtime.store = processes.shared(store, here, asked, cancel)
         try:
             runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:
@@ -163,10 +170,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _logs(options: argparse.Namespace, out: Path) -> Iterator[Listener]:
+def _logs(kinds: Sequence[str], out: Path) -> Iterator[Listener]:
     with ExitStack() as stack:
         try:
-            keep = stack.enter_context(keeping(options.log, out, _say))
+            keep = stack.enter_context(keeping(kinds, out, _say))
         except ValueError as error:
             raise InvalidWorkflow([Problem("--log", str(error))]) from None
         yield keep

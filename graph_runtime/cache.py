@@ -96,6 +96,8 @@ def _nbytes(value: Any, seen: set[int]) -> int:
     if isinstance(value, type) or id(value) in seen:
         return 0
     seen.add(id(value))
+    if hasattr(value, "to_local"):  # a sharded tensor: what lies in this process
+        value = value.to_local()
     if hasattr(value, "untyped_storage"):
         memory = value.untyped_storage()
         known = memory.data_ptr() in seen

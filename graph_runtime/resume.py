@@ -102,7 +102,7 @@ class Passes:
             due = state.done - self._kept >= self.every.passes
         else:
             due = time.perf_counter() - self._kept_at >= max(self.every.seconds, self._cost / SHARE)
-        if due:
+        if self.store.agreed(due):
             self.keep()
 
     def keep(self) -> None:

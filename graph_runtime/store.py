@@ -164,6 +164,10 @@ class Store:
         """Whether what took so long to compute may be kept at all."""
         return seconds >= self.least_seconds
 
+    def agreed(self, due: bool) -> bool:
+        """Whether it is time to keep a state; where several processes share the store, all hear the same."""
+        return due
+
     def put(
         self,
         key: str,

@@ -17,6 +17,7 @@ MODULES = (
     "train.recipe",
     "train.optimizer",
     "train.passes",
+    "train.ranks",
     "train.evaluate",
     "train.scaling",
     "train.record",

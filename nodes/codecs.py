@@ -29,6 +29,9 @@ class TensorCodec:
         """Its bytes in row-major order; a repeated side (stride 0) is written once."""
         import torch
 
+        from kineograph.nodes.networks.ranks import whole
+
+        value = whole(value)
         dtype = next((name for name, known in DTYPES.items() if getattr(torch, known) is value.dtype), None)
         if dtype is None or type(value) not in (torch.Tensor, torch.nn.Parameter) or value.device.type != "cpu":
             raise CannotKeep(f"a {type(value).__name__} of {value.dtype} on {value.device} has no codec")
@@ -92,12 +95,13 @@ class NetworkCodec:
 def _description(network: nn.Module) -> dict[str, Any]:
     from kineograph.nodes.networks.caption_reader import CaptionReader
     from kineograph.nodes.networks.components import KINDS
+    from kineograph.nodes.networks.ranks import plain_class
 
     if isinstance(network, CaptionReader):
         heads: Any = network.summary
         attributes = {name: head.out_features - 1 for name, head in heads.items()}
         return {"kind": "caption_reader", "encoder": asdict(network.encoder.config), "attributes": attributes}
-    kind = next((name for name, (_, cls) in KINDS.items() if type(network) is cls), None)
+    kind = next((name for name, (_, cls) in KINDS.items() if plain_class(network) is cls), None)
     if kind is None:
         raise CannotKeep(f"a network of the class {type(network).__name__} has no codec")
     return {"kind": kind, "config": asdict(network.config)}  # type: ignore[arg-type]
@@ -126,9 +130,8 @@ class TrainStateCodec:
 
     def put_together(self, parts: dict[str, Any]) -> TrainState:
         """The same model with an optimizer over its parameters in the same state."""
-        from kineograph.nodes.networks.optimizers import build_optimizer
+        from kineograph.nodes.train.optimizer import train_state
 
-        model, recipe = parts["model"], parts["recipe"]
-        optimizer = build_optimizer(model.network, recipe.parts, recipe.scales)
-        optimizer.load_state_dict(parts["optimizer"])
-        return TrainState(model, optimizer, recipe)
+        state = train_state(parts["model"], parts["recipe"])
+        state.optimizer.load_state_dict(parts["optimizer"])
+        return state

@@ -278,9 +278,15 @@ class Features:
 @socket(family="metrics")
 @dataclass(frozen=True)
 class Loss:
-    """A loss: ``value`` is a tensor of no dimensions, with its history where somebody differentiates it."""
+    """A loss.
+
+    Attributes:
+        value: a tensor of no dimensions, with its history where somebody differentiates it.
+        weight: how many numbers it is the mean of, where shares of a batch may hold different ones.
+    """
 
     value: Tensor
+    weight: Tensor | None = None
 
 
 @socket(family="optimizer")
@@ -334,7 +340,9 @@ class Gradients:
         """The norm of all of them together; not finite where one number is not."""
         from torch.nn.utils import get_total_norm
 
-        return get_total_norm(self.values) if self.known_norm is None else self.known_norm
+        from kineograph.nodes.networks.ranks import whole
+
+        return whole(get_total_norm(self.values)) if self.known_norm is None else self.known_norm
 
 
 @socket(family="optimizer")

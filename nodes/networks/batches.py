@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -30,20 +31,27 @@ def part_of(batch: T, part: int, parts: int) -> T:
     (size,) = sizes
     if size % parts:
         raise ValueError(f"{size} clips cannot be cut into {parts} equal parts; make it a multiple of {parts}.")
-    return _cut(batch, slice(part * size // parts, (part + 1) * size // parts))
+    places = slice(part * size // parts, (part + 1) * size // parts)
+    return mapped(batch, lambda value: value[places])
+
+
+def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """A batch in which every tensor (B, ...) and every tuple of B texts is replaced.
+
+    Args:
+        batch: see :func:`part_of`.
+        change: gives what stands in the new batch.
+    """
+    if _has_places(batch):
+        return change(batch)
+    parts = {name: mapped(part, change) for name, part in _parts(batch).items()}
+    return replace(batch, **parts) if is_dataclass(batch) and not isinstance(batch, type) else parts or batch
 
 
 def _sizes(value: Any) -> list[int]:
     if _has_places(value):
         return [len(value)]
     return [size for part in _parts(value).values() for size in _sizes(part)]
-
-
-def _cut(value: Any, places: slice) -> Any:
-    if _has_places(value):
-        return value[places]
-    parts = {name: _cut(part, places) for name, part in _parts(value).items()}
-    return replace(value, **parts) if is_dataclass(value) and not isinstance(value, type) else parts or value
 
 
 def _has_places(value: Any) -> bool:

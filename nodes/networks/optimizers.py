@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from kineograph.nodes.networks.ranks import sharded_like
+
 Tag = Literal["hidden", "edge", "embedding", "norm", "bias"]
 """What a parameter is:
 
@@ -91,6 +93,8 @@ class Optimizers:
             numbers = range(first, first + _count(member))
             state = {number - first: value for number, value in state_dict["state"].items() if number in numbers}
             member.load_state_dict({"state": state, "param_groups": [_renumbered(group, -first) for group in own]})
+            for parameter, values in member.state.items():  # of whole parameters, where they are sharded now
+                values.update({name: sharded_like(value, parameter) for name, value in values.items()})
 
     def _numbered(self) -> Iterator[tuple[torch.optim.Optimizer, int]]:
         """Each member with the number of its first parameter."""

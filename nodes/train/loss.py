@@ -94,7 +94,8 @@ def _mean_error(velocity: Latent, target: Latent, weight: Tensor | float = 1.0) 
     """Mean of weight (velocity - target)² over the cells that are not given; the weight is that of each cell."""
     free = (target.mask > 0).expand_as(target.x)
     error = (velocity.x - target.x).square() * (free * weight)
-    return Loss(error.sum() / free.sum().clamp_min(1))
+    cells = free.sum()
+    return Loss(error.sum() / cells.clamp_min(1), cells)
 
 
 @node

@@ -47,7 +47,6 @@ def begin_training(model: Any, optimizer: Optimizer | None = None) -> TrainState
     """
     from copy import deepcopy
 
-    from kineograph.nodes.networks.optimizers import build_optimizer
     from kineograph.nodes.train.recipe import adamw
 
     if not isinstance(model, (DiT, VAE, CaptionReader, Discriminator)):
@@ -55,8 +54,25 @@ def begin_training(model: Any, optimizer: Optimizer | None = None) -> TrainState
             f"A {type(model).__name__} cannot be trained; give a DiT, a VAE, a CaptionReader or a Discriminator."
         )
     network = deepcopy(model.network).requires_grad_(True)
-    recipe = adamw() if optimizer is None else optimizer
-    return TrainState(replace(model, network=network), build_optimizer(network, recipe.parts, recipe.scales), recipe)
+    return train_state(replace(model, network=network), adamw() if optimizer is None else optimizer)
+
+
+def train_state(model: Any, recipe: Optimizer) -> TrainState:
+    """A model with a new optimizer over its weights, which are sharded where several processes train (FSDP2).
+
+    Muon makes whole matrices orthogonal, and models of other kinds are not called by ``forward`` alone, where FSDP2
+    gathers: of these, every process holds all weights.
+
+    Args:
+        model: with a network of its own, which is changed.
+        recipe: of the optimizer.
+    """
+    from kineograph.nodes.networks import ranks
+    from kineograph.nodes.networks.optimizers import build_optimizer
+
+    if isinstance(model, DiT) and "muon" not in recipe.parts:
+        ranks.shard(model.network)
+    return TrainState(model, build_optimizer(model.network, recipe.parts, recipe.scales), recipe)
 
 
 @node(views=("state",))
@@ -91,20 +107,20 @@ def reader_in_training(state: TrainState) -> CaptionReader:
 
 @node(differentiates=("loss",))
 def gradients(loss: Loss, state: TrainState) -> Gradients:
-    """The loss's gradient by every parameter (torch.autograd.grad: nothing is left on the parameters).
+    """The loss's gradient by every parameter, the mean over all processes; nothing is left on the parameters.
 
     Args:
         loss: computed with the state's model.
         state: whose parameters.
     """
-    import torch
+    from kineograph.nodes.networks import ranks
 
     parameters = list(state.model.network.parameters())
     if not loss.value.requires_grad:
         raise ValueError(
             "The loss does not depend on this state's model; compute it with the model taken from the state."
         )
-    found = torch.autograd.grad(loss.value, parameters, allow_unused=True)
+    found = ranks.gradients(loss.value, parameters)
     return Gradients(tuple(_laid_out(gradient, p) for gradient, p in zip(found, parameters, strict=True)))
 
 
@@ -205,9 +221,9 @@ def _keep_last_good(state: TrainState, run: RunContext) -> str:
 
     from kineograph.nodes.train.record import write_model
 
-    if not all(torch.isfinite(parameter).all() for parameter in state.model.network.parameters()):
+    model = replace(state.model, network=_copy(state.model.network))
+    if not all(torch.isfinite(parameter).all() for parameter in model.network.parameters()):
         return "Its weights are not finite already: go on from the last checkpoint, at a lower learning rate."
-    model = state.model
     if isinstance(model, CaptionReader):
         model = TextEncoder(model.network.encoder)
     path = write_model(model, run, "last_good", torch.float32)
@@ -279,9 +295,12 @@ def average_weights(
         power: p; above 0, d = (1 - 1 / (k + 1))^(p + 1), whatever the decay: the weights of pass k then count about as
             much as k^p, so the average spans a share of the training (Karras et al. 2024; with 6.94, a tenth).
     """
+    from kineograph.nodes.networks.ranks import sharded_like
+
     keep = (step / (step + 1)) ** (power + 1) if power else min(decay, (1 + step) / (10 + step))
     weight = 1 - keep
     for name, tensor in state.model.network.state_dict().items():
+        average.values[name] = sharded_like(average.values[name], tensor)  # whole, where it was kept and is read again
         if tensor.is_floating_point():
             average.values[name].lerp_(tensor, weight)
         else:
@@ -297,9 +316,11 @@ def trained_dit(state: TrainState, average: Weights) -> DiT:
         state: of a DiT.
         average: of its weights.
     """
+    from kineograph.nodes.networks.ranks import whole
+
     dit = _model(state, DiT)
     network = _copy(dit.network)
-    network.load_state_dict(average.values)
+    network.load_state_dict({name: whole(tensor) for name, tensor in average.values.items()})
     return replace(dit, network=network)
 
 
@@ -325,9 +346,10 @@ def trained_text_encoder(state: TrainState) -> TextEncoder:
 
 
 def _copy(network: Any) -> nn.Module:
-    from copy import deepcopy
+    """A copy for use, whole where the network is sharded."""
+    from kineograph.nodes.networks.ranks import plain_copy
 
-    return deepcopy(network).eval().requires_grad_(False)
+    return plain_copy(network).eval().requires_grad_(False)
 
 
 def _model(state: TrainState, kind: type[M]) -> M:
