@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ LEAST_SECONDS = 0.05
 """What was computed faster is not kept."""
 BYTES_A_SECOND = 100e6
 """A careful guess of how fast a disk is: what takes longer to write than to compute is not kept."""
+WAIT_SECONDS = 10.0
+"""How long another process's transaction is waited for."""
 NOT_THE_FILE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
@@ -338,7 +341,19 @@ def _open_index(path: Path, alone: bool) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    index = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+    """The index, opened; to change its journal SQLite does not wait for others who do the same, so we do."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return _opened(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    index = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         index.execute("PRAGMA journal_mode = WAL")
         index.execute("PRAGMA synchronous = NORMAL")
@@ -365,6 +380,6 @@ def _stay(presence: sqlite3.Connection) -> None:
     """Hold a shared lock, so that nobody sweeps while this process is in the store."""
     if presence.in_transaction:
         presence.execute("COMMIT")
-    presence.execute("PRAGMA busy_timeout = 10000")
+    presence.execute(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000:.0f}")
     presence.execute("BEGIN")
     presence.execute("SELECT count(*) FROM sqlite_master").fetchone()

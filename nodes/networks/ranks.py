@@ -7,6 +7,7 @@ group, everything here gives back what it was given.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ def process_group() -> Iterator[None]:
 
     The group is left in peace where all went well; after an error nobody may be there to take leave of.
     """
-    dist.init_process_group("gloo")
+    store, rank, count = next(dist.rendezvous("env://"))
+    # torchrun's store outlives a restart: without a prefix the processes would look for those that are gone
+    store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     yield
     dist.destroy_process_group()
 

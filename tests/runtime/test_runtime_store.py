@@ -9,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -386,3 +388,15 @@ def test_a_disk_that_refuses_is_a_sentence_and_no_lie(tmp_path, limit):
     assert err == ""
     assert "cannot be written" in out
     assert check(tmp_path / "s") > 0 or limit == 100
+
+
+def test_many_may_open_a_new_store_at_the_same_moment(tmp_path: Path) -> None:
+    def opened(folder: Path, together: threading.Barrier) -> None:
+        together.wait()
+        Store(folder).close()
+
+    for attempt in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            together = threading.Barrier(8)
+            done = [pool.submit(opened, tmp_path / str(attempt), together) for _ in range(8)]
+            assert [each.exception() for each in done] == [None] * 8
