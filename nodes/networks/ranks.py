@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[reportPrivateImportUsage]  documented, if not in __all__
+from torch.distributed.rendezvous import rendezvous
 
 from kineograph.nodes.networks.batches import mapped, part_of
 
@@ -32,9 +34,9 @@ def process_group() -> Iterator[None]:
 
     The group is left in peace where all went well; after an error nobody may be there to take leave of.
     """
-    store, rank, count = next(dist.rendezvous("env://"))
+    store, rank, count = next(rendezvous("env://"))
     # torchrun's store outlives a restart: without a prefix the processes would look for those that are gone
-    store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     yield
     dist.destroy_process_group()
