@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from kineograph.__main__ import main
+
 NUMBERS = itertools.count()
 
 
@@ -19,3 +21,16 @@ def _own_store(tmp_path_factory):
     os.environ.pop("XDG_CACHE_HOME")
     if before is not None:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run one command line: its exit code, standard output and standard error, where no traceback may be."""
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call

@@ -93,17 +93,6 @@ def packs(tmp_path):
 
 
 @pytest.fixture
-def cli(capsys):
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
 def flow(tmp_path):
     def write(nodes, name="flow.json", **rest):
         path = tmp_path / name

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kineograph.__main__ import main
 from kineograph.graph_runtime.errors import NodeFailed
 from kineograph.graph_runtime.paths import check_name, inside
 from kineograph.nodes.networks import components
@@ -37,17 +36,6 @@ def nap(run: RunContext, seconds: float = 0.05) -> int:
 def one() -> int:
     return 1
 """
-
-
-@pytest.fixture
-def cli(capsys):
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

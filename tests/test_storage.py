@@ -10,7 +10,6 @@ import pytest
 
 import kineograph.nodes
 from kineograph import storage
-from kineograph.__main__ import main
 from kineograph.storage import read_size
 
 PACK = '''
@@ -31,19 +30,11 @@ def add(a: int, b: int = 0) -> int:
 '''
 
 
-@pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+@pytest.fixture(autouse=True)
+def _packs(monkeypatch, tmp_path):
     monkeypatch.setattr(kineograph.nodes, "MODULES", ())
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "toy.py").write_text(PACK)
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture
