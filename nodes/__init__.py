@@ -4,6 +4,7 @@ MODULES = (
     "text",
     "model",
     "sample",
+    "solvers",
     "video",
     "world",
     "train.data",
