@@ -4,6 +4,7 @@ MODULES = (
     "text",
     "model",
     "sample",
+    "schedules",
     "solvers",
     "video",
     "world",

@@ -298,11 +298,6 @@ def test_a_shift_divides_the_signal_to_noise_ratio_by_its_square() -> None:
     torch.testing.assert_close(((1 - shifted) / shifted).square(), ((1 - plain) / plain).square() / 3)
 
 
-def test_the_shift_by_tokens_has_its_published_ends() -> None:
-    assert noise.token_shift(latent(1, frames=4, side=16)) == pytest.approx(math.exp(0.95))
-    assert noise.token_shift(latent(1, frames=16, side=32), cells=4) == pytest.approx(math.exp(2.05))
-
-
 def test_a_clip_has_one_level_or_one_for_each_frame() -> None:
     drawn = noise.draw_levels(latent(4000), noise.uniform_levels(), per_frame=0.3, seed=2).mask
     assert torch.equal(drawn, drawn[..., :1, :1].expand_as(drawn))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes import model, sample, schedules, solvers, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -163,6 +163,20 @@ CALLS = {
     "stream_item": lambda run: (streams.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (loss.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
+    "begin_history": lambda run: (solvers.begin_history,),
+    "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
+    "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
+    "dpmpp_2m_step": lambda run: (solvers.dpmpp_2m_step, NOISE, NOISE, STEP, HISTORY),
+    "unipc_step": lambda run: (solvers.unipc_step, NOISE, NOISE, STEP, HISTORY, 3),
+    "ancestral_step": lambda run: (solvers.ancestral_step, NOISE, NOISE, STEP, 1),
+    "karras_sigmas": lambda run: (schedules.karras_sigmas,),
+    "linear_quadratic_sigmas": lambda run: (schedules.linear_quadratic_sigmas,),
+    "ddim_sigmas": lambda run: (schedules.ddim_sigmas, noise.ddpm_levels()),
+    "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
+    "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
+    "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "token_shift": lambda run: (schedules.token_shift, CLEAN),
+    "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
@@ -182,7 +196,6 @@ CALLS = {
     "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
     "uniform_levels": lambda run: (noise.uniform_levels, 2.0),
     "ddpm_levels": lambda run: (noise.ddpm_levels, "cosine"),
-    "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
     "given_keyframes": lambda run: (noise.given_keyframes, CLEAN, VAE, BATCH.video, 1.0, 2, 1, 2),
@@ -265,6 +278,7 @@ OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_we
 OPTIONAL = {"clip_table"}
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
+HISTORY = solvers.dpmpp_2m_step(NOISE, NOISE, SigmaStep(0.9, 0.8), solvers.begin_history()).history
 LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])
 NOISE_LIKE_CLEAN = noise_pair().target
 

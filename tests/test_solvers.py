@@ -1,4 +1,4 @@
-"""Solvers against a Gaussian target, of which the whole path is known, against diffusers, and their promises to cells."""
+"""Solvers against a Gaussian target, of which the whole path is known, and diffusers; what they promise to cells."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import solvers
+from kineograph.nodes import schedules, solvers
 from kineograph.nodes.networks import flow
 from kineograph.nodes.networks import solvers as maths
 from kineograph.nodes.sample import euler_step
 from kineograph.nodes.sockets import Latent, LatentSpec, SigmaStep
+from kineograph.nodes.train.data import step_generator
+from kineograph.nodes.train.noise import ddpm_levels
 
 MEAN, STD = 0.7, 0.4
 SPEC = LatentSpec(2, 4, 8)
@@ -222,11 +224,7 @@ def scheduler_steps(scheduler, x: Tensor, most: int) -> tuple[Tensor, list[float
     return x, passed
 
 
-@pytest.mark.parametrize("name", ["FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "DPMSolverMultistep"])
-def test_x(name):
-    pass
-
-
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers 0.42.1 with NumPy 2
 @pytest.mark.parametrize(
     "name",
     [
@@ -244,3 +242,53 @@ def test_diffusers_goes_the_same_way(name: str) -> None:
     assert len(levels) > most - 1
     found = solve(SOLVERS[ours], latent_of(start), levels)
     torch.testing.assert_close(found.x, theirs, atol=1e-5, rtol=0)
+
+
+def test_eulers_ancestral_step_for_flow_is_that_of_ltx() -> None:
+    from diffusers import LTXEulerAncestralRFScheduler
+
+    levels, theirs = flow.shifted_sigmas(10, 2.0).tolist(), noise().float()
+    ours = solve(ancestral(0.7, "flow"), latent_of(theirs), levels)
+    scheduler = LTXEulerAncestralRFScheduler(eta=0.7)
+    scheduler.set_timesteps(sigmas=levels)
+    for index, timestep in enumerate(scheduler.timesteps[:-1]):
+        velocity = velocity_of(latent_of(theirs), levels[index]).x
+        generator = step_generator(3, index, stream=7)
+        theirs = scheduler.step(velocity, timestep, theirs, generator=generator, return_dict=False)[0]
+    torch.testing.assert_close(ours.x, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("spacing", "eta"), [("trailing", 0.0), ("trailing", 0.6), ("leading", 1.0)])
+def test_ddim_in_ddpms_scaling_is_our_step(predicts: str, spacing: str, eta: float) -> None:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(timestep_spacing=spacing, prediction_type=predicts, clip_sample=False)
+    ours, theirs = with_ddpm(scheduler, predicts, spacing, eta, eta=eta)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+def test_ddpms_ancestral_step_in_its_own_scaling_is_ours_at_eta_one(predicts: str) -> None:
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(timestep_spacing="leading", prediction_type=predicts, clip_sample=False)
+    ours, theirs = with_ddpm(scheduler, predicts, "leading", 1.0)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def with_ddpm(scheduler, predicts: str, spacing: str, ours_eta: float, **given: float) -> tuple[Tensor, Tensor]:
+    """Ours and theirs from the same noise: they hold x / r, r² = (1 - s)² + s², and are told e or alpha e - sigma x0."""
+    steps = schedules.ddim_sigmas(ddpm_levels(), 20, spacing)
+    x = noise().float()
+    ours = latent_of(x * math.hypot(1 - steps[0].sigma, steps[0].sigma))
+    scheduler.set_timesteps(20)
+    for index, (step, timestep) in enumerate(zip(steps, scheduler.timesteps, strict=True)):
+        ours = solvers.ancestral_step(ours, velocity_of(ours, step.sigma), step, index, ours_eta, seed=3)
+        s, r = step.sigma, math.hypot(1 - step.sigma, step.sigma)
+        velocity = velocity_of(latent_of(r * x), s).x
+        clean, drawn = r * x - s * velocity, r * x + (1 - s) * velocity
+        said = drawn if predicts == "epsilon" else ((1 - s) * drawn - s * clean) / r
+        generator = step_generator(3, index, stream=7)
+        x = scheduler.step(said, timestep, x, generator=generator, return_dict=False, **given)[0]
+    return ours.x, x

@@ -5,7 +5,7 @@ first order of DPM-Solver++ and UniPC too, because with alpha = 1 - s and sigma 
 exact in the same terms. So a solver of higher order is Euler's step towards a better x0, and what a network was trained
 with does not matter: DDPM's scaling of x is another, its step the same.
 
-A cell of mask m goes from min(sigma, m) to min(sigma_next, m). One that would not move keeps its bits. Solvers of several
+A cell of mask m goes from min(sigma, m) to min(sigma_next, m). One that would not move keeps its bits. Solvers of many
 passes count in log(alpha / sigma), from each cell's own levels: passes in which a cell did not move are none to it.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kineograph.nodes.networks.flow import clean_from, like, token_levels
+from kineograph.nodes.networks.flow import like, token_levels
 
 NEAREST = 1e-12
 """How near to 0 and 1 a level is counted in log(alpha / sigma), which is infinite there."""
@@ -80,10 +80,10 @@ def drawn_anew(now: Tensor, then: Tensor, eta: float, rule: str) -> Tensor:
     Args:
         now, then: s and t in [0, 1], t below s.
         eta: how much, in [0, 1].
-        rule: ddpm, z = eta t sqrt(1 - (k_t / k_s)²) with k = s / (1 - s). In DDPM's scaling this is DDIM's sigma (Song et
-            al. 2021, eq. 16), so eta 1 is DDPM's ancestral sampling with the posterior's variance (Ho et al. 2020); in
-            EDM's it is the ancestral step of k-diffusion. flow, as LTX-Video and others do for rectified flow: Euler to
-            t (1 + (t / s - 1) eta), then up to t.
+        rule: ddpm, z = eta t sqrt(1 - (k_t / k_s)²) with k = s / (1 - s). In DDPM's scaling this is DDIM's sigma (Song
+            et al. 2021, eq. 16), so eta 1 is DDPM's ancestral sampling with the posterior's variance (Ho et al. 2020);
+            in EDM's it is the ancestral step of k-diffusion. flow, as LTX-Video and others have it for rectified flow:
+            Euler to t (1 + (t / s - 1) eta), then up to t.
     """
     if rule == "ddpm":
         left = then * (1 - now) / (now * (1 - then))
@@ -104,8 +104,8 @@ def extrapolated_clean(
 ) -> Tensor:
     """The clean value that a step shall go towards, seen from those of former passes: UniP with B(h) = e^h - 1.
 
-    UniPC: Zhao et al. 2023, section 3; at order 2 this is DPM-Solver++ 2M (Lu et al. 2022, algorithm 2). A cell that has
-    moved fewer times, or becomes clean in this step, takes the order that it can.
+    UniPC: Zhao et al. 2023, section 3; at order 2 this is DPM-Solver++ 2M (Lu et al. 2022, algorithm 2). A cell that
+    has moved fewer times, or becomes clean in this step, takes the order that it can.
 
     Args:
         clean: (B, C, ...) x0 as the model sees it at this pass.
