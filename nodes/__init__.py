@@ -4,6 +4,7 @@ MODULES = (
     "text",
     "model",
     "sample",
+    "guidance",
     "schedules",
     "solvers",
     "video",

@@ -153,7 +153,7 @@ class GaussianNetwork(nn.Module):
         super().__init__()
         self.config = SimpleNamespace(predicts=predicts, data_std=STD)
 
-    def forward(self, batches: Sequence[Batch], **_: bool) -> list[Tensor]:
+    def forward(self, batches: Sequence[Batch], **_: object) -> list[Tensor]:
         return [self.of(batch.tokens_BNC, batch.levels_BK) for batch in batches]
 
     def of(self, seen: Tensor, s: Tensor) -> Tensor:

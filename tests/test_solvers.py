@@ -278,7 +278,7 @@ def test_ddpms_ancestral_step_in_its_own_scaling_is_ours_at_eta_one(predicts: st
 
 
 def with_ddpm(scheduler, predicts: str, spacing: str, ours_eta: float, **given: float) -> tuple[Tensor, Tensor]:
-    """Ours and theirs from the same noise: they hold x / r, r² = (1 - s)² + s², and are told e or alpha e - sigma x0."""
+    """Ours and theirs from the same noise: they hold x / r, r² = (1 - s)² + s², and are told e or v."""
     steps = schedules.ddim_sigmas(ddpm_levels(), 20, spacing)
     x = noise().float()
     ours = latent_of(x * math.hypot(1 - steps[0].sigma, steps[0].sigma))
