@@ -5,6 +5,7 @@ MODULES = (
     "model",
     "sample",
     "guidance",
+    "block_cache",
     "schedules",
     "solvers",
     "video",

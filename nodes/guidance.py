@@ -1,7 +1,7 @@
 """Guidance as small pure nodes between a DiT's velocities and the sampler's step. Knows no network.
 
-``guided_velocity`` is the plain case in one node. To build another, ask ``guidance_pair``, combine, and step. What is said
-of given tokens (level 0) has no part in any mean or norm.
+``guided_velocity`` is the plain case in one node. To build another, ask ``guidance_pair``, combine, and step. What is
+said of given tokens (level 0) has no part in any mean or norm.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def cfg_zero_guidance(
         without: v_u.
         index: number of the pass, the loop's $index.
         scale: g; 1 is no guidance.
-        zero_passes: first passes in which nothing moves, as early velocities are the least sure; the paper takes 1 of 28.
+        zero_passes: first passes in which nothing moves, as their velocities are the least sure; the paper takes 1.
     """
     import torch
 
@@ -179,7 +179,7 @@ def projected_guidance(
     norm: Annotated[float, Field(ge=0)] = 0.0,
     keep: Annotated[float, Field(gt=-1, lt=1)] = 0.0,
 ) -> Projected:
-    """APG: guidance without what only makes colours louder (Sadat et al. 2025), computed on clean values as there.
+    """APG: guidance without what only makes colours louder (Sadat et al. 2025), in clean values as there.
 
     The update d = x0 with words - x0 without (and ``keep`` of those before) is cut to length ``norm``; of what lies along
     x0 with words only the share ``parallel`` stays; then x0 = x0 with words + (scale - 1) d.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, schedules, solvers, text, video, world
+from kineograph.nodes import block_cache, guidance, model, sample, schedules, solvers, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -163,6 +163,19 @@ CALLS = {
     "stream_item": lambda run: (streams.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (loss.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
+    "guidance_pair": lambda run: (guidance.guidance_pair, DIT, PATCHES, TEXT, NO_TEXT, STEP),
+    "skipped_velocity": lambda run: (guidance.skipped_velocity, DIT, PATCHES, TEXT, STEP, [0]),
+    "add_guidance": lambda run: (guidance.add_guidance, PATCHES, PATCHES, OTHER_PATCHES),
+    "rescale_guidance": lambda run: (guidance.rescale_guidance, PATCHES, OTHER_PATCHES),
+    "cfg_zero_guidance": lambda run: (guidance.cfg_zero_guidance, PATCHES, OTHER_PATCHES, 1),
+    "begin_momentum": lambda run: (guidance.begin_momentum,),
+    "projected_guidance": lambda run: (
+        guidance.projected_guidance,
+        *(PATCHES, OTHER_PATCHES, PATCHES, STEP),
+        guidance.GuidanceMomentum(PATCHES.tokens),
+    ),
+    "begin_cache": lambda run: (block_cache.begin_cache,),
+    "cached_velocity": lambda run: (block_cache.cached_velocity, DIT, PATCHES, TEXT, STEP, CACHE),
     "begin_history": lambda run: (solvers.begin_history,),
     "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
     "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
@@ -278,6 +291,8 @@ OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_we
 OPTIONAL = {"clip_table"}
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
+OTHER_PATCHES = sample.patchify(sample.latent_noise(VAE, frames=5, height=16, width=16, seed=6))
+CACHE = block_cache.cached_velocity(DIT, OTHER_PATCHES, TEXT, STEP, block_cache.begin_cache()).cache
 HISTORY = solvers.dpmpp_2m_step(NOISE, NOISE, SigmaStep(0.9, 0.8), solvers.begin_history()).history
 LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])
 NOISE_LIKE_CLEAN = noise_pair().target

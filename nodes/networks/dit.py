@@ -214,7 +214,7 @@ class Shared(NamedTuple):
 
 
 Through = Callable[[Sequence[nn.Module], Tensor, Shared], Tensor]
-"""How tokens go through blocks: given the blocks, the tokens before them and what they share, the tokens behind them."""
+"""How tokens go through blocks: from the blocks, the tokens before them and what they share to the tokens behind."""
 
 
 def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:

@@ -1,7 +1,7 @@
 """Guidance beyond a weighted difference: knows what a model says with words and without, no model.
 
-Values are (B, N, D); ``free`` is (B, N), False for tokens that are given. What is said of those is not used, so it has no
-part in any mean either.
+Values are (B, N, D); ``free`` is (B, N), False for tokens that are given. What is said of those is not used, so it has
+no part in any mean either.
 """
 
 from __future__ import annotations
