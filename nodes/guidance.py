@@ -181,8 +181,8 @@ def projected_guidance(
 ) -> Projected:
     """APG: guidance without what only makes colours louder (Sadat et al. 2025), in clean values as there.
 
-    The update d = x0 with words - x0 without (and ``keep`` of those before) is cut to length ``norm``; of what lies along
-    x0 with words only the share ``parallel`` stays; then x0 = x0 with words + (scale - 1) d.
+    The update d = x0 with words - x0 without (and ``keep`` of those before) is cut to length ``norm``; of what lies
+    along x0 with words only the share ``parallel`` stays; then x0 = x0 with words + (scale - 1) d.
 
     Args:
         patches: the noisy tokens that the model was asked about.

@@ -186,12 +186,11 @@ def test_projection_rescaling_and_best_scale_are_those_of_diffusers() -> None:
 # the block cache
 
 
-def sampled(
-    threshold: float, steps: int = 8, patches: Patches = PATCHES
-) -> tuple[list[Tensor], block_cache.BlockCache]:
-    latent, cache, said = patches.latent, block_cache.begin_cache(), []
-    for step in sample.shifted_sigmas(steps, 1.0):
-        asked = DIT, sample.patchify(latent), TEXT, step, cache
+def sampled(threshold: float, dit=DIT) -> tuple[list[Tensor], block_cache.BlockCache]:
+    """What is said in eight passes of a sampling, and the cache behind the last."""
+    latent, cache, said = NOISE, block_cache.begin_cache(), []
+    for step in sample.shifted_sigmas(8, 1.0):
+        asked = dit, sample.patchify(latent), TEXT, step, cache
         velocity, cache = block_cache.cached_velocity(*asked, threshold)
         latent = sample.euler_step(latent, sample.unpatchify(velocity), step)
         said.append(velocity.tokens)
@@ -207,19 +206,17 @@ def test_a_cache_of_threshold_zero_gives_the_bits_of_no_cache() -> None:
         latent = sample.euler_step(latent, sample.unpatchify(velocity), step)
 
 
-def test_a_larger_threshold_computes_less_and_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    for number, block in enumerate(DIT.network.blocks):
+def test_a_larger_threshold_computes_less_and_says_something_else() -> None:
+    dit, calls = stirred(), []
+    for number, block in enumerate(dit.network.blocks):
         block.register_forward_hook(lambda *_, number=number: calls.append(number))
     exact, _ = sampled(0.0)
     calls.clear()
-    said, cache = sampled(0.5)
+    said, cache = sampled(0.5, dit)
     assert 0 < cache.reused < 8
     assert [calls.count(number) for number in range(4)] == [8, *[8 - cache.reused] * 3]
     assert torch.equal(said[0], exact[0])
     assert not torch.equal(said[-1], exact[-1])
-    most, cache = sampled(1.0)
-    assert cache.reused >= 1
 
 
 def test_the_same_question_again_is_answered_from_the_cache() -> None:

@@ -31,7 +31,7 @@ class Added(NamedTuple):
 
 
 class CachedBlocks:
-    """A way through the blocks that leaves out all but the first where it may; ``added`` and ``reused`` say what it did.
+    """A way through the blocks that leaves out all but the first where it may; ``added`` and ``reused`` say which.
 
     It may where, in every clip, the mean absolute change of what the first block adds is below ``threshold`` times its
     mean absolute value. Else this is the plain way, to the bit.
