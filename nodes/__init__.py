@@ -5,6 +5,8 @@ MODULES = (
     "model",
     "sample",
     "video",
+    "edit",
+    "splice",
     "world",
     "train.data",
     "train.clips",
