@@ -62,8 +62,8 @@ def first_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_
     """
     if latent.time == "line" or groups > latent.x.shape[2] - leave_out:
         raise ValueError(
-            f"A latent of {latent.x.shape[2]} latent frames and time {latent.time!r} has no {groups} groups to take off "
-            "its beginning: a line begins with a frame alone, and one latent frame stays."
+            f"A latent of {latent.x.shape[2]} latent frames and time {latent.time!r} has no {groups} groups to take "
+            "off its beginning: a line begins with a frame alone, and one latent frame stays."
         )
     places = slice(groups, None) if leave_out else slice(0, groups)
     cut = {name: getattr(latent, name)[:, :, places] for name in ("x", "clean", "mask")}

@@ -11,7 +11,7 @@ from torch import Tensor
 from kineograph.nodes import edit, model, sample, splice, text, video
 from kineograph.nodes.networks.gaussian import GaussianConfig, covariance
 from kineograph.nodes.networks.patches import frame_centres
-from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, SigmaStep, TextEmbedding, Video
+from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, TextEmbedding, Video
 
 SPEC = LatentSpec(channels=1, time_ratio=4, space_ratio=8)
 NO_WORDS = TextEmbedding(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
@@ -28,7 +28,7 @@ def free_latent(clips: int, t: int, time: str = "groups", spec: LatentSpec = SPE
 
 
 def sampled(dit: DiT, latent: Latent, steps: int = 60) -> Latent:
-    """Heun's steps (Karras et al. 2022, algorithm 1) of the sampler that the workflows have: two Euler steps, averaged."""
+    """Heun's method (Karras et al. 2022, algorithm 1), made of the sampler's Euler steps."""
     latent = edit.begin_sampling(latent)
     for step in sample.shifted_sigmas(steps, 1.0):
         first = velocity(dit, latent, step.sigma)
@@ -43,7 +43,7 @@ def velocity(dit: DiT, latent: Latent, sigma: float) -> Latent:
 
 
 def conditional(known: list[int], centres: Tensor, config: GaussianConfig, period: float | None = None):
-    """What the frames that are not known should be: the matrix of their mean in the known ones, and their covariance."""
+    """What the others must be: the matrix that makes their mean of the known ones, and their covariance."""
     k = covariance(centres, centres, config, period)
     free = [place for place in range(len(centres)) if place not in known]
     gain = k[free][:, known] @ torch.linalg.inv(k[known][:, known])
