@@ -5,6 +5,7 @@ MODULES = (
     "model",
     "sample",
     "video",
+    "load",
     "world",
     "train.data",
     "train.clips",
