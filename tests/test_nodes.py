@@ -187,6 +187,7 @@ CALLS = {
     "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "given_keyframes": lambda run: (noise.given_keyframes, CLEAN, VAE, BATCH.video, 1.0, 2, 1, 2),
     "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
@@ -367,7 +368,7 @@ def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
 
 def test_sizes_that_the_vae_cannot_have_are_refused_with_the_nearest_that_it_can() -> None:
     with pytest.raises(ValueError, match="nearest is 17"):
-        sample.latent_noise(VAE, frames=16)
+        sample.latent_noise(VAE, frames=18)
     with pytest.raises(ValueError, match=r"height = 60 .* nearest is 64"):
         sample.latent_noise(VAE, height=60)
 

@@ -121,9 +121,11 @@ class DiT(nn.Module):
         layout = Layout.of(batches)
         places = [centred(batch.positions_BN3) for batch in batches]
         x_SD = self.token_in(join([batch.tokens_BNC for batch in batches]))
-        x_SD = x_SD + self.place_in(layout.clips.join([place_features(place) for place in places]))
+        pairs = zip(places, batches, strict=True)
+        x_SD = x_SD + self.place_in(layout.clips.join([place_features(place, batch.period) for place, batch in pairs]))
         head_width = self.config.width // self.config.heads
-        turn = turns(layout.clips.join([rotary_angles(place, head_width) for place in places]), x_SD.dtype)
+        angles = [rotary_angles(place, head_width, batch.period) for place, batch in zip(places, batches, strict=True)]
+        turn = turns(layout.clips.join(angles), x_SD.dtype)
         text_UD = self.text_in(join([batch.text_BLE for batch in batches]))
         state_RD = functional.silu(self._states(batches))
         shared_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
@@ -151,6 +153,7 @@ class Batch(NamedTuple):
         positions_BN3: (B, N, 3) or (1, N, 3), each token's centre in seconds, pixels down, pixels right.
         text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
         text_mask_BL: (B, L) bool, True where a text token stands.
+        period: seconds after which time comes round, in clips that are loops.
     """
 
     tokens_BNC: Tensor
@@ -158,6 +161,7 @@ class Batch(NamedTuple):
     positions_BN3: Tensor
     text_BLE: Tensor
     text_mask_BL: Tensor
+    period: float | None = None
 
 
 @dataclass(frozen=True)
@@ -248,11 +252,12 @@ def centred(positions_BN3: Tensor) -> Tensor:
     return positions_BN3 - (low + high) / 2 * positions_BN3.new_tensor([0.0, 1.0, 1.0])
 
 
-def place_features(places_BN3: Tensor) -> Tensor:
+def place_features(places_BN3: Tensor, period: float | None = None) -> Tensor:
     """Where a token stands in the picture: what rotary attention, which sees differences alone, cannot know.
 
     Args:
         places_BN3: (B, N, 3) as :func:`centred` gives them.
+        period: of time that comes round, and so has no beginning to count from: the waves over seconds are zero.
 
     Returns:
         (B, N, PLACE_FEATURES): waves over the picture's sides, which stretch with its size, and over seconds.
@@ -262,7 +267,10 @@ def place_features(places_BN3: Tensor) -> Tensor:
     across = (places_BN3[..., 1:] / extent)[..., None] * waves
     periods = 2 * math.pi / torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], device=places_BN3.device)
     angles = torch.cat((across.flatten(-2), places_BN3[..., :1] * periods), dim=-1)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+    waves = torch.stack((angles.cos(), angles.sin()), dim=-2)
+    if period is not None:
+        waves[..., -len(periods) :] = 0
+    return waves.flatten(-2)
 
 
 PLACE_FEATURES = 2 * (2 * 3 + 5)
