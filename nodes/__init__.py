@@ -5,6 +5,7 @@ MODULES = (
     "model",
     "sample",
     "video",
+    "load",
     "edit",
     "splice",
     "world",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes import load, model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -135,6 +135,8 @@ def posterior():
 
 
 CALLS = {
+    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
+    "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
