@@ -6,6 +6,7 @@ MODULES = (
     "sample",
     "video",
     "load",
+    "fit",
     "world",
     "train.data",
     "train.clips",
