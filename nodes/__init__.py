@@ -8,6 +8,7 @@ MODULES = (
     "load",
     "edit",
     "splice",
+    "fit",
     "world",
     "train.data",
     "train.clips",

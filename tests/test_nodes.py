@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import edit, load, model, sample, splice, text, video, world
+from kineograph.nodes import edit, fit, load, model, sample, splice, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -138,6 +138,14 @@ def posterior():
 CALLS = {
     "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
     "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
+    "resize_video": lambda run: (fit.resize_video, BATCH.video, 24, 0, "pad"),
+    "crop_video": lambda run: (fit.crop_video, BATCH.video, 8, 8),
+    "trim_video": lambda run: (fit.trim_video, BATCH.video, -3, 2),
+    "resample_video": lambda run: (fit.resample_video, BATCH.video, 12.0, "blend"),
+    "reverse_video": lambda run: (fit.reverse_video, BATCH.video),
+    "repeat_video": lambda run: (fit.repeat_video, BATCH.video, 3),
+    "concat_videos": lambda run: (fit.concat_videos, BATCH.video, OTHER),
+    "fit_video": lambda run: (fit.fit_video, BATCH.video, VAE, 4, 20),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
