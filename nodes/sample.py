@@ -38,8 +38,8 @@ def latent_noise(
 
     Args:
         vae: whose latent space.
-        frames: frames of the video to come; 1 + a multiple of the VAE's time ratio, 1 is an image. A whole multiple is a
-            piece of a longer video, or a loop.
+        frames: frames of the video to come; 1 + a multiple of the VAE's time ratio, 1 is an image. A whole multiple is
+            a piece of a longer video, or a loop.
         height: pixels; a multiple of the VAE's space ratio.
         width: pixels; a multiple of the VAE's space ratio.
         fps: frames per second; the model knows time in seconds.

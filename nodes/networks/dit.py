@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from kineograph.nodes.networks.attention import attend_within
 from kineograph.nodes.networks.diffusion import PREDICTIONS
 from kineograph.nodes.networks.packing import Runs, join
-from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
+from kineograph.nodes.networks.rope import rotary_angles, rotate, turns, unturned
 
 LEVEL_FEATURES = 128
 
@@ -117,12 +117,12 @@ class DiT(nn.Module):
         Raises:
             ValueError: the number of levels does not divide the number of tokens.
         """
-        layout = Layout.of(batches)
+        head_width = self.config.width // self.config.heads
+        layout = Layout.of(batches, head_width)
         places = [centred(batch.positions_BN3) for batch in batches]
         x_SD = self.token_in(join([batch.tokens_BNC for batch in batches]))
         pairs = zip(places, batches, strict=True)
         x_SD = x_SD + self.place_in(layout.clips.join([place_features(place, batch.period) for place, batch in pairs]))
-        head_width = self.config.width // self.config.heads
         angles = [rotary_angles(place, head_width, batch.period) for place, batch in zip(places, batches, strict=True)]
         turn = turns(layout.clips.join(angles), x_SD.dtype)
         text_UD = self.text_in(join([batch.text_BLE for batch in batches]))
@@ -170,16 +170,22 @@ class Layout:
         captions: runs of text tokens, one for each clip.
         levels: runs of video tokens of one noise level.
         seen_BM: for each batch (B, N + L) bool, True for video tokens and where a text token stands.
+        heard_UD: (U, D / heads) what queries hear of the text's keys, 1 or 0; None where they hear all.
     """
 
     clips: Runs
     captions: Runs
     levels: Runs
     seen_BM: list[Tensor]
+    heard_UD: Tensor | None
 
     @classmethod
-    def of(cls, batches: Sequence[Batch]) -> Layout:
-        """The layout of batches behind each other."""
+    def of(cls, batches: Sequence[Batch], head_width: int) -> Layout:
+        """The layout of batches behind each other.
+
+        Queries are turned by their time, and words, which have none, would tell them where on a circle they stand: of
+        the words' keys, a loop hears what does not turn with time.
+        """
         clips = Runs.of([batch.tokens_BNC for batch in batches])
         captions = Runs.of([batch.text_BLE for batch in batches])
         levels: list[tuple[int, int]] = []
@@ -189,7 +195,12 @@ class Layout:
                 raise ValueError(f"{each} noise levels cannot be shared out evenly among {tokens} tokens.")
             levels.append((count * each, tokens // each))
         seen = [functional.pad(batch.text_mask_BL, (batch.tokens_BNC.shape[1], 0), value=True) for batch in batches]
-        return cls(clips, captions, Runs(tuple(levels)), seen)
+        heard = None
+        if any(batch.period is not None for batch in batches):
+            heard = captions.join(
+                [unturned(head_width, batch.period).to(batch.text_BLE)[None, None] for batch in batches]
+            )
+        return cls(clips, captions, Runs(tuple(levels)), seen, heard)
 
     def with_text(self, video_HSD: Tensor, text_HUD: Tensor) -> list[Tensor]:
         """Each clip's video and text tokens in one: (heads, B, N + L, D) for each batch."""
@@ -226,7 +237,13 @@ def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor
 
 def skipping(numbers: Collection[int]) -> Through:
     """One block after another, without those of these numbers."""
-    return lambda blocks, *given: in_turn([block for at, block in enumerate(blocks) if at not in numbers], *given)
+
+    def through(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+        if unknown := sorted(set(numbers) - set(range(len(blocks)))):
+            raise ValueError(f"There is no block {unknown[0]} to skip: this DiT has blocks 0 to {len(blocks) - 1}.")
+        return in_turn([block for number, block in enumerate(blocks) if number not in numbers], x_SD, shared)
+
+    return through
 
 
 def recomputed(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
@@ -266,8 +283,10 @@ class Block(nn.Module):
         layout = shared.layout
         q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
         text_k, text_v = self.text_kv(shared.text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
-        q, k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn)
-        ks, vs = layout.with_text(k, self.k_norm(text_k)), layout.with_text(v, text_v)
+        q, k, text_k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn), self.k_norm(text_k)
+        if layout.heard_UD is not None:
+            text_k = text_k * layout.heard_UD
+        ks, vs = layout.with_text(k, text_k), layout.with_text(v, text_v)
         out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.seen_BM), dim=1)
         return self.out(out.transpose(0, 1).flatten(1))
 

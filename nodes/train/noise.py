@@ -171,15 +171,8 @@ def given_keyframes(
         return latent
     count = int(torch.randint(1, most + 1, (1,), generator=generator))
     frames = torch.randperm(latent.frames, generator=generator)[:count].sort().values.tolist()
-    return replace(latent, keyframes=encoded_alone(vae, video, frames))
-
-
-def encoded_alone(vae: VAE, video: Video, frames: list[int]) -> Keyframes:
-    """Single frames of a video as keyframes at their own places."""
-    import torch
-
-    values = [vae.network.encode(video.frames[:, at : at + 1].transpose(1, 2))[0] for at in frames]
-    return Keyframes(torch.cat(values, dim=2), tuple(map(float, frames)))
+    alone = [vae.network.encode(video.frames[:, at : at + 1].transpose(1, 2))[0] for at in frames]
+    return replace(latent, keyframes=Keyframes(torch.cat(alone, dim=2), tuple(map(float, frames))))
 
 
 @node
