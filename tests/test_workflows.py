@@ -80,6 +80,19 @@ def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path:
     assert not list(tmp_path.glob("**/*.mp4"))
 
 
+def test_samplers_share_noise_and_each_is_wired_as_it_should_be(tmp_path: Path, runtime) -> None:
+    small = {"frames": 5, "height": 32, "width": 32}
+    raw = json.loads((WORKFLOWS / "samplers.json").read_text())
+    raw["nodes"]["noise"]["params"] = small
+    rows = runtime.run(raw, {"calls": 2, "heun_steps": 1}, out=tmp_path).outputs["videos"].frames
+    plain = runtime.run(TEXT_TO_VIDEO, small | {"steps": 2}, outputs=["video"]).outputs["video"].frames
+    assert rows.shape == (5, 5, 3, 32, 32)
+    assert torch.equal(rows[:1], plain)
+    torch.testing.assert_close(rows[2], rows[0], atol=1e-4, rtol=0)  # DPM-Solver++ takes both of two steps at order 1
+    assert all((rows[number] - rows[0]).abs().max() > 0.01 for number in (1, 3, 4))
+    assert (tmp_path / "samplers.png").exists()
+
+
 def test_problems_are_told_all_at_once(runtime) -> None:
     raw = json.loads(TEXT_TO_VIDEO.read_text())
     raw["nodes"]["sigmas"]["params"]["shift"] = -1
