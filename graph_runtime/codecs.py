@@ -42,7 +42,7 @@ class Buffer:
 
 
 def rows_of(rows: int, part: int, parts: int) -> tuple[int, int]:
-    """Where one of several parts begins and ends, as ``torch.chunk`` and FSDP2 cut: the last may have fewer, or none."""
+    """Where one of several parts begins and ends, as ``torch.chunk`` and FSDP2 cut: the last may have less, or none."""
     most = -(-rows // parts)
     return min(part * most, rows), min((part + 1) * most, rows)
 

@@ -336,7 +336,7 @@ class Store:
             self._drop_unnamed(digest)
 
     def _drop_unnamed(self, digest: str) -> int:
-        """Remove a file that neither key nor value leads to any more, and its shards; returns how many bytes they were."""
+        """Remove a file that neither key nor value leads to any more, and its shards; returns their bytes."""
         named = "SELECT 1 FROM results WHERE digest = ? UNION SELECT 1 FROM shards WHERE shard = ?"
         if self._index.execute(named, (digest, digest)).fetchone():
             return 0
