@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
-from kineograph.nodes.sockets import VAE, Latent, Video
+from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
+
+if TYPE_CHECKING:
+    from kineograph.nodes.networks.patches import Time
 
 
 @node
@@ -18,12 +21,13 @@ def vae_encode(vae: VAE, video: Video) -> Latent:
 
     Args:
         vae: the autoencoder.
-        video: 1 + 4k frames with sides that are multiples of 8, for the embedded VAE.
+        video: 1 + 4k frames, or 4k (a piece of a longer video, or a loop), with sides that are multiples of 8, for the
+            embedded VAE.
     """
     import torch
 
     mean = vae.network.encode(video.frames.transpose(1, 2))[0]
-    return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec)
+    return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec, time_of(video, vae.spec))
 
 
 @node
@@ -34,7 +38,15 @@ def vae_decode(vae: VAE, latent: Latent) -> Video:
         vae: the autoencoder that the latent belongs to.
         latent: as sampled, or as encoded.
     """
-    return Video(vae.network.decode(latent.x).transpose(1, 2), latent.fps)
+    frames = vae.network.decode(latent.x, time=latent.time).transpose(1, 2)
+    return Video(frames, latent.fps, loop=latent.time == "circle")
+
+
+def time_of(video: Video, spec: LatentSpec) -> Time:
+    """What the latent frames of a video stand for: its number of frames says it, and whether it is a loop."""
+    if video.frames.shape[1] % spec.time_ratio:
+        return "line"
+    return "circle" if video.loop else "groups"
 
 
 @node(effect=True)

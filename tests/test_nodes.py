@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes import load, model, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -135,6 +135,8 @@ def posterior():
 
 
 CALLS = {
+    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
+    "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
@@ -185,6 +187,7 @@ CALLS = {
     "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "given_keyframes": lambda run: (noise.given_keyframes, CLEAN, VAE, BATCH.video, 1.0, 2, 1, 2),
     "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
@@ -365,7 +368,7 @@ def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
 
 def test_sizes_that_the_vae_cannot_have_are_refused_with_the_nearest_that_it_can() -> None:
     with pytest.raises(ValueError, match="nearest is 17"):
-        sample.latent_noise(VAE, frames=16)
+        sample.latent_noise(VAE, frames=18)
     with pytest.raises(ValueError, match=r"height = 60 .* nearest is 64"):
         sample.latent_noise(VAE, height=60)
 
