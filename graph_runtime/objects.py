@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -132,28 +132,28 @@ def read(find: Callable[[str], Path], digest: str, part: int = 0, parts: int = 1
         shards = json.loads(index.metadata.get("shards", '{"files": [], "buffers": {}}'))
         for each in shards["files"][part::parts]:
             _check(find(each), each)
+        files = [partial(file, each) for each in shards["files"]]
+        names = map(str, range(len(index.about) + len(shards["buffers"])))
+        buffers = (
+            index.buffer(name) if name in index.about else _rows(files, name, *shards["buffers"][name], part, parts)
+            for name in names
+        )
+        return decode(index.metadata["value"], buffers)
 
-        def buffers() -> Iterator[Buffer]:
-            for name in map(str, range(len(index.about) + len(shards["buffers"]))):
-                if name in index.about:
-                    yield index.buffer(name)
-                else:
-                    yield rows(name, *shards["buffers"][name])
 
-        def rows(name: str, dtype: str, sides: list[int]) -> Buffer:
-            begin, end = rows_of(sides[0], part, parts)
-            stride = math.prod(sides[1:]) * DTYPE_BYTES[dtype]
-            data = memoryview(bytearray((end - begin) * stride))
-            for number, each in enumerate(shards["files"]):
-                first, last = rows_of(sides[0], number, len(shards["files"]))
-                low, high = max(begin, first), min(end, last)
-                if low < high:
-                    file(each).read(
-                        name, data[(low - begin) * stride : (high - begin) * stride], (low - first) * stride
-                    )
-            return Buffer(dtype, (end - begin, *sides[1:]), data, tuple(sides) if parts > 1 else None)
-
-        return decode(index.metadata["value"], buffers())
+def _rows(
+    files: Sequence[Callable[[], _File]], name: str, dtype: str, sides: Sequence[int], part: int, parts: int
+) -> Buffer:
+    """One part of the rows that lie in shards, each of which has a part of another cut."""
+    begin, end = rows_of(sides[0], part, parts)
+    stride = math.prod(sides[1:]) * DTYPE_BYTES[dtype]
+    data = memoryview(bytearray((end - begin) * stride))
+    for number, file in enumerate(files):
+        first, last = rows_of(sides[0], number, len(files))
+        low, high = max(begin, first), min(end, last)
+        if low < high:
+            file().read(name, data[(low - begin) * stride : (high - begin) * stride], (low - first) * stride)
+    return Buffer(dtype, (end - begin, *sides[1:]), data, tuple(sides) if parts > 1 else None)
 
 
 def _check(path: Path, digest: str) -> None:

@@ -191,7 +191,7 @@ class Store:
             StoreFault: there is no room, or the disk refuses.
         """
         content = Content(outputs, [digest for digest, _ in shards])
-        nbytes = content.nbytes + sum(size for _, size in shards)
+        nbytes = content.nbytes + sum(dict(shards).values())
         if not always and seconds < nbytes / BYTES_A_SECOND:
             return 0
         row = (key, content.digest, nbytes, seconds, loop, done, json.dumps(more or {}))
@@ -231,8 +231,9 @@ class Store:
 
     def _put(self, row: tuple[Any, ...], content: Content, shards: Sequence[tuple[str, int]]) -> None:
         _, digest, nbytes, seconds, *_ = row
-        files = {digest: content.nbytes, **dict(shards)}
-        here = sum(size for _, size in shards)
+        sizes = dict(shards)
+        files = {digest: content.nbytes, **sizes}
+        here = sum(sizes.values())
         self._check_room(content.nbytes + here, here)
         temporary = self._new(content)
         try:
@@ -244,7 +245,7 @@ class Store:
                     raise StoreFault("another process removed it in the same moment")
                 self._index.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", files.items())
                 self._index.executemany(
-                    "INSERT OR IGNORE INTO shards VALUES (?, ?)", [(digest, shard) for shard, _ in shards]
+                    "INSERT OR IGNORE INTO shards VALUES (?, ?)", [(digest, shard) for shard in sizes]
                 )
                 before = self._index.execute("SELECT digest FROM results WHERE key = ?", row[:1]).fetchone()
                 priority = self._now() + seconds / max(nbytes, 1)
