@@ -156,7 +156,20 @@ def test_packed_groups_and_batches_of_a_vae_are_shared_out(file: str, told: dict
     assert together["codes"] == [0, 0], together["said"]
     for metric in ("loss", "gradient_norm"):
         assert len(metrics(alone, metric)) == STEPS
-        assert metrics(together, metric) == pytest.approx(metrics(alone, metric), rel=1e-4, abs=1e-4)
+        assert metrics(together, metric) == pytest.approx(metrics(alone, metric), rel=1e-5)
+
+
+def test_a_process_takes_its_share_of_a_packed_group(told: dict) -> None:
+    all_clips, own = (
+        sum(line["total"] for line in told[name]["lines"] if is_last_clip(line))
+        for name in ("packed by 1", "packed by 2")
+    )
+    assert all_clips > 6 * STEPS
+    assert 0.3 < own / all_clips < 0.7
+
+
+def is_last_clip(line: dict) -> bool:
+    return line["event"] == "NodeProgress" and line["path"] == "train/clips" and line["done"] == line["total"]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_said_so(told: dict) -> None:
