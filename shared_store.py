@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, TypeVar
 
 from kineograph.graph_runtime.codecs import CannotKeep
@@ -30,22 +29,21 @@ class SharedStore(Store):
         """Wrap a store.
 
         Args:
-            store: in this process; None keeps nothing.
+            store: in this process; where one process has none, nothing is kept.
             asked: set where this process was asked to stop.
             cancel: set where all stop.
         """
-        self.store = store
+        self.store = None if any_of_ranks([store is None])[0] else store
         self.first = rank() == 0
         self.asked = asked
         self.cancel = cancel
-        self.keeps = word_of_first(store is not None)
 
     def close(self) -> None:
         """Nothing: who opened the store closes it."""
 
     def get(self, key: str) -> tuple[tuple[Any, ...], Kept] | None:
         """A training that every process can read; else None."""
-        found = None if self.store is None else self.store.get(key, rank(), count())
+        found = None if self.store is None else self.store.get_part(key, rank(), count())
         missing = found is None or not _trains(found[0])
         return None if any_of_ranks([missing])[0] else found
 
@@ -75,35 +73,36 @@ class SharedStore(Store):
             if loop:
                 raise CannotKeep("where several processes work together, trainings that collect nothing are kept alone")
             return 0
-        if not self.keeps:
+        store = self.store
+        if store is None:
             return 0
         with ExitStack() as held:
-            shards = self._all(lambda store: held.enter_context(store.shard(outputs)))
+            shards = _all(lambda: held.enter_context(store.shard(outputs)))
             more["shards"] = [shard for shard in shards if shard is not None]
-            put = partial(Store.put, key=key, outputs=outputs, seconds=seconds, loop=loop, **more)
-            return max(self._all(lambda store: put(store) if self.first else 0))
-
-    def _all(self, work: Callable[[Store], T]) -> list[T]:
-        """What each process's part of some work gives.
-
-        Raises:
-            StoreFault: as the first of them found that failed.
-        """
-        try:
-            if self.store is None:
-                raise StoreFault(f"process {rank()} cannot use the folder")
-            said = words_of_ranks((work(self.store), ""))
-        except StoreFault as fault:
-            said = words_of_ranks((None, str(fault)))
-        for _, fault in said:
-            if fault:
-                raise StoreFault(fault)
-        return [found for found, _ in said]
+            return max(_all(lambda: store.put(key, outputs, seconds, loop=loop, **more) if self.first else 0))
 
     def forget(self, loop: str, below: int) -> None:
         """Let go of states, in the first process."""
         if self.first and self.store is not None:
             self.store.forget(loop, below)
+
+
+def _all(work: Callable[[], T]) -> list[T]:
+    """What each process's part of some work gives, in all of them.
+
+    Raises:
+        StoreFault: as the first of them found that failed.
+    """
+    found, refused = None, ""
+    try:
+        found = work()
+    except StoreFault as fault:
+        refused = str(fault)
+    said: list[tuple[Any, str]] = words_of_ranks((found, refused))
+    for _, fault in said:
+        if fault:
+            raise StoreFault(fault)
+    return [found for found, _ in said]
 
 
 def _trains(outputs: tuple[Any, ...]) -> bool:

@@ -103,13 +103,17 @@ class Store:
 
     # --- reading
 
-    def get(self, key: str, part: int = 0, parts: int = 1) -> tuple[tuple[Any, ...], Kept] | None:
-        """The outputs of a key and its row; None where there are none, or where what lies there is damaged.
+    def get(self, key: str) -> tuple[tuple[Any, ...], Kept] | None:
+        """The outputs of a key and its row; None where there are none, or where what lies there is damaged."""
+        return self.get_part(key, 0, 1)
+
+    def get_part(self, key: str, part: int, parts: int) -> tuple[tuple[Any, ...], Kept] | None:
+        """What ``get`` gives, but of numbers in shards the rows of one of several processes.
 
         Args:
-            key: what they are known by.
-            part: which of several processes reads; of numbers in shards it gets its rows.
-            parts: how many processes read.
+            key: what the outputs are known by.
+            part: which process reads.
+            parts: how many read.
         """
         with self._lock, contextlib.suppress(sqlite3.Error):
             rows = self._rows("WHERE key = ?", key)

@@ -91,7 +91,7 @@ def test_a_process_writes_its_own_rows_alone(count: int, told: dict, folder: Pat
 
 def test_shards_are_safetensors_whose_rows_make_the_whole(told: dict, folder: Path) -> None:
     """The library reads them, and a slice of the whole from the slices of the files."""
-    line(told, "save 2 by 2"), line(told, "save 3 by 3")
+    assert line(told, "save 2 by 2")["bytes"] < line(told, "save 3 by 3")["bytes"]  # one header more
     wholes: dict[str, list[torch.Tensor]] = {}
     for path, shards in shards_by_index(folder):
         with safe_open(path, "pt") as index:

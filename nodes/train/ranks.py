@@ -20,7 +20,7 @@ class Rank(NamedTuple):
     """Which of how many processes this is; the first is 0."""
 
     number: int
-    count: int
+    processes: int
 
 
 def not_kept() -> str:
