@@ -135,16 +135,17 @@ def read(find: Callable[[str], Path], digest: str, part: int = 0, parts: int = 1
         files = [partial(file, each) for each in shards["files"]]
         names = map(str, range(len(index.about) + len(shards["buffers"])))
         buffers = (
-            index.buffer(name) if name in index.about else _rows(files, name, *shards["buffers"][name], part, parts)
+            index.buffer(name) if name in index.about else _rows(files, name, shards["buffers"][name], part, parts)
             for name in names
         )
         return decode(index.metadata["value"], buffers)
 
 
 def _rows(
-    files: Sequence[Callable[[], _File]], name: str, dtype: str, sides: Sequence[int], part: int, parts: int
+    files: Sequence[Callable[[], _File]], name: str, about: tuple[str, Sequence[int]], part: int, parts: int
 ) -> Buffer:
     """One part of the rows that lie in shards, each of which has a part of another cut."""
+    dtype, sides = about
     begin, end = rows_of(sides[0], part, parts)
     stride = math.prod(sides[1:]) * DTYPE_BYTES[dtype]
     data = memoryview(bytearray((end - begin) * stride))
