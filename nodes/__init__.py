@@ -12,6 +12,7 @@ MODULES = (
     "load",
     "edit",
     "splice",
+    "sizes",
     "fit",
     "world",
     "train.data",

@@ -237,13 +237,7 @@ def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor
 
 def skipping(numbers: Collection[int]) -> Through:
     """One block after another, without those of these numbers."""
-
-    def through(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
-        if unknown := sorted(set(numbers) - set(range(len(blocks)))):
-            raise ValueError(f"There is no block {unknown[0]} to skip: this DiT has blocks 0 to {len(blocks) - 1}.")
-        return in_turn([block for number, block in enumerate(blocks) if number not in numbers], x_SD, shared)
-
-    return through
+    return lambda blocks, *given: in_turn([block for at, block in enumerate(blocks) if at not in numbers], *given)
 
 
 def recomputed(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
@@ -283,7 +277,8 @@ class Block(nn.Module):
         layout = shared.layout
         q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
         text_k, text_v = self.text_kv(shared.text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
-        q, k, text_k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn), self.k_norm(text_k)
+        q, k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn)
+        text_k = self.k_norm(text_k)
         if layout.heard_UD is not None:
             text_k = text_k * layout.heard_UD
         ks, vs = layout.with_text(k, text_k), layout.with_text(v, text_v)
