@@ -5,6 +5,7 @@ MODULES = (
     "model",
     "sample",
     "video",
+    "save",
     "load",
     "fit",
     "world",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import fit, load, model, sample, text, video, world
+from kineograph.nodes import fit, load, model, sample, save, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -176,8 +176,10 @@ CALLS = {
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
-    "save_video": lambda run: (video.save_video, BATCH.video, run),
-    "save_contact_sheet": lambda run: (video.save_contact_sheet, BATCH.video, run),
+    "save_video": lambda run: (save.save_video, BATCH.video, run),
+    "save_animation": lambda run: (save.save_animation, BATCH.video, run),
+    "save_image": lambda run: (save.save_image, BATCH.video, run),
+    "save_contact_sheet": lambda run: (save.save_contact_sheet, BATCH.video, run),
     "world_clips": lambda run: (world.world_clips, 2, ["5x16x16:3"], 1),
     "world_prompts": lambda run: (world.world_prompts,),
     "oracle_score": lambda run: (
