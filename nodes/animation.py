@@ -105,7 +105,7 @@ def _encode(
 
 def _with_palette(pictures: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """The pictures in 255 colours that are chosen from all of them; what lies between two is scattered."""
-    import av
+    from av.error import BlockingIOError as NothingYet
     from av.error import EOFError as EndOfFrames
     from av.filter import Graph
 
@@ -123,6 +123,6 @@ def _with_palette(pictures: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         graph.push(picture)
     while True:
         try:
-            yield graph.pull()
-        except (EndOfFrames, av.error.BlockingIOError):
+            yield graph.vpull()
+        except (EndOfFrames, NothingYet):
             return
