@@ -64,8 +64,8 @@ def hidden(own_BN: Tensor) -> Iterator[None]:
     """Hide padding from attention, which the DiT has no use for."""
     plain = Layout.of
 
-    def of(batches: list[Batch]) -> Layout:
-        layout = plain(batches)
+    def of(batches: list[Batch], head_width: int) -> Layout:
+        layout = plain(batches, head_width)
         return replace(layout, seen_BM=[torch.cat((own_BN, batches[0].text_mask_BL), dim=1)])
 
     with patch.object(Layout, "of", of):

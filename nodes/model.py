@@ -129,6 +129,22 @@ def start_dit(
 
 
 @node
+def gaussian_prior(seconds: Annotated[float, Field(gt=0)] = 2.0, kernel: Literal["smooth", "markov"] = "smooth") -> DiT:
+    """A model that is known in closed form: every latent cell is a Gaussian process in time. It shows nothing.
+
+    What a sampler, an edit or a workflow of yours must give with it can be calculated, so errors of the wiring show:
+    the conditional mean and covariance given the known frames. It reads no text.
+
+    Args:
+        seconds: over which a cell forgets its value.
+        kernel: smooth, exp(-d² / (2 seconds²)); or markov, exp(-|d| / seconds), whose paths are rough.
+    """
+    from kineograph.nodes.networks.components import build
+
+    return _dit(build("gaussian_prior", {"seconds": seconds, "kernel": kernel}).eval())
+
+
+@node
 def new_vae(channels: Annotated[int, Field(ge=1)] = 8, seed: int = 0) -> VAE:
     """A spatio-temporal VAE with random weights: 4 frames x 8 x 8 pixels per latent cell.
 

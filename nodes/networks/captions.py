@@ -52,7 +52,7 @@ MOVING = (
     ("goes", "going"),
     ("heads", "heading"),
 )
-TOWARDS = (
+TOWARDS: tuple[tuple[str, ...], ...] = (
     (),
     ("left", "to the left", "leftwards", "leftward", "towards the left"),
     ("right", "to the right", "rightwards", "rightward", "towards the right"),
@@ -79,7 +79,7 @@ VERBS_THAT_SAY_IT = (
     (),
 )
 ACROSS, UP_AND_DOWN = len(MOTIONS), len(MOTIONS) + 1
-"""How loops stand among the motions here; what a caption said of the motion is then -1, as the world has no name for it."""
+"""Loops among the motions here; the world has no name for them, so what a caption says of their motion is -1."""
 BEHIND = ("behind a wall", "behind a brown wall", "and passes behind a wall")
 SLOW, QUICK = 0.195, 0.225
 """Short sides per second: below the first a caption may say "slowly", above the second "quickly"."""

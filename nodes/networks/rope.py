@@ -46,12 +46,24 @@ def rotary_angles(positions_BN3: Tensor, head_width: int, period: float | None =
     if head_width % 16:
         raise ValueError(f"3-D rotary positions need heads of a multiple of 16 features, not {head_width}.")
     in_time, in_space = head_width // 8, head_width * 3 // 16
-    of_time = frequencies(in_time, *SECONDS)
-    if period is not None:
-        of_time = (of_time * (period / (2 * math.pi))).round() * (2 * math.pi / period)
-    per_axis = (of_time, frequencies(in_space, *PIXELS), frequencies(in_space, *PIXELS))
+    per_axis = (time_frequencies(in_time, period), frequencies(in_space, *PIXELS), frequencies(in_space, *PIXELS))
     turns = [positions_BN3[..., axis, None] * each.to(positions_BN3) for axis, each in enumerate(per_axis)]
     return torch.cat(turns, dim=-1)
+
+
+def time_frequencies(pairs: int, period: float | None) -> Tensor:
+    """Angular frequencies of time: on a circle, each is the nearest whole multiple of 2 pi / period."""
+    plain = frequencies(pairs, *SECONDS)
+    return plain if period is None else (plain * (period / (2 * math.pi))).round() * (2 * math.pi / period)
+
+
+def unturned(head_width: int, period: float | None) -> Tensor:
+    """(head_width,): 0 for features of a head that turn with the time of a circle, 1 for all others."""
+    in_time = head_width // 8
+    pairs = torch.ones(head_width // 2)
+    if period is not None:
+        pairs[:in_time] = (time_frequencies(in_time, period) == 0).float()
+    return pairs.repeat(2)
 
 
 def rotate(x_BHND: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

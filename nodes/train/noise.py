@@ -86,27 +86,6 @@ def ddpm_levels(
 
 
 @node
-def token_shift(
-    latent: Latent,
-    cells: Annotated[int, Field(ge=1)] = 1,
-    at_1024: float = 0.95,
-    at_4096: float = 2.05,
-) -> float:
-    """A shift that grows with the number of tokens n, exp(mu) with mu linear in n (Flux, LTX-Video).
-
-    Args:
-        latent: whose size.
-        cells: latent cells in a token.
-        at_1024: mu at 1024 tokens.
-        at_4096: mu at 4096 tokens.
-    """
-    import math
-
-    tokens = math.prod(latent.x.shape[2:]) / cells
-    return math.exp(at_1024 + (at_4096 - at_1024) * (tokens - 1024) / 3072)
-
-
-@node
 def draw_levels(latent: Latent, levels: Levels, per_frame: Share = 0.0, seed: int = 0, step: int = 0) -> Latent:
     """Give each clip a noise level, or each of its latent frames one (Chen et al. 2024, diffusion forcing).
 
@@ -192,15 +171,8 @@ def given_keyframes(
         return latent
     count = int(torch.randint(1, most + 1, (1,), generator=generator))
     frames = torch.randperm(latent.frames, generator=generator)[:count].sort().values.tolist()
-    return replace(latent, keyframes=encoded_alone(vae, video, frames))
-
-
-def encoded_alone(vae: VAE, video: Video, frames: list[int]) -> Keyframes:
-    """Single frames of a video as keyframes at their own places."""
-    import torch
-
-    values = [vae.network.encode(video.frames[:, at : at + 1].transpose(1, 2))[0] for at in frames]
-    return Keyframes(torch.cat(values, dim=2), tuple(map(float, frames)))
+    alone = [vae.network.encode(video.frames[:, at : at + 1].transpose(1, 2))[0] for at in frames]
+    return replace(latent, keyframes=Keyframes(torch.cat(alone, dim=2), tuple(map(float, frames))))
 
 
 @node
