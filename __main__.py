@@ -233,7 +233,7 @@ def _file(options: argparse.Namespace) -> str:
 def _load(file: str) -> Workflow:
     """The workflow of a JSON file, or the one that a video or picture carries."""
     from kineograph.graph_runtime.workflow import load_workflow, parse_json, parse_workflow
-    from kineograph.nodes.provenance import ProvenanceError, may_carry, read_provenance
+    from kineograph.nodes.media.provenance import ProvenanceError, may_carry, read_provenance
 
     if not may_carry(file):
         return load_workflow(file)

@@ -60,7 +60,7 @@ def save_animation(
     Raises:
         ValueError: more frames per second than the format has.
     """
-    from kineograph.nodes.animation import write_gif, write_webp
+    from kineograph.nodes.media.animation import write_gif, write_webp
 
     target = run.output_path(path)
     frames = _squares(_side_by_side(video), _factor(video, upscale))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from kineograph.nodes import animation, save
-from kineograph.nodes.provenance import read_provenance
+from kineograph.nodes import save
+from kineograph.nodes.media import animation
+from kineograph.nodes.media.provenance import read_provenance
 from kineograph.nodes.sockets import Video
 from kineograph.nodes.world import world_clips
 

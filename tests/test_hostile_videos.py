@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import decode
-from kineograph.nodes.decode import Limits, read_video
-from kineograph.nodes.media import write_video
-from kineograph.nodes.provenance import ProvenanceError, read_provenance
+from kineograph.nodes.media import decode, write_video
+from kineograph.nodes.media.decode import Limits, read_video
+from kineograph.nodes.media.provenance import ProvenanceError, read_provenance
 
 
 def clip(frames: int = 9) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kineograph.nodes import media
-from kineograph.nodes.decode import read_video
+from kineograph.nodes.media.decode import read_video
 
 WORKFLOW = '{"prompt": "赤い円が右へ動く — \\"a \\\\ red\\" circle; it\'s\\n = # 🎞", "seed": 0}'
 
@@ -89,7 +89,7 @@ def test_bytes_and_floats_are_the_same_video(tmp_path):
 
 @pytest.mark.parametrize("side", [32, 64, 96, 136])
 def test_same_frames_same_bytes(tmp_path, side):
-    """Many times over, with used memory in between: x264 has been seen to read it (`media._encode` says when)."""
+    """Many times over, with used memory in between: x264 has been seen to read it (`media.write._encode` says when)."""
     path, kinds = tmp_path / "clip.mp4", set()
     for times in range(12):
         media.write_video(path, (clip(9, side, side) + 0.1 * noise(9, side)).clamp(0, 1), 8, provenance=WORKFLOW)

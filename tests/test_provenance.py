@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import animation, media
-from kineograph.nodes.provenance import ProvenanceError, may_carry, read_provenance
+from kineograph.nodes import media
+from kineograph.nodes.media import animation
+from kineograph.nodes.media.provenance import ProvenanceError, may_carry, read_provenance
 
 WORKFLOW = '{"prompt": "赤い円が右へ動く — \\"a \\\\ red\\" circle; it\'s\\n = # 🎞", "seed": 0}'
 
@@ -109,8 +110,8 @@ def test_a_long_provenance_fits_and_a_longer_one_is_refused(tmp_path, ending):
 @pytest.mark.parametrize("ending", [".mp4", ".png", ".webp"])
 def test_too_much_provenance_in_a_file_is_refused(tmp_path, monkeypatch, ending):
     path = write(tmp_path / f"clip{ending}", "x" * 2000)
-    monkeypatch.setattr("kineograph.nodes.mp4.PROVENANCE_LIMIT", 1980)
-    monkeypatch.setattr("kineograph.nodes.chunks.PROVENANCE_LIMIT", 1980)
+    monkeypatch.setattr("kineograph.nodes.media.mp4.PROVENANCE_LIMIT", 1980)
+    monkeypatch.setattr("kineograph.nodes.media.chunks.PROVENANCE_LIMIT", 1980)
     with pytest.raises(ProvenanceError, match=r"2,0\d\d bytes of text; at most 1,980"):
         read_provenance(path)
 
@@ -187,7 +188,7 @@ def test_damage_never_ends_in_another_error(written, tmp_path):
 
 def test_provenance_loads_no_decoder(written):
     code = (
-        "import sys; from kineograph.nodes.provenance import read_provenance; read_provenance(sys.argv[1]);"
+        "import sys; from kineograph.nodes.media.provenance import read_provenance; read_provenance(sys.argv[1]);"
         "sys.exit(bool({'av', 'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code, written], check=False, capture_output=True).returncode == 0

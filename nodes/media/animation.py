@@ -13,9 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph.nodes.chunks import with_webp_text
-from kineograph.nodes.media import as_bytes, check_frames
-from kineograph.nodes.whole_file import write_whole
+from kineograph.nodes.media.chunks import with_webp_text
+from kineograph.nodes.media.whole_file import write_whole
+from kineograph.nodes.media.write import as_bytes, check_frames
 
 if TYPE_CHECKING:
     from av import VideoFrame

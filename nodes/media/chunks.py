@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from kineograph.nodes.provenance import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError, check_length
+from kineograph.nodes.media.provenance import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError, check_length
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _AFTER_HEADER = len(PNG) + 25

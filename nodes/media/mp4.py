@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from kineograph.nodes.provenance import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError
+from kineograph.nodes.media.provenance import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError
 
 _MOST_BOXES = 100_000
 _COMMENTS = ("comment", "\xa9cmt")

@@ -43,8 +43,8 @@ def read_provenance(path: str | os.PathLike[str]) -> str:
     Raises:
         ProvenanceError: another kind of file, cut off, more than 16 MB of text, or none.
     """
-    from kineograph.nodes.chunks import png_text, webp_text
-    from kineograph.nodes.mp4 import mp4_text
+    from kineograph.nodes.media.chunks import png_text, webp_text
+    from kineograph.nodes.media.mp4 import mp4_text
 
     path = Path(path)
     if not path.is_file():
