@@ -12,8 +12,8 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
 from kineograph.graph_runtime.workflow import parse_json, parse_workflow
-from kineograph.nodes.media import read_video
-from kineograph.nodes.mp4 import read_provenance
+from kineograph.nodes.media.decode import read_video
+from kineograph.nodes.media.provenance import read_provenance
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 TEXT_TO_VIDEO = WORKFLOWS / "text_to_video.json"
