@@ -9,6 +9,7 @@ MODULES = (
     "schedules",
     "solvers",
     "video",
+    "save",
     "load",
     "edit",
     "splice",

@@ -12,8 +12,8 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
 from kineograph.graph_runtime.workflow import parse_json, parse_workflow
-from kineograph.nodes.media import read_video
-from kineograph.nodes.mp4 import read_provenance
+from kineograph.nodes.media.decode import read_video
+from kineograph.nodes.media.provenance import read_provenance
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 TEXT_TO_VIDEO = WORKFLOWS / "text_to_video.json"
@@ -124,7 +124,7 @@ def test_training_a_part_from_nothing_lowers_its_loss_and_leaves_a_file(
 
 
 def test_training_is_the_same_twice_and_a_dit_goes_on_from_the_embedded_one(tmp_path: Path, runtime) -> None:
-    raw = json.loads((WORKFLOWS / "train_dit.json").read_text())
+    raw = json.loads((WORKFLOWS / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x32x32:2", "1x32x32:4"]
     raw["nodes"]["train"]["body"]["nodes"]["record"]["params"]["every"] = 1
 
