@@ -8,6 +8,8 @@ MODULES = (
     "edit",
     "splice",
     "world",
+    "judge",
+    "report",
     "train.data",
     "train.clips",
     "train.streams",

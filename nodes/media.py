@@ -29,6 +29,7 @@ __all__ = [
     "Limits",
     "ProvenanceError",
     "contact_sheet",
+    "image_bytes",
     "read_provenance",
     "read_video",
     "write_image",
@@ -83,6 +84,18 @@ def write_image(path: str | os.PathLike[str], frame: Tensor) -> None:
         ValueError: no such frame, or a folder that is not there.
         OSError: the file could not be written.
     """
+    _write_whole(Path(path), image_bytes(frame))
+
+
+def image_bytes(frame: Tensor) -> bytes:
+    """A PNG as bytes.
+
+    Args:
+        frame: (3, H, W) float in [0, 1], or (H, W, 3) uint8.
+
+    Raises:
+        ValueError: no such frame.
+    """
     import av
 
     if frame.ndim != 3:
@@ -94,7 +107,7 @@ def write_image(path: str | os.PathLike[str], frame: Tensor) -> None:
     picture = av.VideoFrame.from_ndarray(rgb_HWC.contiguous().numpy(), format="rgb24")
     picture.pts, picture.time_base = 0, Fraction(1)
     packets = [*encoder.encode(picture), *encoder.encode(None)]
-    _write_whole(Path(path), b"".join(bytes(packet) for packet in packets))
+    return b"".join(bytes(packet) for packet in packets)
 
 
 def contact_sheet(videos: Sequence[Tensor], columns: int = 8, gap: int = 2, background: float = 1.0) -> Tensor:

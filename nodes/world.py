@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.scores import Score, Scores
 from kineograph.nodes.sockets import Clips, Video
 
 FORMAT = re.compile(r"(\d{1,4})x(\d{1,4})x(\d{1,4}):(\d{1,4})")
@@ -75,6 +77,7 @@ class OracleScore(NamedTuple):
     shape: float
     motion: float
     everything: float
+    scores: Scores
 
 
 @node
@@ -88,16 +91,25 @@ def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext, s
     """
     import torch
 
+    from kineograph.nodes.networks import intervals
     from kineograph.nodes.networks.captions import GRID, prompt_labels
-    from kineograph.nodes.networks.oracle import score
+    from kineograph.nodes.networks.oracle import read, right
+    from kineograph.nodes.networks.world import ATTRIBUTES
 
     known = {prompt.text: prompt for prompt in GRID}
     labels = prompt_labels([known[text] for text in prompts])
-    frames = torch.cat([video.frames for video in videos])
-    found = score(frames, labels, videos[0].fps)
-    for name in ("colour", "shape", "motion", "all", "found", "shape_iou"):
-        run.metric(f"oracle_{name}", step, found[name])
-    return OracleScore(found["colour"], found["shape"], found["motion"], found["all"])
+    reading = read(torch.cat([video.frames for video in videos]), videos[0].fps)
+    shares = {name: intervals.share(hits) for name, hits in right(reading, labels).items()}
+    for name, share in shares.items():
+        run.metric(f"oracle_{name}", step, share.value)
+    run.metric("oracle_found", step, reading.found.float().mean().item())
+    run.metric("oracle_shape_iou", step, reading.shape_iou.amax(1).mean().item())
+
+    chance = {name: 1 / len(ATTRIBUTES[name]) for name in labels}
+    chance["all"] = math.prod(chance.values())
+    about = "Share of clips in which it is what the prompt says, read from the pixels; unclear counts as wrong."
+    rows = [Score(name, about, *share, real=1.0, broken=chance[name], how="guessed") for name, share in shares.items()]
+    return OracleScore(*(row.value for row in rows), Scores(tuple(rows)))
 
 
 @node

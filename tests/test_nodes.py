@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes import judge, model, report, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -177,6 +177,12 @@ CALLS = {
         run,
     ),
     "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
+    "join_scores": lambda run: (judge.join_scores, BATCH.video, [3], run, OTHER),
+    "loop_scores": lambda run: (judge.loop_scores, BATCH.video, OTHER, run, BATCH.video),
+    "identity_scores": lambda run: (judge.identity_scores, BATCH.video, run, OTHER),
+    "framing_scores": lambda run: (judge.framing_scores, BATCH.video, run, OTHER),
+    "report_section": lambda run: (report.report_section, "Clips", None, BATCH.video),
+    "save_report": lambda run: (report.save_report, report.report_section("Clips", None, BATCH.video), run),
     "clip_video": lambda run: (data.clip_video, BATCH),
     "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
     "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
