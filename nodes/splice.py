@@ -28,6 +28,23 @@ def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False
 
 
 @node(views=("latent",))
+def close_loop(latent: Latent) -> Latent:
+    """Say of a piece of a video that its first frame follows its last: the decoder then knows no end.
+
+    Args:
+        latent: groups alone (4k frames), as ``roll_latent`` at every step leaves them.
+
+    Raises:
+        ValueError: it begins with a frame alone.
+    """
+    if latent.time == "line":
+        raise ValueError(
+            "This latent begins with a frame alone (1 + 4k frames); a loop has groups alone: take 4k frames."
+        )
+    return replace(latent, time="circle")
+
+
+@node(views=("latent",))
 def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_out: bool = False) -> Latent:
     """The last latent frames of a video, to be handed on to the next; or all the others.
 

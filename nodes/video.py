@@ -9,6 +9,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
+from kineograph.nodes.fit import check_alike
 from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
 
 if TYPE_CHECKING:
@@ -102,12 +103,18 @@ def join_videos(first: Video, second: Video) -> Video:
 
     Args:
         first: (B1, T, 3, H, W).
-        second: (B2, T, 3, H, W).
+        second: (B2, T, 3, H, W), at the same rate.
+
+    Raises:
+        ValueError: they differ in size, rate or length; the sentence names the node that fits them.
     """
     import torch
 
-    if first.frames.shape[1:] != second.frames.shape[1:]:
+    check_alike(first, second)
+    lengths = (first.frames.shape[1], second.frames.shape[1])
+    if lengths[0] != lengths[1]:
         raise ValueError(
-            f"Clips of {tuple(first.frames.shape[1:])} and {tuple(second.frames.shape[1:])} differ in size."
+            f"The first video has {lengths[0]} frames, the second {lengths[1]}. "
+            f"Give the longer one to trim_video, with frames {min(lengths)}."
         )
     return replace(first, frames=torch.cat([first.frames, second.frames]))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import judge, model, report, sample, text, video, world
+from kineograph.nodes import edit, fit, judge, load, model, report, sample, splice, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -55,6 +55,7 @@ PATCHES = sample.patchify(NOISE)
 STEP = SigmaStep(0.8, 0.6)
 CRITIC = adversarial.new_discriminator(width=4, depth=1)
 CLEAN_ONE = video.vae_encode(VAE, Video(BATCH.video.frames[:1], BATCH.video.fps))
+TAIL = splice.last_groups(CLEAN_ONE, 1)
 OTHER = Video(BATCH.video.frames.flip(-1), BATCH.video.fps)
 
 
@@ -135,6 +136,16 @@ def posterior():
 
 
 CALLS = {
+    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
+    "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
+    "resize_video": lambda run: (fit.resize_video, BATCH.video, 24, 0, "pad"),
+    "crop_video": lambda run: (fit.crop_video, BATCH.video, 8, 8),
+    "trim_video": lambda run: (fit.trim_video, BATCH.video, -3, 2),
+    "resample_video": lambda run: (fit.resample_video, BATCH.video, 12.0, "blend"),
+    "reverse_video": lambda run: (fit.reverse_video, BATCH.video),
+    "repeat_video": lambda run: (fit.repeat_video, BATCH.video, 3),
+    "concat_videos": lambda run: (fit.concat_videos, BATCH.video, OTHER),
+    "fit_video": lambda run: (fit.fit_video, BATCH.video, VAE, 4, 20),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
@@ -191,6 +202,22 @@ CALLS = {
     "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "gaussian_prior": lambda run: (model.gaussian_prior, 1.0, "markov"),
+    "give_video": lambda run: (edit.give_video, NOISE, VAE, Video(BATCH.video.frames[:1, :2], 8.0), 3),
+    "give_latent": lambda run: (edit.give_latent, NOISE, splice.last_groups(CLEAN_ONE, 1), 1),
+    "sdedit": lambda run: (edit.sdedit, NOISE, CLEAN_ONE, 0.4),
+    "sdedit_frames": lambda run: (edit.sdedit_frames, NOISE, CLEAN_ONE, [0.0, 0.9]),
+    "morph": lambda run: (edit.morph, NOISE, CLEAN_ONE, edit.sdedit(NOISE, NOISE), 0.8),
+    "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
+    "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
+    "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),
+    "flow_edit_step": lambda run: (edit.flow_edit_step, NOISE, NOISE, CLEAN_ONE, STEP),
+    "paste_video": lambda run: (edit.paste_video, BATCH.video, Video(BATCH.video.frames[:1, :2], 8.0), 1),
+    "roll_latent": lambda run: (splice.roll_latent, CLEAN, 1, 1),
+    "close_loop": lambda run: (splice.close_loop, splice.last_groups(CLEAN, 1)),
+    "last_groups": lambda run: (splice.last_groups, CLEAN, 1, True),
+    "first_groups": lambda run: (splice.first_groups, splice.join_latents(TAIL, TAIL), 1),
+    "join_latents": lambda run: (splice.join_latents, CLEAN_ONE, TAIL),
     "given_keyframes": lambda run: (noise.given_keyframes, CLEAN, VAE, BATCH.video, 1.0, 2, 1, 2),
     "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kineograph.nodes.networks.frames import nearest_multiple
 from kineograph.nodes.networks.patches import Time
 
 TIME_RATIO = 4
@@ -268,10 +269,11 @@ def _to_patches(video_BCTHW: Tensor) -> Tensor:
         raise ValueError(f"The clip is {tuple(video_BCTHW.shape)}, but the VAE encodes (B, 3, T, H, W).")
     frames, height, width = video_BCTHW.shape[2:]
     if frames % TIME_RATIO > 1 or height % SPACE_RATIO or width % SPACE_RATIO or not frames * height * width:
+        sides = f"{nearest_multiple(height, SPACE_RATIO)} x {nearest_multiple(width, SPACE_RATIO)}"
         raise ValueError(
-            f"The clip has {frames} frames of {height} x {width} pixels, but the VAE encodes {TIME_RATIO}k or "
-            f"1 + {TIME_RATIO}k frames with sides that are multiples of {SPACE_RATIO}. "
-            "Trim or crop it to the next size below."
+            f"The video has {frames} frames of {height} x {width} pixels (height x width), but this VAE encodes "
+            f"{TIME_RATIO}k or 1 + {TIME_RATIO}k frames with sides that are multiples of {SPACE_RATIO}. The nearest is "
+            f"{1 + (frames - 1) // TIME_RATIO * TIME_RATIO} frames of {sides}, which the node fit_video makes of it."
         )
     first = video_BCTHW[:, :, : frames % TIME_RATIO].expand(-1, -1, TIME_RATIO * (frames % TIME_RATIO), -1, -1)
     chunks = torch.cat([first, video_BCTHW[:, :, frames % TIME_RATIO :]], dim=2)
