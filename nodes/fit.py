@@ -82,28 +82,27 @@ def crop_video(
 
 
 @node
-def trim_video(video: Video, start: int = 0, frames: Annotated[int, Field(ge=0)] = 0) -> Video:
+def trim_video(video: Video, start: int = 0, frames: int = 0) -> Video:
     """Take a part of a video.
 
     Args:
         video: what to cut.
         start: number of the first frame, from 0; a negative one counts from the end, so that -5 takes the last five.
-        frames: how many; 0 is all from there.
+        frames: how many; 0 is all from there, a negative number all but so many at the end.
 
     Raises:
         ValueError: the video has fewer.
     """
     count = video.frames.shape[1]
     first = start + count if start < 0 else start
-    if not 0 <= first < count or first + frames > count:
+    last = first + frames if frames > 0 else count + frames
+    if not 0 <= first < last <= count:
         asked = f"{frames} frames from {start}" if frames else f"frame {start}"
         raise ValueError(
             f"The video has {count} frames, numbered 0 to {count - 1}; there is no part of {asked}. "
             "Take fewer, or make it longer with repeat_video or concat_videos."
         )
-    whole = first == 0 and frames in (0, count)
-    part = video.frames[:, first : first + frames if frames else count].clone()
-    return Video(part, video.fps, loop=video.loop and whole)
+    return Video(video.frames[:, first:last].clone(), video.fps, loop=video.loop and last - first == count)
 
 
 @node

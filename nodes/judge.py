@@ -6,25 +6,20 @@ report. Wire real clips of the same size into ``real``: a number alone says litt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
-from kineograph.nodes.scores import Question, Scores, answer
+from kineograph.nodes.scores import Name, Question, Scores, answer, teller
 from kineograph.nodes.sockets import Video
 
 if TYPE_CHECKING:
     from kineograph.nodes.networks.intervals import Estimate
 
 Joins = Annotated[list[int], Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-def _teller(run: RunContext, name: str, step: int) -> Callable[[str, float], None]:
-    return lambda key, value: run.metric(f"{name}_{key}", step, value)
 
 
 class JoinScores(NamedTuple):
@@ -75,7 +70,7 @@ def join_scores(
         Question("place_error", "place after the join", place_about, "all turns back at the join", turn),
         Question("same", "same thing", same_about, "another clip goes on", switch),
     ]
-    scores = answer(questions, measure, video, real, _teller(run, name, step))
+    scores = answer(questions, measure, video, real, teller(run, name, step))
     return JoinScores(*scores.values, scores)
 
 
@@ -127,7 +122,7 @@ def loop_scores(
         Question("motion", "motion kept", motion_about, "frozen", spoil.freeze),
         Question("contrast", "contrast kept", contrast_about, "blurred", spoil.smear),
     ]
-    scores = answer(questions, measure, video, real, _teller(run, name, step))
+    scores = answer(questions, measure, video, real, teller(run, name, step))
     return LoopScores(*scores.values, scores)
 
 
@@ -179,7 +174,7 @@ def identity_scores(
         Question("step_deviation", "steps vary", step_about, "frames in another order", spoil.shuffle),
         Question("flicker", "flicker", flicker_about, "noise", spoil.noise),
     ]
-    scores = answer(questions, measure, video, real, _teller(run, name, step))
+    scores = answer(questions, measure, video, real, teller(run, name, step))
     return IdentityScores(*scores.values, scores)
 
 
@@ -210,5 +205,51 @@ def framing_scores(
     height, width = video.frames.shape[-2:]
     about = "Share of clips whose object touches no border of the frame: 1 is best."
     inside = Question("inside", f"inside {width} x {height}", about, "moved to the left", spoil.crop)
-    scores = answer([inside], measure, video, real, _teller(run, name, step))
+    scores = answer([inside], measure, video, real, teller(run, name, step))
     return FramingScores(*scores.values, scores)
+
+
+class PermanenceScores(NamedTuple):
+    """What becomes of an object behind a wall; the rows of the scores say what each number means."""
+
+    returns: float
+    same: float
+    place_error: float
+    scores: Scores
+
+
+@node
+def permanence_scores(
+    video: Video, run: RunContext, real: Video | None = None, name: Name = "permanence", step: int = 0
+) -> PermanenceScores:
+    """Whether what passes behind a wall comes out again, as what it was, when and where it should.
+
+    Args:
+        video: clips of one object and a wall.
+        real: real clips of the same length (``world_batch`` with path = wall).
+        name: of the metrics.
+        step: of the training that is judged, for the metrics.
+    """
+    from kineograph.nodes.networks import intervals, spoil
+    from kineograph.nodes.networks.permanence import permanence
+
+    def measure(clips: Video) -> Mapping[str, Estimate]:
+        found = permanence(clips.frames)
+        return {
+            "returns": intervals.share(found.returns),
+            "same": intervals.share(found.same),
+            "place_error": intervals.mean(found.place_error),
+        }
+
+    middle = video.frames.shape[1] // 2
+    turn, colour, wait = (partial(spoil, at=middle) for spoil in (spoil.turn, spoil.switch_colour, spoil.wait))
+    returns_about = "Share of clips in which the object is on the other side of the wall at last, as large: 1 is best."
+    same_about = "Share of clips in which it is, and has its colour: 1 is best."
+    place_about = "Distance of its front from where its velocity takes it, in short sides of the frame: 0 is best."
+    questions = [
+        Question("returns", "comes out again", returns_about, "turns back behind the wall", turn),
+        Question("same", "as what it was", same_about, "other colours from the middle on", colour),
+        Question("place_error", "place when it is out", place_about, "waits behind the wall", wait),
+    ]
+    scores = answer(questions, measure, video, real, teller(run, name, step))
+    return PermanenceScores(*scores.values, scores)

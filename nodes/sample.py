@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kineograph.nodes.networks.diffusion import Preconditioning
-    from kineograph.nodes.networks.dit import Batch
+    from kineograph.nodes.networks.dit import Batch, Through
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -158,7 +158,10 @@ def dit_velocity(
         precision: of the matrix products.
         recompute: in training, compute each block again in the backward pass: less memory for a third more work.
     """
-    return replace(patches, tokens=_velocities(dit, [patches], [text], sigma, precision, recompute=recompute)[0])
+    from kineograph.nodes.networks.dit import in_turn, recomputed
+
+    through = recomputed if recompute else in_turn
+    return replace(patches, tokens=velocities(dit, [patches], [text], sigma, precision, through)[0])
 
 
 @node
@@ -182,11 +185,13 @@ def packed_velocity(
         precision: of the matrix products.
         recompute: in training, compute each block again in the backward pass: less memory for a third more work.
     """
+    from kineograph.nodes.networks.dit import in_turn, recomputed
+
     if not len(patches) or len(patches) != len(text):
         raise ValueError(f"{len(patches)} clips and {len(text)} texts: give at least one clip, and one text for each.")
     parts = list(patches)
-    velocities = _velocities(dit, parts, text, sigma, precision, recompute=recompute)
-    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, velocities, strict=True)])
+    found = velocities(dit, parts, text, sigma, precision, recomputed if recompute else in_turn)
+    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, found, strict=True)])
 
 
 @node
@@ -210,12 +215,7 @@ def guided_velocity(
         scale: g; 1 is no guidance, larger follows the words more closely.
         precision: of the matrix products.
     """
-    import torch
-
-    clips = patches.tokens.shape[0]
-    both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
-    texts = _stack(_spread(text, clips), _spread(no_text, clips))
-    with_text, without = _velocities(dit, [both], [texts], at.sigma, precision)[0].chunk(2)
+    with_text, without = velocity_pair(dit, patches, text, no_text, at.sigma, precision)
     return replace(patches, tokens=without + scale * (with_text - without))
 
 
@@ -233,21 +233,34 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
     return replace(latent, x=flow.euler_step(latent.x, velocity.x, step.sigma, step.sigma_next, latent.mask))
 
 
-def _velocities(
+def velocity_pair(
+    dit: DiT, patches: Patches, text: TextEmbedding, no_text: TextEmbedding, sigma: float, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """The velocities of the same tokens with one text and with another, from one forward pass: (B, N, D) each."""
+    import torch
+
+    clips = patches.tokens.shape[0]
+    both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
+    texts = _stack(_spread(text, clips), _spread(no_text, clips))
+    with_text, without = velocities(dit, [both], [texts], sigma, precision)[0].chunk(2)
+    return with_text, without
+
+
+def velocities(
     dit: DiT,
     patches: Iterable[Patches],
     text: Iterable[TextEmbedding],
     sigma: float,
     precision: Precision,
-    *,
-    recompute: bool = False,
+    through: Through | None = None,
 ) -> list[Tensor]:
+    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts."""
     import torch
 
     asked = [_asked(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
     device = asked[0].batch.tokens_BNC.device.type
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-        said = dit.network([each.batch for each in asked], recompute=recompute)
+        said = dit.network([each.batch for each in asked], through=through)
     return [each.around.skip * each.tokens + each.around.out * word for each, word in zip(asked, said, strict=True)]
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from kineograph.graph_runtime.node import RunContext
 from kineograph.graph_runtime.sockets import socket
 from kineograph.nodes.sockets import Video
 
 if TYPE_CHECKING:
     from kineograph.nodes.networks.intervals import Estimate
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+def teller(run: RunContext, name: str, step: int) -> Callable[[str, float], None]:
+    """What reports a number as a metric whose name begins with a judge's."""
+    return lambda key, value: run.metric(f"{name}_{key}", step, value)
 
 
 @dataclass(frozen=True)

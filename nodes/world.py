@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -56,6 +57,70 @@ def world_clips(
         return Clips(Video(render(scenes, frames, height, width, fps), fps), tuple(texts), scenes.labels(), said)
 
     return Stream(batches, batch)
+
+
+class WorldBatch(NamedTuple):
+    """Clips with their captions and labels, and their frames alone."""
+
+    clips: Clips
+    video: Video
+
+
+@node
+def world_batch(
+    clips: Annotated[int, Field(ge=1, le=4096)] = 8,
+    frames: Annotated[int, Field(ge=1)] = 17,
+    height: Annotated[int, Field(ge=16)] = 64,
+    width: Annotated[int, Field(ge=16)] = 64,
+    fps: Annotated[float, Field(gt=0)] = 8.0,
+    path: Literal["straight", "loop", "wall"] = "straight",
+    prompts: Stream[str] | None = None,
+    seed: int = 1_000_000,
+) -> WorldBatch:
+    """One batch of real clips to judge by, with plain captions; another seed than that of training.
+
+    Args:
+        clips: how many.
+        frames: of each; 1 + a multiple of 4, or a multiple of 4.
+        height: pixels.
+        width: pixels.
+        fps: frames per second.
+        path: straight, a loop that ends as it began, or behind a wall.
+        prompts: of ``world_prompts``, which the clips show in turn; without, anything that moves and may stay still.
+        seed: of the scenes.
+    """
+    import torch
+
+    from kineograph.nodes.networks.captions import GRID, caption_scenes, prompt_labels
+    from kineograph.nodes.networks.world import render, sample_scenes
+
+    known, given = {prompt.text: prompt for prompt in GRID}, None
+    if prompts is not None:
+        labels = prompt_labels([known[text] for text in prompts])
+        given = {name: label[torch.arange(clips) % len(label)] for name, label in labels.items()}
+    scenes = sample_scenes(seed, range(clips), frames, fps, height, width, given=given, path=path)
+    texts, said = caption_scenes(scenes, seed, range(clips), "plain")
+    video = Video(render(scenes, frames, height, width, fps), fps, loop=path == "loop")
+    return WorldBatch(Clips(video, tuple(texts), scenes.labels(), said), video)
+
+
+@node(views=("clips",))
+def change_prompts(
+    clips: Clips, attribute: Literal["colour", "shape"] = "colour", by: Annotated[int, Field(ge=1)] = 3
+) -> Clips:
+    """Clips with captions that ask for something else: the next colour but two, another shape; motion stays.
+
+    Args:
+        clips: whose plain captions are changed.
+        attribute: what they shall ask for anew.
+        by: places in the world's list of colours or shapes.
+    """
+    from kineograph.nodes.networks.captions import plain_text
+    from kineograph.nodes.networks.world import ATTRIBUTES
+
+    said = dict(clips.said) | {attribute: (clips.labels[attribute] + by) % len(ATTRIBUTES[attribute])}
+    asked = zip(*(said[name].tolist() for name in ("colour", "shape", "motion")), strict=True)
+    return replace(clips, captions=tuple(plain_text(*each) for each in asked), said=said)
 
 
 @node

@@ -128,6 +128,18 @@ def test_turning_in_time_makes_a_loop_of_a_model_that_knows_none() -> None:
     assert 0.9 < step[-1] / step[:-1].median() < 1.1
 
 
+@pytest.mark.parametrize("name", ["flipbook", "gaussian"])
+@torch.no_grad()
+def test_a_turned_circle_has_the_turned_velocity(name: str) -> None:
+    flipbook = model.load_model("flipbook")
+    dit = flipbook.dit if name == "flipbook" else model.gaussian_prior(0.5)
+    words = text.encode_text(flipbook.text_encoder, "a red circle moves left and right")
+    latent = sample.latent_noise(flipbook.vae, 20, 32, 32, loop=True)
+    turned = replace(latent, x=latent.x.roll(2, 2))
+    plain, other = (sample.dit_velocity(dit, sample.patchify(each), words, 0.7) for each in (latent, turned))
+    assert (sample.unpatchify(other).x.roll(-2, 2) - sample.unpatchify(plain).x).abs().max() < 1e-5
+
+
 @torch.no_grad()
 def test_a_turned_circle_gives_the_turned_video() -> None:
     flipbook = model.load_model("flipbook")

@@ -119,6 +119,7 @@ def test_parts_by_number_from_either_end() -> None:
     assert numbers(trim_video(video, 2, 3)) == [2, 3, 4]
     assert numbers(trim_video(video, -3)) == [6, 7, 8]
     assert numbers(trim_video(video, -3, 2)) == [6, 7]
+    assert numbers(trim_video(video, 2, -3)) == [2, 3, 4, 5]
     assert numbers(trim_video(video, 0, 1)) == [0]
     for start, frames in ((9, 0), (-10, 0), (5, 5), (-1, 2)):
         with pytest.raises(ValueError, match=r"has 9 frames, numbered 0 to 8; .* repeat_video or concat_videos"):

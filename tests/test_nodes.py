@@ -13,7 +13,26 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import edit, fit, judge, load, model, report, sample, splice, text, video, world
+from kineograph.nodes import (
+    block_cache,
+    edit,
+    fit,
+    guidance,
+    judge,
+    judge_content,
+    load,
+    model,
+    report,
+    sample,
+    schedules,
+    sizes,
+    solvers,
+    splice,
+    sweep,
+    text,
+    video,
+    world,
+)
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -174,6 +193,33 @@ CALLS = {
     "stream_item": lambda run: (streams.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (loss.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
+    "guidance_pair": lambda run: (guidance.guidance_pair, DIT, PATCHES, TEXT, NO_TEXT, STEP),
+    "skipped_velocity": lambda run: (guidance.skipped_velocity, DIT, PATCHES, TEXT, STEP, [0]),
+    "add_guidance": lambda run: (guidance.add_guidance, PATCHES, PATCHES, OTHER_PATCHES),
+    "rescale_guidance": lambda run: (guidance.rescale_guidance, PATCHES, OTHER_PATCHES),
+    "cfg_zero_guidance": lambda run: (guidance.cfg_zero_guidance, PATCHES, OTHER_PATCHES, 1),
+    "begin_momentum": lambda run: (guidance.begin_momentum,),
+    "projected_guidance": lambda run: (
+        guidance.projected_guidance,
+        *(PATCHES, OTHER_PATCHES, PATCHES, STEP),
+        guidance.GuidanceMomentum(PATCHES.tokens),
+    ),
+    "begin_cache": lambda run: (block_cache.begin_cache,),
+    "cached_velocity": lambda run: (block_cache.cached_velocity, DIT, PATCHES, TEXT, STEP, CACHE),
+    "begin_history": lambda run: (solvers.begin_history,),
+    "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
+    "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
+    "dpmpp_2m_step": lambda run: (solvers.dpmpp_2m_step, NOISE, NOISE, STEP, HISTORY),
+    "unipc_step": lambda run: (solvers.unipc_step, NOISE, NOISE, STEP, HISTORY, 3),
+    "ancestral_step": lambda run: (solvers.ancestral_step, NOISE, NOISE, STEP, 1),
+    "karras_sigmas": lambda run: (schedules.karras_sigmas,),
+    "linear_quadratic_sigmas": lambda run: (schedules.linear_quadratic_sigmas,),
+    "ddim_sigmas": lambda run: (schedules.ddim_sigmas, noise.ddpm_levels()),
+    "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
+    "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
+    "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "token_shift": lambda run: (schedules.token_shift, CLEAN),
+    "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
@@ -192,6 +238,23 @@ CALLS = {
     "loop_scores": lambda run: (judge.loop_scores, BATCH.video, OTHER, run, BATCH.video),
     "identity_scores": lambda run: (judge.identity_scores, BATCH.video, run, OTHER),
     "framing_scores": lambda run: (judge.framing_scores, BATCH.video, run, OTHER),
+    "permanence_scores": lambda run: (judge.permanence_scores, WALLS, run, WALLS),
+    "caption_scores": lambda run: (judge_content.caption_scores, BATCH.video, BATCH, run),
+    "edit_scores": lambda run: (
+        judge_content.edit_scores,
+        MANY.video,
+        Stream.of([MANY.video]),
+        Stream.of([0.5]),
+        world.change_prompts(MANY.clips),
+        run,
+    ),
+    "distance_scores": lambda run: (judge_content.distance_scores, MANY.video, MANY.video, run),
+    "drift_scores": lambda run: (judge_content.drift_scores, MANY.video, MANY.clips, run, 5),
+    "world_batch": lambda run: (world.world_batch, 3, 5, 16, 16),
+    "change_prompts": lambda run: (world.change_prompts, MANY.clips, "shape"),
+    "sweep": lambda run: (sweep.sweep, [0.5, 0.7]),
+    "sweep_texts": lambda run: (sweep.sweep_texts, ["a", "b"]),
+    "read_size": lambda run: (sweep.read_size, "5x16x16"),
     "report_section": lambda run: (report.report_section, "Clips", None, BATCH.video),
     "save_report": lambda run: (report.save_report, report.report_section("Clips", None, BATCH.video), run),
     "clip_video": lambda run: (data.clip_video, BATCH),
@@ -199,10 +262,18 @@ CALLS = {
     "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
     "uniform_levels": lambda run: (noise.uniform_levels, 2.0),
     "ddpm_levels": lambda run: (noise.ddpm_levels, "cosine"),
-    "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
     "gaussian_prior": lambda run: (model.gaussian_prior, 1.0, "markov"),
+    "latent_noises": lambda run: (sizes.latent_noises, VAE, ["5x16x24", "1x16x16"], 8.0, 3),
+    "packed_guided_velocity": lambda run: (
+        sizes.packed_guided_velocity,
+        DIT,
+        Stream.of([PATCHES, PATCHES]),
+        TEXT,
+        NO_TEXT,
+        STEP,
+    ),
     "give_video": lambda run: (edit.give_video, NOISE, VAE, Video(BATCH.video.frames[:1, :2], 8.0), 3),
     "give_latent": lambda run: (edit.give_latent, NOISE, splice.last_groups(CLEAN_ONE, 1), 1),
     "sdedit": lambda run: (edit.sdedit, NOISE, CLEAN_ONE, 0.4),
@@ -297,7 +368,12 @@ OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_we
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
 OPTIONAL = {"clip_table"}
 """Nodes that need a library of an extra: they have tests of their own."""
+MANY = world.world_batch(8, 5, 16, 16)
+WALLS = world.world_batch(2, 17, 32, 32, path="wall").video
 STEPS = sample.shifted_sigmas(7)
+OTHER_PATCHES = sample.patchify(sample.latent_noise(VAE, frames=5, height=16, width=16, seed=6))
+CACHE = block_cache.cached_velocity(DIT, OTHER_PATCHES, TEXT, STEP, block_cache.begin_cache()).cache
+HISTORY = solvers.dpmpp_2m_step(NOISE, NOISE, SigmaStep(0.9, 0.8), solvers.begin_history()).history
 LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])
 NOISE_LIKE_CLEAN = noise_pair().target
 

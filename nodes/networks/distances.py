@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import measures, oracle
-from .intervals import UNKNOWN, Z, Estimate
+from .intervals import UNKNOWN, Estimate, Z
 from .spoil import blur
 from .world import BACKGROUNDS, COLOURS, SHAPES
 
@@ -31,8 +31,8 @@ _CHUNK = 16
 def kernel_distance(features_nF: Tensor, real_mF: Tensor) -> Estimate:
     """The unbiased squared maximum mean discrepancy of the kernel (x y / F + 1)^3 (Binkowski et al. 2018, KID).
 
-    0 is no distance; an unbiased estimate may lie below. The interval is that of the delete-one jackknife over the clips
-    of both sets: a bootstrap would draw clips twice, and a clip is nearest to itself.
+    0 is no distance; an unbiased estimate may lie below. The interval is that of the delete-one jackknife over the
+    clips of both sets: a bootstrap would draw clips twice, and a clip is nearest to itself.
     """
     n, m = len(features_nF), len(real_mF)
     if min(n, m) < LEAST_CLIPS:

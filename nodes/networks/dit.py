@@ -12,7 +12,7 @@ clips of any size, behind each other, R noise levels, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, batches: Sequence[Batch], *, recompute: bool = False) -> list[Tensor]:
+    def forward(self, batches: Sequence[Batch], *, through: Through | None = None) -> list[Tensor]:
         """The velocity e - x0, or what else ``config.predicts`` names, at every token of clips of any sizes.
 
         The clips are packed into one sequence without padding. Every layer runs once over all S tokens, and the
@@ -109,8 +109,7 @@ class DiT(nn.Module):
 
         Args:
             batches: clips of one size each; one batch is the plain case.
-            recompute: keep only what enters each block, and compute the rest again in the backward pass (Chen et al.
-                2016): less memory for a third more work.
+            through: how the tokens go through the blocks; one block after another by default.
 
         Returns:
             (B, N, C) velocity in float32, for each batch.
@@ -128,10 +127,8 @@ class DiT(nn.Module):
         turn = turns(layout.clips.join(angles), x_SD.dtype)
         text_UD = self.text_in(join([batch.text_BLE for batch in batches]))
         state_RD = functional.silu(self._states(batches))
-        shared_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
-        for block in self.blocks:
-            inputs = (x_SD, shared_R6D, turn, text_UD, layout)
-            x_SD = _recomputed(block, *inputs) if recompute else block(*inputs)
+        modulation_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
+        x_SD = (through or in_turn)(list(self.blocks), x_SD, Shared(modulation_R6D, turn, text_UD, layout))
         shift, scale = self.out_modulation(state_RD).chunk(2, dim=-1)
         return layout.clips.cut(self.token_out(_modulated(x_SD, shift, scale, layout.levels)).float())
 
@@ -211,6 +208,49 @@ class Layout:
         return [torch.cat(pair, dim=2) for pair in pairs]
 
 
+class Shared(NamedTuple):
+    """What all blocks are given beside the tokens.
+
+    Attributes:
+        modulation_R6D: shifts, scales and gates of each level, to which each block adds its own table.
+        turn: cosines and sines that turn queries and keys to their places.
+        text_UD: all text tokens.
+        layout: where clips, captions and levels begin and end.
+    """
+
+    modulation_R6D: Tensor
+    turn: tuple[Tensor, Tensor]
+    text_UD: Tensor
+    layout: Layout
+
+
+Through = Callable[[Sequence[nn.Module], Tensor, Shared], Tensor]
+"""How tokens go through blocks: from the blocks, the tokens before them and what they share to the tokens behind."""
+
+
+def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+    """One block after another."""
+    for block in blocks:
+        x_SD = block(x_SD, shared)
+    return x_SD
+
+
+def skipping(numbers: Collection[int]) -> Through:
+    """One block after another, without those of these numbers."""
+    return lambda blocks, *given: in_turn([block for at, block in enumerate(blocks) if at not in numbers], *given)
+
+
+def recomputed(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+    """Keep only what enters each block, and compute the rest again in the backward pass (Chen et al. 2016).
+
+    Less memory for a third more work.
+    """
+    for block in blocks:
+        # a block draws no random numbers, so there is no state of a generator to keep
+        x_SD = checkpoint(block, x_SD, shared, use_reentrant=False, preserve_rng_state=False)
+    return x_SD
+
+
 class Block(nn.Module):
     """Attention over video and text, then a feed-forward layer, both gated and modulated by level and text."""
 
@@ -224,20 +264,21 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
 
-    def forward(
-        self, x_SD: Tensor, shared_R6D: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout
-    ) -> Tensor:
-        modulation = (shared_R6D + self.table).to(x_SD.dtype)
+    def forward(self, x_SD: Tensor, shared: Shared) -> Tensor:
+        levels = shared.layout.levels
+        modulation = (shared.modulation_R6D + self.table).to(x_SD.dtype)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.unbind(dim=1)
-        change_SD = self._attention(_modulated(x_SD, shift_1, scale_1, layout.levels), turn, text_UD, layout)
-        x_SD = _gated(x_SD, gate_1, change_SD, layout.levels)
-        hidden = functional.silu(self.up(_modulated(x_SD, shift_2, scale_2, layout.levels)))
-        return _gated(x_SD, gate_2, self.down(hidden), layout.levels)
+        change_SD = self._attention(_modulated(x_SD, shift_1, scale_1, levels), shared)
+        x_SD = _gated(x_SD, gate_1, change_SD, levels)
+        hidden = functional.silu(self.up(_modulated(x_SD, shift_2, scale_2, levels)))
+        return _gated(x_SD, gate_2, self.down(hidden), levels)
 
-    def _attention(self, x_SD: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout) -> Tensor:
+    def _attention(self, x_SD: Tensor, shared: Shared) -> Tensor:
+        layout = shared.layout
         q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
-        text_k, text_v = self.text_kv(text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
-        q, k, text_k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn), self.k_norm(text_k)
+        text_k, text_v = self.text_kv(shared.text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
+        q, k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn)
+        text_k = self.k_norm(text_k)
         if layout.heard_UD is not None:
             text_k = text_k * layout.heard_UD
         ks, vs = layout.with_text(k, text_k), layout.with_text(v, text_v)
@@ -287,11 +328,6 @@ def place_features(places_BN3: Tensor, period: float | None = None) -> Tensor:
 
 
 PLACE_FEATURES = 2 * (2 * 3 + 5)
-
-
-def _recomputed(block: nn.Module, *inputs: Any) -> Tensor:
-    # a block draws no random numbers, so there is no state of a generator to keep
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _two_layers(features: int, width: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from kineograph.nodes.networks.dit import Batch
+    from kineograph.nodes.networks.dit import Batch, Through
 
 KERNELS = ("markov", "smooth")
 _TURNS = 8  # of a circle, forwards and backwards, after which a kernel has died away
@@ -80,7 +80,7 @@ class GaussianPrior(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, batches: Sequence[Batch], *, recompute: bool = False) -> list[Tensor]:  # noqa: ARG002
+    def forward(self, batches: Sequence[Batch], *, through: Through | None = None) -> list[Tensor]:  # noqa: ARG002
         """E[e - x0 | x] at every token, where x = (1 - s) x0 + s e at a level s of its own.
 
         With K the covariance of x0, D = diag(1 - s) and S = diag(s), x has the covariance D K D + S², and the
@@ -88,7 +88,7 @@ class GaussianPrior(nn.Module):
 
         Args:
             batches: clips of one size each, whose tokens stand in the order of time, places within.
-            recompute: as a DiT takes it; nothing is kept here.
+            through: as a DiT takes it; there are no blocks here.
         """
         return [self._velocity(batch) for batch in batches]
 

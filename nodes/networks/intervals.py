@@ -6,6 +6,7 @@ Letters: B clips, R resamples. A clip whose value is nan could not be measured: 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,10 +60,24 @@ def ratio(over_B: Tensor, under_B: Tensor, seed: int = 0) -> Estimate:
     over_B, under_B = over_B.double(), under_B.double()
     measured = over_B.isfinite() & under_B.isfinite()
     over_B, under_B = over_B[measured], under_B[measured]
-    count = len(over_B)
-    if not count or under_B.sum() <= 0:
+    if not len(over_B) or under_B.sum() <= 0:
         return UNKNOWN
-    drawn_RB = torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(seed))
+    drawn_RB = _drawn(len(over_B), seed)
     again_R = over_B[drawn_RB].sum(1) / under_B[drawn_RB].sum(1).clamp(min=1e-12)
-    low, high = again_R.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()
-    return Estimate((over_B.sum() / under_B.sum()).item(), low, high, count)
+    return Estimate((over_B.sum() / under_B.sum()).item(), *_ends(again_R), len(over_B))
+
+
+def of_means(values_KB: Tensor, statistic: Callable[[Sequence[float]], float], seed: int = 0) -> Estimate:
+    """What a function makes of K means over the same clips, with the percentile bootstrap's interval."""
+    count = values_KB.shape[1]
+    again_RK = values_KB.double()[:, _drawn(count, seed)].mean(2).T
+    again_R = torch.tensor([statistic(means) for means in again_RK.tolist()], dtype=torch.float64)
+    return Estimate(statistic(values_KB.double().mean(1).tolist()), *_ends(again_R), count)
+
+
+def _drawn(count: int, seed: int) -> Tensor:
+    return torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(seed))
+
+
+def _ends(again_R: Tensor) -> list[float]:
+    return again_R.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()

@@ -35,16 +35,16 @@ class Permanence(NamedTuple):
     place_error: Tensor  # (B,) distance from where its velocity before the wall takes it; nan where it is not seen
 
 
-def permanence(video: Tensor, fps: float) -> Permanence:
+def permanence(video: Tensor) -> Permanence:
     """Judge clips in which an object passes behind a wall from one side of it to the other.
 
     A clip without a wall, or with nothing beside it, has lost what it should show: it counts as wrong.
     """
-    found = [_one(clip[None], fps) for clip in video]
+    found = [_one(clip[None]) for clip in video]
     return Permanence(*(torch.cat([getattr(each, name) for each in found]) for name in Permanence._fields))
 
 
-def _one(video: Tensor, fps: float) -> Permanence:
+def _one(video: Tensor) -> Permanence:
     nothing = Permanence(torch.tensor([False]), torch.tensor([False]), torch.tensor([torch.nan]))
     paper = oracle.paper_colour(video)
     wall = _wall(video, paper)
@@ -55,8 +55,7 @@ def _one(video: Tensor, fps: float) -> Permanence:
         video = video.transpose(-1, -2)
     clear = video.clone()
     clear[..., lines] = paper[:, None, :, None, None]
-    share, ink = oracle.object_share(clear, paper)
-    seen_THW = share[0] >= SEEN
+    seen_THW = oracle.object_share(clear, paper)[0][0] >= SEEN
     height, width = seen_THW.shape[-2:]
     short, middle = min(height, width), int(lines.nonzero().double().mean().round())
     area_T2 = torch.stack([side.sum((1, 2)) for side in (seen_THW[..., :middle], seen_THW[..., middle:])], 1) / short**2

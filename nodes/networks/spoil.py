@@ -51,6 +51,11 @@ def turn(video: Tensor, at: int) -> Tensor:
     return torch.cat([there_and_back, video[:, 1 : 1 + max(0, missing)]], 1)[:, : video.shape[1]]
 
 
+def wait(video: Tensor, at: int, frames: int = 3) -> Tensor:
+    """At frame ``at`` everything stands still for some frames; what would come last is never seen."""
+    return torch.cat([video[:, :at], video[:, at : at + 1].expand(-1, frames, -1, -1, -1), video[:, at:-frames]], 1)
+
+
 def vanish(video: Tensor, at: int) -> Tensor:
     """From frame ``at`` on there is only the colour of the upper left corner."""
     broken = video.clone()

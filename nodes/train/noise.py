@@ -86,27 +86,6 @@ def ddpm_levels(
 
 
 @node
-def token_shift(
-    latent: Latent,
-    cells: Annotated[int, Field(ge=1)] = 1,
-    at_1024: float = 0.95,
-    at_4096: float = 2.05,
-) -> float:
-    """A shift that grows with the number of tokens n, exp(mu) with mu linear in n (Flux, LTX-Video).
-
-    Args:
-        latent: whose size.
-        cells: latent cells in a token.
-        at_1024: mu at 1024 tokens.
-        at_4096: mu at 4096 tokens.
-    """
-    import math
-
-    tokens = math.prod(latent.x.shape[2:]) / cells
-    return math.exp(at_1024 + (at_4096 - at_1024) * (tokens - 1024) / 3072)
-
-
-@node
 def draw_levels(latent: Latent, levels: Levels, per_frame: Share = 0.0, seed: int = 0, step: int = 0) -> Latent:
     """Give each clip a noise level, or each of its latent frames one (Chen et al. 2024, diffusion forcing).
 
