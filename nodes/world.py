@@ -60,10 +60,11 @@ def world_clips(
 
 
 class WorldBatch(NamedTuple):
-    """Clips with their captions and labels, and their frames alone."""
+    """Clips with their captions and labels, their frames alone, and their captions alone."""
 
     clips: Clips
     video: Video
+    captions: Stream[str]
 
 
 @node
@@ -101,38 +102,46 @@ def world_batch(
     scenes = sample_scenes(seed, range(clips), frames, fps, height, width, given=given, path=path)
     texts, said = caption_scenes(scenes, seed, range(clips), "plain")
     video = Video(render(scenes, frames, height, width, fps), fps, loop=path == "loop")
-    return WorldBatch(Clips(video, tuple(texts), scenes.labels(), said), video)
+    return WorldBatch(Clips(video, tuple(texts), scenes.labels(), said), video, Stream.of(texts))
 
 
 @node(views=("clips",))
 def change_prompts(
-    clips: Clips, attribute: Literal["colour", "shape"] = "colour", by: Annotated[int, Field(ge=1)] = 3
+    clips: Clips, attribute: Literal["colour", "shape"] = "colour", by: Annotated[int, Field(ge=1)] = 4
 ) -> Clips:
-    """Clips with captions that ask for something else: the next colour but two, another shape; motion stays.
+    """Clips with captions that ask for another colour or shape; motion stays.
 
     Args:
         clips: whose plain captions are changed.
         attribute: what they shall ask for anew.
-        by: places in the world's list of colours or shapes.
+        by: places in the world's list of 8 colours or 3 shapes.
+
+    Raises:
+        ValueError: that many places on is the same again.
     """
     from kineograph.nodes.networks.captions import plain_text
     from kineograph.nodes.networks.world import ATTRIBUTES
 
+    if by % len(ATTRIBUTES[attribute]) == 0:
+        raise ValueError(f"by = {by} leaves every {attribute} as it is: there are {len(ATTRIBUTES[attribute])}.")
     said = dict(clips.said) | {attribute: (clips.labels[attribute] + by) % len(ATTRIBUTES[attribute])}
     asked = zip(*(said[name].tolist() for name in ("colour", "shape", "motion")), strict=True)
     return replace(clips, captions=tuple(plain_text(*each) for each in asked), said=said)
 
 
 @node
-def world_prompts(which: Literal["held out", "all"] = "held out") -> Stream[str]:
+def world_prompts(
+    which: Literal["held out", "all"] = "held out", times: Annotated[int, Field(ge=1)] = 1
+) -> Stream[str]:
     """Prompts like "a red circle moves right": all 96, or the 12 whose combination training never shows.
 
     Args:
         which: held out, or all.
+        times: how often they come, one round after another, as for several seeds of each.
     """
     from kineograph.nodes.networks.captions import GRID, HELD_OUT
 
-    return Stream.of([prompt.text for prompt in (HELD_OUT if which == "held out" else GRID)])
+    return Stream.of([prompt.text for prompt in (HELD_OUT if which == "held out" else GRID)] * times)
 
 
 class OracleScore(NamedTuple):
