@@ -1,4 +1,4 @@
-"""Native aspect against square crops: which model keeps its subjects inside the frame? (Sora report, "Improved framing")
+"""Native aspect against square crops: which model keeps its subjects inside the frame? (Sora report: improved framing)
 
     python benchmarks/framing.py [--steps 2500] [--clips 48] [--out folder]
 
@@ -81,7 +81,7 @@ def train(native: bool, options: argparse.Namespace, vae: VAE, encoder: TextEnco
             found = optimizer.gradients(loss.flow_loss(sample.unpatchify(predicted), pair.target), state)
         with torch.no_grad():
             rate = RATE * min(1.0, (step + 1) / WARM_UP, (options.steps - step) / max(1.0, FALL * options.steps))
-            state = optimizer.apply_gradients(state, optimizer.clip_gradients(found), Quiet(), lr=rate)
+            state = optimizer.apply_gradients(state, optimizer.clip_gradients(found).gradients, Quiet(), lr=rate)
             average = optimizer.average_weights(average, state, step=step)
     return optimizer.trained_dit(state, average)
 

@@ -60,13 +60,15 @@ def join_scores(
         }
 
     jump, turn, switch = (partial(spoil, at=at[0]) for spoil in (spoil.jump, spoil.turn, spoil.switch_clip))
+    # before frame 1 there is no velocity that could turn
+    bent = ("all turns back at the join", turn) if at[0] > 1 else ("a jump at the join", jump)
     step_about = "Change of the pixels across the join, over the median of other steps: 1 is best, up to 1.1 is good."
     bend_about = "Change of that change, seen through a blur: 1 is best, up to 1.2 is good."
     place_about = "Distance of the object from where its velocity takes it, in short sides of the frame: 0 is best."
     same_about = "Share of clips with an object of one colour and shape in every piece: 1 is best."
     questions = [
         Question("step", "step at the join", step_about, "a jump at the join", jump),
-        Question("bend", "velocity at the join", bend_about, "all turns back at the join", turn),
+        Question("bend", "velocity at the join", bend_about, *bent),
         Question("place_error", "place after the join", place_about, "all turns back at the join", turn),
         Question("same", "same thing", same_about, "another clip goes on", switch),
     ]

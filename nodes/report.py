@@ -32,14 +32,14 @@ class Section:
     Attributes:
         title: its heading.
         about: what was done.
-        scores: what a judge said; None where there are only clips.
+        rows: what judges said.
         video: clips to show; None where there are only numbers.
         captions: for the first of the clips.
     """
 
     title: str
     about: str
-    scores: Scores | None
+    rows: tuple[Score, ...]
     video: Video | None
     captions: tuple[str, ...]
 
@@ -56,6 +56,7 @@ class Report:
 def report_section(
     title: Annotated[str, Field(min_length=1)],
     scores: Scores | None = None,
+    more: Scores | None = None,
     video: Video | None = None,
     captions: Stream[str] | None = None,
     before: Report | None = None,
@@ -67,6 +68,7 @@ def report_section(
     Args:
         title: the heading.
         scores: what a judge said.
+        more: what another one said.
         video: clips to show.
         captions: what stands below each of them.
         before: the sections above.
@@ -75,8 +77,9 @@ def report_section(
     """
     shown = None if video is None else Video(video.frames[:clips], video.fps)
     said = () if captions is None else tuple(captions[place] for place in range(min(clips, len(captions))))
+    rows = [row for each in (scores, more) if each is not None for row in each.rows]
     sections = () if before is None else before.sections
-    return Report((*sections, Section(title, about, scores, shown, said)))
+    return Report((*sections, Section(title, about, tuple(rows), shown, said)))
 
 
 @node(effect=True)
@@ -116,8 +119,7 @@ def save_report(
 
 
 def _numbers(section: Section) -> dict[str, Any]:
-    rows = () if section.scores is None else section.scores.rows
-    return {"title": section.title, "about": section.about, "scores": [_as_json(row) for row in rows]}
+    return {"title": section.title, "about": section.about, "scores": [_as_json(row) for row in section.rows]}
 
 
 def _as_json(row: Score) -> dict[str, Any]:
@@ -137,4 +139,4 @@ def _part(section: Section, columns: int) -> Part:
         sheet = contact_sheet([clip], columns=columns, background=GAP)
         caption = section.captions[place] if place < len(section.captions) else ""
         pictures.append(Picture(image_bytes(sheet), caption, sheet.shape[2], sheet.shape[1]))
-    return Part(section.title, section.about, () if section.scores is None else section.scores.rows, pictures)
+    return Part(section.title, section.about, section.rows, pictures)

@@ -62,6 +62,12 @@ def test_real_clips_are_judged_as_real_and_far_from_broken_ones(name: str, tmp_p
         assert abs(row.value - row.real) < 0.2 * abs(row.broken - row.real), row
 
 
+def test_a_join_behind_the_first_frame_is_judged_too(tmp_path: Path) -> None:
+    step, bend, place, same = judge.join_scores(OTHER, [1], Run(tmp_path), REAL).scores.rows
+    assert step.broken > 3 and bend.broken > 3
+    assert (place.count, same.value) == (0, 1.0)  # of one frame there is no velocity
+
+
 def test_without_real_clips_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     (row,) = judge.framing_scores(REAL, Run(tmp_path)).scores.rows
     assert (row.value, row.real, row.broken) == (1.0, None, None)
@@ -116,7 +122,7 @@ def written(tmp_path: Path, title: str = "Numbers") -> Run:
     )
     run = Run(tmp_path, provenance)
     rows = Scores((Score(EVIL, EVIL, 0.5, 0.25, 0.75, 1, real=1.0, broken=0.0, how=EVIL),))
-    made = report.report_section(title, rows, REAL, Stream.of([EVIL, "two"]), about=EVIL, clips=3)
+    made = report.report_section(title, rows, rows, REAL, Stream.of([EVIL, "two"]), about=EVIL, clips=3)
     made = report.report_section(EVIL, before=made)
     report.save_report(made, run, title=EVIL)
     return run
@@ -133,8 +139,8 @@ def test_a_report_is_one_page_that_asks_for_nothing_and_runs_nothing(tmp_path: P
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     policies = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
     assert policies == [report_page.POLICY]
-    # the title twice, what it is about, an input; a heading, what a section is about, three of a row, below a clip
-    assert "".join(page.text).count(EVIL) == 10
+    # the title twice, what it is about, an input; a heading, what a section is about, three of each row, below a clip
+    assert "".join(page.text).count(EVIL) == 13
     assert "url(" not in report_page.STYLE and "@import" not in report_page.STYLE
 
 
@@ -143,7 +149,8 @@ def test_the_numbers_stand_beside_the_page(tmp_path: Path) -> None:
     read = json.loads((tmp_path / "report.json").read_text())
     assert read["inputs"] == {"prompt": EVIL, "steps": 3}
     assert [section["title"] for section in read["sections"]] == ["Numbers", EVIL]
-    (row,) = read["sections"][0]["scores"]
+    row, other = read["sections"][0]["scores"]
+    assert row == other
     assert (row["value"], row["low"], row["high"], row["count"], row["real"]) == (0.5, 0.25, 0.75, 1, 1.0)
 
 

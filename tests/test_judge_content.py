@@ -1,4 +1,4 @@
-"""What is in clips: kernel distances see what they are for; words, edits, drift and walls are judged. Knows no model."""
+"""What is in clips: distances see what they are for; words, edits, drift and walls are judged. Knows no model."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SEEN_BY_SCENE = {
     "noise": spoil.noise,
 }
 SEEN_BY_PIXELS = {
-    "noise": lambda video: spoil.noise(video, 0.05),
+    "noise": lambda video: spoil.noise(video, 0.1),
     "blur": lambda video: spoil.blur(video, 3),
 }
 
