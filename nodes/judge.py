@@ -45,6 +45,8 @@ def join_scores(
         name: of the metrics.
         step: of the training that is judged, for the metrics.
     """
+    import torch
+
     from kineograph.nodes.networks import intervals, measures, oracle, spoil
 
     def measure(clips: Video) -> Mapping[str, Estimate]:
@@ -56,7 +58,7 @@ def join_scores(
             "step": intervals.ratio(*measures.join_step(frames, at)),
             "bend": intervals.ratio(*measures.join_bend(frames, at)),
             "place_error": intervals.mean(measures.predicted_place_error(measures.track(frames, fps).centroid, at)),
-            "same": intervals.share(sum(same) == len(same)),
+            "same": intervals.share(torch.stack(same).all(0)),
         }
 
     jump, turn, switch = (partial(spoil, at=at[0]) for spoil in (spoil.jump, spoil.turn, spoil.switch_clip))
@@ -73,7 +75,7 @@ def join_scores(
         Question("same", "same thing", same_about, "another clip goes on", switch),
     ]
     scores = answer(questions, measure, video, real, teller(run, name, step))
-    return JoinScores(*scores.values, scores)
+    return JoinScores(*scores.values, scores=scores)
 
 
 class LoopScores(NamedTuple):
@@ -125,7 +127,7 @@ def loop_scores(
         Question("contrast", "contrast kept", contrast_about, "blurred", spoil.smear),
     ]
     scores = answer(questions, measure, video, real, teller(run, name, step))
-    return LoopScores(*scores.values, scores)
+    return LoopScores(*scores.values, scores=scores)
 
 
 class IdentityScores(NamedTuple):
@@ -177,7 +179,7 @@ def identity_scores(
         Question("flicker", "flicker", flicker_about, "noise", spoil.noise),
     ]
     scores = answer(questions, measure, video, real, teller(run, name, step))
-    return IdentityScores(*scores.values, scores)
+    return IdentityScores(*scores.values, scores=scores)
 
 
 class FramingScores(NamedTuple):
@@ -208,7 +210,7 @@ def framing_scores(
     about = "Share of clips whose object touches no border of the frame: 1 is best."
     inside = Question("inside", f"inside {width} x {height}", about, "moved to the left", spoil.crop)
     scores = answer([inside], measure, video, real, teller(run, name, step))
-    return FramingScores(*scores.values, scores)
+    return FramingScores(*scores.values, scores=scores)
 
 
 class PermanenceScores(NamedTuple):
@@ -254,4 +256,4 @@ def permanence_scores(
         Question("place_error", "place when it is out", place_about, "waits behind the wall", wait),
     ]
     scores = answer(questions, measure, video, real, teller(run, name, step))
-    return PermanenceScores(*scores.values, scores)
+    return PermanenceScores(*scores.values, scores=scores)

@@ -150,7 +150,7 @@ def distance_scores(
         Question("pixels", "distance of pixels", pixel_about, "a little blurred", partial(spoil.blur, side=3)),
     ]
     scores = answer(questions, measure, video, halves[0], teller(run, name, step))
-    return DistanceScores(*scores.values, scores)
+    return DistanceScores(*scores.values, scores=scores)
 
 
 class DriftScores(NamedTuple):
@@ -205,4 +205,4 @@ def drift_scores(
         Question("right_last", "right at last", right_about, fades, spoil.fade),
     ]
     scores = answer(questions, measure, video, still, teller(run, name, step))
-    return DriftScores(*scores.values, scores)
+    return DriftScores(*scores.values, scores=scores)

@@ -150,14 +150,15 @@ def _row(row: Score) -> str:
 
 def _scale(row: Score) -> str:
     """A line from broken to real with the interval and the value on it; nothing where one of them is not known."""
-    if row.real is None or row.broken is None or row.real == row.broken or not math.isfinite(row.value):
+    real, broken = row.real, row.broken
+    if real is None or broken is None or real == broken or not math.isfinite(row.value):
         return ""
 
     def place(value: float) -> float:
-        return 100 * min(1.0, max(0.0, (value - row.broken) / (row.real - row.broken)))
+        return 100 * min(1.0, max(0.0, (value - broken) / (real - broken)))
 
     low, high, middle = place(row.low), place(row.high), place(row.value)
-    said = f"{number(row.value)} between {number(row.broken)}, broken, and {number(row.real)}, real"
+    said = f"{number(row.value)} between {number(broken)}, broken, and {number(real)}, real"
     return (
         f'<svg role=img aria-label="{said}"><line class=line x1="0" x2="100%" y1="50%" y2="50%"/>'
         f'<line class=span x1="{low:.1f}%" x2="{high:.1f}%" y1="50%" y2="50%"/>'

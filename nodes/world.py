@@ -183,7 +183,7 @@ def oracle_score(videos: Stream[Video], prompts: Stream[str], run: RunContext, s
     chance["all"] = math.prod(chance.values())
     about = "Share of clips in which it is what the prompt says, read from the pixels; unclear counts as wrong."
     rows = [Score(name, about, *share, real=1.0, broken=chance[name], how="guessed") for name, share in shares.items()]
-    return OracleScore(*(row.value for row in rows), Scores(tuple(rows)))
+    return OracleScore(*(row.value for row in rows), scores=Scores(tuple(rows)))
 
 
 @node

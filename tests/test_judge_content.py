@@ -92,7 +92,7 @@ def test_noise_and_blur_are_far_from_real_by_their_pixels(broken):
     near = distances.kernel_distance(distances.pixel_features(OTHER), real)
     far = distances.kernel_distance(distances.pixel_features(SEEN_BY_PIXELS[broken](OTHER)), real)
     assert abs(near.value) < 0.1
-    assert far.low > 0.5
+    assert far.low > 0.3
 
 
 def test_distances_need_some_clips_to_tell():

@@ -28,7 +28,7 @@ def ratio(pair: measures.Ratio) -> float:
 
 def test_wilsons_interval_is_that_of_the_tables():
     found = intervals.share(torch.arange(10) < 8)
-    assert (found.value, found.count) == (pytest.approx(0.8), 10)
+    assert (found.value, found.clips) == (pytest.approx(0.8), 10)
     assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
     assert intervals.share(torch.ones(12)).low == pytest.approx(0.7575, abs=1e-4)
     assert intervals.share(torch.ones(12)).high == 1.0
@@ -47,7 +47,7 @@ def test_the_bootstrap_covers_a_known_mean_and_ratio_about_as_often_as_it_says()
 
 def test_what_could_not_be_measured_is_left_out_and_not_counted():
     found = intervals.mean(torch.tensor([1.0, math.nan, 3.0]))
-    assert (found.value, found.count) == (2.0, 2)
+    assert (found.value, found.clips) == (2.0, 2)
     assert not intervals.mean(torch.tensor([math.nan])).known
     assert not intervals.ratio(torch.ones(3), torch.zeros(3)).known
 

@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    clips: int
 
     @property
     def known(self) -> bool:
@@ -79,5 +79,6 @@ def _drawn(count: int, seed: int) -> Tensor:
     return torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(seed))
 
 
-def _ends(again_R: Tensor) -> list[float]:
-    return again_R.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()
+def _ends(again_R: Tensor) -> tuple[float, float]:
+    low, high = again_R.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()
+    return low, high
