@@ -1,4 +1,4 @@
-"""The command line: run, check and describe. Knows no node; everything goes through ``Runtime``.
+"""The command line: run, check, plan and describe. Knows no node; everything goes through ``Runtime``.
 
 Exit codes: 0, 1 a node failed, 2 invalid (a line for every problem), 130 stopped by a signal, 141 a pipe was closed.
 """
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | nodes | cache")
+    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache")
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
@@ -116,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
     check.set_defaults(command=_check, name="check")
+
+    usage = "kineograph plan FILE [--set NAME=VALUE ...] [--packs DIR ...] [--json] [--store DIR | --no-store]"
+    plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=[filed, common])
+    plan.add_argument("--json", action="store_true", help="as JSON")
+    storage.add_place(plan)
+    plan.set_defaults(command=_plan, name="plan")
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -201,6 +207,18 @@ def _check(options: argparse.Namespace) -> int:
     for name, spec in workflow.inputs.items():
         default = "" if spec.default is None else f" = {spec.default!r}"
         print("  " + one_line(f"{name}: {spec.type}{default}  {spec.about}"))
+    return OK
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from kineograph import planning
+
+    runtime, workflow, inputs, problems = _prepare(options)
+    if problems:
+        raise InvalidWorkflow(problems)
+    with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
+        estimate = runtime.estimate(workflow, inputs)
+    print(planning.as_json(estimate) if options.json else planning.as_table(estimate))
     return OK
 
 

@@ -25,13 +25,18 @@ SHOWN = 20
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
     """The arguments of ``run`` that say what is kept."""
-    where = run.add_mutually_exclusive_group()
-    where.add_argument("--store", metavar="DIR", help=f"folder that results are kept in (default: {default_folder()})")
-    where.add_argument("--no-store", action="store_true", help="keep nothing, and use nothing that was kept")
+    add_place(run)
     limit = f"most that the store may hold (default: {DEFAULT_LIMIT})"
     run.add_argument("--store-limit", type=read_size, default=DEFAULT_LIMIT, metavar="SIZE", help=limit)
     every = "keep a loop's state every so many passes, or every 60s, 10m, 1h (default: 60s)"
     run.add_argument("--keep-every", type=_keep_every, default="60s", metavar="N|TIME", help=every)
+
+
+def add_place(command: argparse.ArgumentParser) -> None:
+    """The arguments of a command that say which store is used."""
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--store", metavar="DIR", help=f"folder that results are kept in (default: {default_folder()})")
+    where.add_argument("--no-store", action="store_true", help="keep nothing, and use nothing that was kept")
 
 
 def add_command(commands: Any) -> None:
@@ -75,6 +80,19 @@ def opened_store(options: argparse.Namespace) -> Iterator[Store | None]:
     finally:
         if store is not None:
             store.close()
+
+
+@contextmanager
+def found_store(options: argparse.Namespace) -> Iterator[Store | None]:
+    """The store that the arguments name, where there is one: none is made."""
+    from kineograph.graph_runtime.store import MARK
+
+    if options.no_store or not (Path(options.store or default_folder()) / MARK).exists():
+        yield None
+        return
+    options.store_limit = read_size(DEFAULT_LIMIT)
+    with opened_store(options) as store:
+        yield store
 
 
 def read_size(text: str) -> int:

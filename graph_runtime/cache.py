@@ -103,7 +103,7 @@ def _nbytes(value: Any, seen: set[int]) -> int:
         known = memory.data_ptr() in seen
         seen.add(memory.data_ptr())
         return 0 if known else int(memory.nbytes())
-    return 64 + sum(_nbytes(part, seen) for part in _parts(value)) + _own(value)
+    return 64 + sum(_nbytes(part, seen) for part in parts(value)) + _own(value)
 
 
 def _own(value: Any) -> int:
@@ -111,7 +111,7 @@ def _own(value: Any) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def parts(value: Any) -> Iterable[Any]:
     """What a value holds."""
     if isinstance(value, dict):
         return cast(dict[Any, Any], value).values()

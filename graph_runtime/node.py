@@ -169,6 +169,7 @@ class NodeType:
         donates: inputs it overwrites. views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
+        estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
     """
 
@@ -184,6 +185,7 @@ class NodeType:
     views: tuple[str, ...] = ()
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
+    estimate: Callable[..., Any] | None = None
     run_parameter: str | None = None
     pack: str = ""
 
@@ -232,6 +234,7 @@ class _Declaration:
     views: tuple[str, ...] = ()
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
+    estimate: Callable[..., Any] | None = None
     fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
 
@@ -247,6 +250,7 @@ def node(
     views: tuple[str, ...] = (),
     differentiates: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
+    estimate: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     """Make a node of a function.
@@ -262,6 +266,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
         differentiates: inputs it takes gradients of.
         counts: inputs that only say how many items its stream has: item i never depends on them, and of a stream among
             them on nothing behind its item i.
+        estimate: function of the node's inputs whose result has the shapes of the node's outputs, its tensors on the
+            meta device: for nodes that read files, and so that ``kineograph plan`` reads none. It has no effect.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.
@@ -317,6 +323,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         views=declared.views,
         differentiates=declared.differentiates,
         counts=declared.counts,
+        estimate=declared.estimate,
         run_parameter=run_parameter,
     )
 

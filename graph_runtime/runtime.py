@@ -16,6 +16,7 @@ from kineograph.graph_runtime.workflow import Workflow, load_workflow
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.cache import MemoryCache
+    from kineograph.graph_runtime.estimate import Estimate
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
     from kineograph.graph_runtime.resume import KeepEvery
@@ -93,6 +94,25 @@ class Runtime:
         if same:
             self._plans[same] = plan
         return plan
+
+    def estimate(
+        self,
+        source: WorkflowSource,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        outputs: Iterable[str] | None = None,
+    ) -> Estimate:
+        """What a run would cost, node by node: shapes, FLOPs, memory, time. Reads no weights and runs no effect.
+
+        Args:
+            source, inputs, outputs: as for ``plan``.
+
+        Raises:
+            InvalidWorkflow: with every problem found.
+        """
+        from kineograph.graph_runtime.estimate import estimate
+
+        return estimate(self.plan(source, inputs, outputs=outputs), self.store, self.cache.max_bytes)
 
     def _plan(self, workflow: Workflow, given: dict[str, Any], outputs: list[str] | None) -> Plan:
         from kineograph.graph_runtime.plan import make_plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from pydantic import Field
 
@@ -32,7 +32,27 @@ def image_digest(path: str) -> str:
     return _digest(path, PICTURES)
 
 
-@node(fingerprint=video_digest)
+def outlined_video(path: str, start: float, frames: int, fps: float, height: int, width: int) -> Video:
+    """What ``load_video`` reads, without its frames."""
+    import torch
+
+    with open_input(path) as file:
+        rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
+    return Video(torch.empty(1, len(times), 3, high, wide, device="meta"), rate)
+
+
+def outlined_image(path: str, height: int, width: int, fps: float, **_: str) -> Video:
+    """What ``load_image`` reads, without its pixels."""
+    import torch
+
+    from kineograph.nodes.media.decode import probe
+
+    with open_input(path) as file:
+        high, wide = _size(probe(file, repr(Path(path).name), kinds=PICTURES), height, width)
+    return Video(torch.empty(1, 1, 3, high, wide, device="meta"), fps)
+
+
+@node(fingerprint=video_digest, estimate=outlined_video)
 def load_video(
     path: Annotated[
         str, input_file(*(end for kind in VIDEOS for end in kind.endings), instead="load_image@1 reads pictures")
@@ -56,20 +76,14 @@ def load_video(
     Raises:
         ValueError: it is no such video, is damaged, ends before that, or needs more memory than is lent.
     """
-    from kineograph.nodes.media.decode import probe, read_frames
+    from kineograph.nodes.media.decode import read_frames
 
-    name = repr(Path(path).name)
     with open_input(path) as file:
-        found = probe(file, name, kinds=VIDEOS)
-        rate = fps or found.fps
-        count = _count(name, found, start, rate, frames)
-        high, wide = _size(found, height, width)
-        _check_room(name, count, high, wide)
-        times = [start + number / rate for number in range(count)]
-        return Video(read_frames(file, name, times, high, wide)[None], rate)
+        rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
+        return Video(read_frames(file, repr(Path(path).name), times, high, wide)[None], rate)
 
 
-@node(fingerprint=image_digest)
+@node(fingerprint=image_digest, estimate=outlined_image)
 def load_image(
     path: Annotated[
         str, input_file(*(end for kind in PICTURES for end in kind.endings), instead="load_video@1 reads videos")
@@ -106,6 +120,21 @@ def _digest(path: str, kinds: Sequence[Kind]) -> str:
     with open_input(path) as file:
         check_kind(file, repr(Path(path).name), kinds)
     return file_digest(Path(path).expanduser())
+
+
+def _asked(
+    file: BinaryIO, path: str, start: float, frames: int, fps: float, height: int, width: int
+) -> tuple[float, list[float], int, int]:
+    """What is read of a video: its rate, the second of each frame, height and width."""
+    from kineograph.nodes.media.decode import probe
+
+    name = repr(Path(path).name)
+    found = probe(file, name, kinds=VIDEOS)
+    rate = fps or found.fps
+    count = _count(name, found, start, rate, frames)
+    high, wide = _size(found, height, width)
+    _check_room(name, count, high, wide)
+    return rate, [start + number / rate for number in range(count)], high, wide
 
 
 def _count(name: str, found: Format, start: float, rate: float, asked: int) -> int:

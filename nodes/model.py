@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +13,7 @@ from kineograph.nodes.digests import file_digest
 from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+T = TypeVar("T")
 FILES = ("dit", "vae", "text_encoder")
 
 
@@ -61,7 +63,26 @@ def start_digest(start: str) -> str:
     return file_digest(model_file(start, "dit")) if start else ""
 
 
-@node(fingerprint=model_digest)
+def outlined_model(name: str) -> Model:
+    """What ``load_model`` loads, without its weights."""
+    return Model(_outlined_dit(name), outlined_vae(name), outlined_text_encoder(name))
+
+
+def outlined_vae(name: str) -> VAE:
+    """What ``load_vae`` loads, without its weights."""
+    from kineograph.nodes.networks.components import outline
+
+    return _vae(outline(model_file(name, "vae"), "vae"))
+
+
+def outlined_text_encoder(name: str) -> TextEncoder:
+    """What ``load_text_encoder`` loads, without its weights."""
+    from kineograph.nodes.networks.components import outline
+
+    return _text_encoder(outline(model_file(name, "text_encoder"), "text_encoder"))
+
+
+@node(fingerprint=model_digest, estimate=outlined_model)
 def load_model(name: str = "flipbook") -> Model:
     """Load a text-to-video model: DiT, VAE and text encoder.
 
@@ -71,7 +92,7 @@ def load_model(name: str = "flipbook") -> Model:
     return Model(_load_dit(name), load_vae(name), load_text_encoder(name))
 
 
-@node(fingerprint=vae_digest)
+@node(fingerprint=vae_digest, estimate=outlined_vae)
 def load_vae(name: str = "flipbook") -> VAE:
     """Load a model's VAE alone.
 
@@ -83,7 +104,7 @@ def load_vae(name: str = "flipbook") -> VAE:
     return _vae(load(model_file(name, "vae"), "vae"))
 
 
-@node(fingerprint=text_encoder_digest)
+@node(fingerprint=text_encoder_digest, estimate=outlined_text_encoder)
 def load_text_encoder(name: str = "flipbook") -> TextEncoder:
     """Load a model's text encoder alone.
 
@@ -95,7 +116,12 @@ def load_text_encoder(name: str = "flipbook") -> TextEncoder:
     return _text_encoder(load(model_file(name, "text_encoder"), "text_encoder"))
 
 
-@node(fingerprint=start_digest)
+def outlined_start(start: str, **sizes: Any) -> DiT:
+    """What ``start_dit`` makes, without its weights."""
+    return _outlined_dit(start) if start else _on_meta(start_dit, start=start, **sizes)
+
+
+@node(fingerprint=start_digest, estimate=outlined_start)
 def start_dit(
     start: str = "",
     channels: Annotated[int, Field(ge=1)] = 8,
@@ -144,7 +170,7 @@ def gaussian_prior(seconds: Annotated[float, Field(gt=0)] = 2.0, kernel: Literal
     return _dit(build("gaussian_prior", {"seconds": seconds, "kernel": kernel}).eval())
 
 
-@node
+@node(estimate=lambda **sizes: _on_meta(new_vae, **sizes))
 def new_vae(channels: Annotated[int, Field(ge=1)] = 8, seed: int = 0) -> VAE:
     """A spatio-temporal VAE with random weights: 4 frames x 8 x 8 pixels per latent cell.
 
@@ -157,7 +183,7 @@ def new_vae(channels: Annotated[int, Field(ge=1)] = 8, seed: int = 0) -> VAE:
     return _vae(build("vae", {"channels": channels}, seed).eval().requires_grad_(False))
 
 
-@node
+@node(estimate=lambda **sizes: _on_meta(new_text_encoder, **sizes))
 def new_text_encoder(width: Annotated[int, Field(ge=6, multiple_of=6)] = 192, seed: int = 0) -> TextEncoder:
     """A small text encoder with random weights: words as bags of hashed character n-grams, two transformer layers.
 
@@ -174,6 +200,20 @@ def _load_dit(name: str) -> DiT:
     from kineograph.nodes.networks.components import load
 
     return _dit(load(model_file(name, "dit"), "dit"))
+
+
+def _outlined_dit(name: str) -> DiT:
+    from kineograph.nodes.networks.components import outline
+
+    return _dit(outline(model_file(name, "dit"), "dit"))
+
+
+def _on_meta(make: Callable[..., T], **sizes: Any) -> T:
+    """A new network without its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return make(**sizes)
 
 
 def _dit(network: Any) -> DiT:

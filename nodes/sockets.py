@@ -121,6 +121,11 @@ class Patches:
     patch: tuple[int, int, int]
     latent: Latent
 
+    @property
+    def token_count(self) -> int:
+        """Tokens of all clips."""
+        return self.tokens.shape[0] * self.tokens.shape[1]
+
 
 @socket(family="text")
 @dataclass(frozen=True)

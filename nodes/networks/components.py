@@ -21,7 +21,7 @@ from kineograph.nodes.networks.dit import DiT, DiTConfig
 from kineograph.nodes.networks.gaussian import GaussianConfig, GaussianPrior
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
-from kineograph.nodes.networks.weights import check_fit, fill, load_weights, save_weights
+from kineograph.nodes.networks.weights import check_fit, check_header, fill, load_weights, save_weights
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "dit": (DiTConfig, DiT),
@@ -81,6 +81,16 @@ def save(
     save_weights(path, numbers, {"kind": kind, "config": json.dumps(config), **(about or {})})
 
 
+def outline(path: Path, kind: str) -> nn.Module:
+    """A network as :func:`load` gives it, but on the meta device: of the file, only the header is read.
+
+    Raises:
+        ValueError: no such file, a file that lies, or another kind of network.
+    """
+    with torch.device("meta"):
+        return build(kind, _config_of(check_header(path), kind, path.name)).eval().requires_grad_(False)
+
+
 def load(path: Path, kind: str) -> nn.Module:
     """Read a network, ready for use: float32, in evaluation mode, without gradients.
 
@@ -88,9 +98,7 @@ def load(path: Path, kind: str) -> nn.Module:
         ValueError: no such file, a file that lies, another kind of network, or weights that do not fit.
     """
     state, metadata = load_weights(path)
-    if metadata.get("kind") != kind:
-        raise ValueError(f"{path.name} holds a {metadata.get('kind', 'network of unknown kind')}, a {kind} is needed.")
-    config = _config(metadata.get("config", ""), kind, path.name)
+    config = _config_of(metadata, kind, path.name)
     with torch.device("meta"):  # sizes that the weights do not have must not take memory
         check_fit(build(kind, config), state, path.name)
     network = build(kind, config)
@@ -98,10 +106,12 @@ def load(path: Path, kind: str) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _config(text: str, kind: str, file: str) -> dict[str, Any]:
+def _config_of(metadata: Mapping[str, str], kind: str, file: str) -> dict[str, Any]:
     """The sizes that a file states: each of the kind that the configuration has, and no larger than networks are."""
+    if metadata.get("kind") != kind:
+        raise ValueError(f"{file} holds a {metadata.get('kind', 'network of unknown kind')}, a {kind} is needed.")
     try:
-        config = json.loads(text)
+        config = json.loads(metadata.get("config", ""))
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

@@ -1,0 +1,421 @@
+"""What a plan would cost, node by node: its steps are walked on tensors that are not computed. Runs no effect.
+
+It goes the way of ``execute``: values live in the same slots as long as there, a loop's passes follow each other, and
+what the cache in memory would keep is kept. Passes that are like the one before are counted and not walked. What a
+trial cannot know (a file without ``estimate=``, a number that only a real run has) is unknown, and so is what needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from kineograph.graph_runtime.cache import MemoryCache, parts
+from kineograph.graph_runtime.errors import said
+from kineograph.graph_runtime.execute import NodeContext, RunState
+from kineograph.graph_runtime.node import ONLY_OUTPUT
+from kineograph.graph_runtime.sockets import Stream
+from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+
+if TYPE_CHECKING:
+    from kineograph.graph_runtime.store import Store
+    from kineograph.trial import Ledger, Trial
+
+WALKED = 32
+"""Passes of a loop that are walked one by one where they are not alike."""
+
+Shapes = dict[str, tuple[int, ...] | str]
+
+
+@dataclass(slots=True)
+class NodeEstimate:
+    """What one node or loop is expected to do.
+
+    Attributes:
+        path, type_id: its place and its node's id.
+        passes: how often it runs.
+        shapes: of what it makes, by output and then by field: sides, or the number of weights of a network.
+        tokens: of its outputs that are made of tokens; 0 where none is.
+        flops: in all passes together.
+        peak_bytes: the most that is in memory while it runs, with all that others keep there.
+        output_bytes: of what it makes.
+        cached: its result is kept: it will not run.
+        unknown: why nothing more is known; empty where it is.
+        note: how its numbers are to be read; may be empty.
+        seconds: in all passes together, from earlier runs on this machine; None where there are none.
+    """
+
+    path: str
+    type_id: str
+    passes: int = 0
+    shapes: dict[str, Shapes] = field(default_factory=dict[str, Shapes])
+    tokens: int = 0
+    flops: int = 0
+    peak_bytes: int = 0
+    output_bytes: int = 0
+    cached: bool = False
+    unknown: str = ""
+    note: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan is expected to cost.
+
+    Attributes:
+        nodes: in the order in which they first run.
+        flops: of all.
+        peak_bytes: the most that is in memory at once.
+        peak_path: the node that runs then.
+    """
+
+    nodes: list[NodeEstimate]
+    flops: int
+    peak_bytes: int
+    peak_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Stands where a value would be; ``why`` is a clause."""
+
+    why: str
+
+
+def estimate(plan: Plan, store: Store | None = None, memory_bytes: int | None = None) -> Estimate:
+    """What running a plan would cost.
+
+    Args:
+        plan: as for ``execute``.
+        store: whose kept results need not run again; nothing is read of them but what they are.
+        memory_bytes: of the cache in memory that the run will have; its default, where none is given.
+    """
+    import torch
+
+    from kineograph.trial import trial
+
+    before = torch.is_grad_enabled()
+    try:
+        with trial() as (tried, ledger):
+            cache = MemoryCache() if memory_bytes is None else MemoryCache(memory_bytes)
+            return _Walk(tried, ledger, cache, store).whole(plan)
+    finally:
+        torch.set_grad_enabled(before)
+
+
+class _Walk:
+    def __init__(self, tried: Trial, ledger: Ledger, cache: MemoryCache, store: Store | None) -> None:
+        self.tried, self.ledger, self.cache, self.store = tried, ledger, cache, store
+        self.rows: dict[str, NodeEstimate] = {}
+        self.state = RunState()
+        self.times = 1
+        self.peak, self.peak_path = 0, ""
+
+    def whole(self, plan: Plan) -> Estimate:
+        """Walk a plan as ``execute`` runs it."""
+        todo, kept = self.split(plan)
+        values = _fresh(plan)
+        for step in plan.steps:
+            if step.path in kept:
+                self.take(step, values, kept[step.path])
+        for step in todo:
+            self.step(step, values)
+            self.keep(step, values)
+            for slot in step.frees:
+                values[slot] = None
+        rows = list(self.rows.values())
+        flops = sum(row.flops for row in rows if "/" not in row.path)
+        return Estimate(rows, flops, self.peak, self.peak_path)
+
+    def split(self, plan: Plan) -> tuple[list[Step], dict[str, Any]]:
+        """The steps that would run, and what is kept of others, by path."""
+        needed = set(plan.outputs.values())
+        todo: list[Step] = []
+        kept: dict[str, Any] = {}
+        for step in reversed(plan.steps):
+            if not step.effect and not any(slot in needed for _, slot in step.outputs):
+                continue
+            found = self.store.outline(step.key) if self.store is not None and step.stored else None
+            if found is not None:
+                kept[step.path] = found
+            else:
+                todo.append(step)
+                needed.update(slot for _, slot in step.arguments)
+        return todo[::-1], kept
+
+    def take(self, step: Step, values: list[Any], found: tuple[Any, ...]) -> None:
+        """A step that need not run: its outputs are read."""
+        outputs = self.tried.settle(found)
+        self.tried.forget(_tensors(outputs))
+        self.ledger.hold(_tensors(outputs))
+        for (_, slot), value in zip(step.outputs, outputs, strict=True):
+            values[slot] = value
+        row = self.row(step)
+        row.cached = True
+        self.describe(row, step, values)
+
+    def keep(self, step: Step, values: list[Any]) -> None:
+        """What the run's cache in memory keeps, stays in memory."""
+        outputs = tuple(values[slot] for _, slot in step.outputs)
+        row = self.rows[step.path]
+        if step.cacheable and not row.unknown:
+            self.cache.put(step.key, outputs, row.output_bytes, float(row.flops))
+
+    def row(self, step: Step) -> NodeEstimate:
+        """The row of a step; a new one if it has none."""
+        return self.rows.setdefault(step.path, NodeEstimate(step.path, step.type_id))
+
+    def step(self, step: Step, values: list[Any]) -> None:
+        """Walk one step: read its slots, write its slots."""
+        row = self.row(step)
+        row.passes += self.times
+        around, self.ledger.peak = self.ledger.peak, self.ledger.live
+        before = self.ledger.flops
+        made = self.loop(step, step.loop, values, row) if step.loop is not None else self.node(step, values)
+        if isinstance(made, Unknown):
+            row.unknown = made.why
+            made = tuple(Unknown(f"it needs {step.path}") for _ in step.outputs)
+        for (_, slot), value in zip(step.outputs, made, strict=True):
+            values[slot] = value
+        if step.loop is None:
+            row.flops += (self.ledger.flops - before) * self.times
+        row.peak_bytes = max(row.peak_bytes, self.ledger.peak)
+        if self.ledger.peak > self.peak:
+            self.peak, self.peak_path = self.ledger.peak, step.path
+        self.ledger.peak = max(around, self.ledger.peak)
+        self.describe(row, step, values)
+
+    def node(self, step: Step, values: list[Any]) -> tuple[Any, ...] | Unknown:
+        """The outputs of a node, or why they are unknown."""
+        import torch
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        kind = step.node
+        assert kind is not None
+        arguments = step.constants.copy()
+        for port, slot in step.arguments:
+            arguments[port] = values[slot]
+            if isinstance(values[slot], Unknown):
+                return cast(Unknown, values[slot])
+        if kind.estimate is None and (kind.effect or kind.fingerprint is not None):
+            return Unknown("it has an effect, so it is not tried" if kind.effect else "it reads files")
+        if kind.run_parameter is not None:
+            arguments[kind.run_parameter] = NodeContext(step.path, self.state, 0.0)
+        torch.set_grad_enabled(step.record)
+        try:
+            for port in step.checked:
+                arguments[port] = kind.inputs[port].literal(arguments[port])
+            if kind.estimate is not None:
+                arguments.pop(kind.run_parameter or "", None)
+                with _disable_current_modes():
+                    result = self.tried.settle(kind.estimate(**arguments))
+                self.ledger.hold(_tensors(result))
+            else:
+                result = kind.function(**arguments)
+        except Exception as error:  # noqa: BLE001  a real run has numbers where this one has none
+            return Unknown(_reason(error))
+        if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
+            return (result,)
+        return tuple(result) if step.outputs else ()
+
+    def loop(self, step: Step, loop: LoopPlan, values: list[Any], row: NodeEstimate) -> tuple[Any, ...] | Unknown:
+        """The outputs of a loop whose passes are walked until they are alike."""
+        given = {port: values[slot] for port, slot in step.arguments}
+        stream = given.pop("each")
+        if not isinstance(stream, Stream):
+            return stream if isinstance(stream, Unknown) else Unknown("it runs over no stream")
+        stream = cast(Stream[Any], stream)
+        inner = _fresh(loop.body)
+        for name in loop.links:
+            inner[loop.body.inputs[name]] = given[name]
+        passes = _Passes(step, loop, stream, inner, tuple(given[name] for name in loop.carry))
+        outer, flops = self.times, self.flops_below(step)
+        while passes.done < passes.total:
+            times = passes.alike()
+            self.times = outer * times
+            self.one_pass(passes)
+            passes.skip(times - 1)
+            row.note = passes.note
+        self.times = outer
+        row.flops += self.flops_below(step) - flops
+        return passes.outputs()
+
+    def flops_below(self, step: Step) -> int:
+        """Of the nodes directly in a loop's body, so far."""
+        depth = step.path.count("/") + 1
+        below = (row for path, row in self.rows.items() if path.startswith(f"{step.path}/"))
+        return sum(row.flops for row in below if row.path.count("/") == depth)
+
+    def one_pass(self, passes: _Passes) -> None:
+        """Walk one pass: from one state to the next."""
+        passes.enter()
+        times = self.times
+        for step in passes.loop.body.steps:
+            if step.invariant and passes.walked:
+                continue
+            self.times = 1 if step.invariant else times
+            self.step(step, passes.inner)
+            for slot in step.frees:
+                passes.inner[slot] = None
+        self.times = times
+        passes.leave()
+
+    def describe(self, row: NodeEstimate, step: Step, values: list[Any]) -> None:
+        """What a step made, as a row tells it."""
+        row.shapes, row.tokens = {}, 0
+        outputs = [(port, values[slot]) for port, slot in step.outputs]
+        for port, value in outputs:
+            row.shapes[port] = dict(_shapes("", value))
+            row.tokens = max(row.tokens, getattr(value, "token_count", 0))
+        row.output_bytes = _bytes([value for _, value in outputs])
+
+
+class _Passes:
+    """Where a loop stands, and which of its passes are like the one before."""
+
+    def __init__(
+        self, step: Step, loop: LoopPlan, stream: Stream[Any], inner: list[Any], carry: tuple[Any, ...]
+    ) -> None:
+        self.step, self.loop, self.stream, self.inner, self.carry = step, loop, stream, inner, carry
+        self.total, self.done, self.walked = len(stream), 0, 0
+        self.collected: dict[str, list[Any]] = {name: [] for name in loop.collect}
+        self.ballast: list[Any] = []
+        self.item: Any = None
+        self.last: Any = None
+        self.note = ""
+        reads = {slot for inner_step in loop.body.steps for _, slot in inner_step.arguments}
+        self.counts = loop.body.inputs["index"] in reads
+
+    def alike(self) -> int:
+        """How many passes the next one stands for."""
+        try:
+            self.item = self.stream[self.done]
+        except Exception as error:  # noqa: BLE001  it reads files, or needs numbers
+            self.item = Unknown(_reason(error))
+        kind = (_kind(self.item), _kind(self.carry), self.done if self.counts else None)
+        same, self.last = kind == self.last, kind
+        left = self.total - self.done
+        if left < 2 or not self.walked:
+            return 1
+        if not same and self.total <= WALKED:
+            return 1
+        if not same:
+            self.note = f"from 3 of {self.total:,} passes, which are not alike"
+        return left - 1 if self.collected or not same else left
+
+    def enter(self) -> None:
+        """Give the body what the pass reads."""
+        body = self.loop.body
+        self.inner[body.inputs["item"]], self.item = self.item, None
+        self.inner[body.inputs["index"]] = self.done
+        for name, value in zip(self.loop.carry, self.carry, strict=True):
+            self.inner[body.inputs[name]] = value
+
+    def leave(self) -> None:
+        """Take what the pass made."""
+        body = self.loop.body
+        for name, gathered in self.collected.items():
+            gathered.append(self.inner[body.outputs[name]])
+        self.carry = tuple(self.inner[body.outputs[name]] for name in self.loop.carry)
+        self.done += 1
+        self.walked += 1
+        if self.loop.until is not None and self.total > 1:
+            self.note = "at most: it may end early"
+
+    def skip(self, passes: int) -> None:
+        """Passes like the last one are done: what each collected is in memory."""
+        self.done += passes
+        for gathered in self.collected.values() if passes else ():
+            self.ballast.append(_memory(passes * _bytes(gathered[-1], without=gathered[-2])))
+            gathered += [gathered[-1]] * passes
+
+    def outputs(self) -> tuple[Any, ...]:
+        """What the loop leaves, in the order of its outputs."""
+        streams = {name: Stream[Any].of(gathered) for name, gathered in self.collected.items()}
+        for stream in streams.values():
+            stream.held = (stream.items, self.ballast)
+        made = dict(zip(self.loop.carry, self.carry, strict=True)) | streams
+        return tuple(made[name] for name, _ in self.step.outputs)
+
+
+def _fresh(plan: Plan) -> list[Any]:
+    values: list[Any] = [None] * len(plan.keys)
+    for slot, value in plan.preset.items():
+        values[slot] = value
+    return values
+
+
+def _reason(error: Exception) -> str:
+    """Why a node could not be tried, as a clause."""
+    name = type(error).__name__
+    if name in ("DataDependentOutputException", "DynamicOutputShapeException") or "FakeTensor" in str(error):
+        return "what it does depends on numbers that only a real run has"
+    return said(error)
+
+
+def _memory(nbytes: int) -> Any:
+    """Something that takes so many bytes."""
+    import torch
+
+    return torch.empty(nbytes, dtype=torch.uint8)
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    """The tensors that a value holds, each once."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (str, bytes, int, float, type)) or part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if hasattr(part, "untyped_storage"):
+            yield part
+        else:
+            waiting += parts(part)
+
+
+def _storages(value: Any) -> dict[int, int]:
+    """The bytes of each storage that a value holds."""
+    found = (tensor.untyped_storage() for tensor in _tensors(value))
+    return {storage._cdata: storage.nbytes() for storage in found}
+
+
+def _bytes(value: Any, without: Any = None) -> int:
+    """The bytes of the storages that a value holds, but another does not."""
+    others = _storages(without)
+    return sum(size for key, size in _storages(value).items() if key not in others)
+
+
+def _kind(value: Any) -> Any:
+    """What two values have in common that lead to the same shapes: all but numbers in tensors, and floats."""
+    if hasattr(value, "untyped_storage"):
+        return tuple(value.shape), str(value.dtype)
+    if isinstance(value, (int, str, Unknown)) or value is None:
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_kind, cast(tuple[Any, ...], value)))
+    if isinstance(value, dict):
+        return tuple((key, _kind(part)) for key, part in cast(dict[Any, Any], value).items())
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value), tuple(_kind(getattr(value, part.name)) for part in fields(value))
+    if isinstance(value, Stream):
+        return Stream, len(cast(Stream[Any], value)), _kind(cast(Stream[Any], value).items)
+    return type(value), tuple(map(_kind, parts(value)))
+
+
+def _shapes(name: str, value: Any) -> Iterator[tuple[str, tuple[int, ...] | str]]:
+    """What a row tells of a value: the sides of its tensors, the weights of its networks, the items of its streams."""
+    if isinstance(value, Unknown):
+        return
+    if hasattr(value, "untyped_storage"):
+        yield name, tuple(value.shape)
+    elif hasattr(value, "parameters") and callable(value.parameters):
+        yield name, f"{sum(weight.numel() for weight in value.parameters()):,} weights"
+    elif isinstance(value, Stream):
+        yield name, f"{len(cast(Stream[Any], value)):,} items"
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            yield from _shapes(f"{name}.{part.name}" if name else part.name, getattr(value, part.name))

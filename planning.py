@@ -1,0 +1,76 @@
+"""What ``kineograph plan`` prints: a table of what a run would cost. Knows estimates, runs nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from kineograph.console import duration, one_line, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kineograph.graph_runtime.estimate import Estimate, NodeEstimate
+
+HEADS = ("node", "makes", "tokens", "FLOPs", "peak", "time", "")
+
+
+def as_json(estimate: Estimate) -> str:
+    """One JSON object."""
+    return json.dumps(asdict(estimate))
+
+
+def as_table(estimate: Estimate) -> str:
+    """A row for each node, those in a loop's body indented, and what all of it takes."""
+    rows = [HEADS, *map(_row, estimate.nodes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(_placed(row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_sentences(estimate)])
+
+
+def _placed(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Words at the left, numbers at the right."""
+    return [f"{cell:{'<' if at in (0, 1, 6) else '>'}{widths[at]}}" for at, cell in enumerate(row)]
+
+
+def _row(node: NodeEstimate) -> tuple[str, ...]:
+    depth, name = node.path.count("/"), node.path.rpartition("/")[2]
+    times = f" x {node.passes:,}" if node.passes > 1 else ""
+    return (
+        "  " * depth + one_line(name + times),
+        _makes(node),
+        f"{node.tokens:,}" if node.tokens else "",
+        flops(node.flops),
+        size(node.peak_bytes),
+        "" if node.seconds is None else duration(node.seconds),
+        one_line(_remark(node)),
+    )
+
+
+def _remark(node: NodeEstimate) -> str:
+    if node.cached:
+        return "kept"
+    return f"unknown: {node.unknown}" if node.unknown else node.note
+
+
+def _makes(node: NodeEstimate) -> str:
+    """The first thing that each output is made of."""
+    firsts = (next(iter(shapes.values())) for shapes in node.shapes.values() if shapes)
+    return ", ".join(shape if isinstance(shape, str) else " x ".join(map(str, shape)) for shape in firsts)
+
+
+def _sentences(estimate: Estimate) -> list[str]:
+    lines = [f"{flops(estimate.flops) or '0'} FLOPs; at most {size(estimate.peak_bytes)} in {estimate.peak_path}."]
+    unknown = [node.path for node in estimate.nodes if node.unknown]
+    if unknown:
+        lines.append(f"Not counted: {', '.join(unknown)}.")
+    return [one_line(line) for line in lines]
+
+
+def flops(count: int) -> str:
+    """Operations as people read them: ``1.2 G``, ``30 T``; nothing for none."""
+    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:,}" if count else ""
