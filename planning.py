@@ -18,7 +18,8 @@ HEADS = ("node", "makes", "tokens", "FLOPs", "peak", "time", "")
 
 def as_json(estimate: Estimate) -> str:
     """One JSON object."""
-    return json.dumps(asdict(estimate))
+    sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
+    return json.dumps(asdict(estimate) | sums)
 
 
 def as_table(estimate: Estimate) -> str:
@@ -61,11 +62,20 @@ def _makes(node: NodeEstimate) -> str:
 
 
 def _sentences(estimate: Estimate) -> list[str]:
-    lines = [f"{flops(estimate.flops) or '0'} FLOPs; at most {size(estimate.peak_bytes)} in {estimate.peak_path}."]
-    unknown = [node.path for node in estimate.nodes if node.unknown]
-    if unknown:
-        lines.append(f"Not counted: {', '.join(unknown)}.")
-    return [one_line(line) for line in lines]
+    peak = f"at most {size(estimate.peak_bytes)} at once, in {estimate.peak_path}"
+    lines = [f"{flops(estimate.flops) or 'no'} FLOPs; {peak}{_room(estimate)}"]
+    timed = [node for node in estimate.nodes if node.seconds is not None]
+    lines += [f"About {duration(estimate.seconds)}, judged by earlier runs on this machine."] if timed else []
+    if estimate.unknown:
+        lines.append(f"Not counted: {', '.join(estimate.unknown)}.")
+    return list(map(one_line, lines))
+
+
+def _room(estimate: Estimate) -> str:
+    if estimate.spare_bytes is None:
+        return "."
+    word = "fits" if estimate.fits else "DOES NOT FIT"
+    return f"; that {word}: {size(estimate.spare_bytes)} of memory are to spare."
 
 
 def flops(count: int) -> str:

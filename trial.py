@@ -8,6 +8,8 @@ may branch, are what they will be.
 
 from __future__ import annotations
 
+import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,10 +35,9 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_counter.sdpa_backward_flop,
 }
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._unsafe_index.Tensor}
-
-
-class Unknowable(Exception):
-    """The program asked for a number that a trial does not have."""
+LIKE = {aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.empty_like.default}
+NEW = {aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default}
+"""Operations whose numbers do not depend on those of the tensor that they take."""
 
 
 class Ledger(TorchDispatchMode):
@@ -68,7 +69,7 @@ class Ledger(TorchDispatchMode):
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key = storage._cdata
-            if key not in self._held:
+            if key not in self._held and tensor.device.type != "meta":
                 size = storage.nbytes()
                 self._held[key] = weakref.ref(storage, lambda _, key=key, size=size: self._drop(key, size))
                 self.live += size
@@ -79,16 +80,25 @@ class Ledger(TorchDispatchMode):
         self.live -= size
 
 
+class _Fakes(FakeTensorMode):
+    """Torch's mode, but a tensor that is copied with the object it stands in belongs to the same."""
+
+    def __deepcopy__(self, memo: Any) -> _Fakes:
+        return self
+
+
 class Trial(TorchDispatchMode):
     """Lets nothing large be computed: see the module."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fakes = FakeTensorMode(allow_non_fake_inputs=True)
+        self.fakes = _Fakes(allow_non_fake_inputs=True)
         self._forgotten: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in LIKE or func in NEW:
+            args = (self._stand_in(func, args[0]), *args[1:])
         tensors = list(tensors_in((args, kwargs)))
         if not any(map(self.is_unknown, tensors)):
             return self._known(func, args, kwargs)
@@ -113,9 +123,10 @@ class Trial(TorchDispatchMode):
         return _each_tensor(value, self._settled)
 
     def _settled(self, tensor: Tensor) -> Tensor:
-        if tensor.device.type != "meta" or isinstance(tensor, FakeTensor):
+        if tensor.device.type != "meta":
             return tensor
-        fake = FakeTensor(self.fakes, tensor.detach(), torch.device("cpu"))
+        with self.fakes:
+            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(fake, requires_grad=tensor.requires_grad)
         return fake.requires_grad_(tensor.requires_grad)
@@ -133,13 +144,25 @@ class Trial(TorchDispatchMode):
         return fake
 
     def _faked(self, func: Any, args: Any, kwargs: Any) -> Any:
+        fakes = _each_tensor((args, kwargs), self._fake)  # of these alone torch remembers what comes out
         with self.fakes:
-            out = func(*args, **kwargs)
+            out = func(*fakes[0], **fakes[1])
         written = list(_written(func, args, kwargs))
         self.forget(written)
         if written and len(func._schema.returns) == 1:
             return written[0]
         return out
+
+    def _stand_in(self, func: Any, like: Tensor) -> Tensor:
+        """For a tensor that a new one shall be like, one whose numbers are known, where that is small."""
+        if not self.is_unknown(like):
+            return like
+        sides = like.shape if func in LIKE else (0,)
+        strides = like.stride() if func in LIKE else (1,)
+        return torch.empty_strided(sides, strides, dtype=like.dtype) if math.prod(sides) <= SMALL else like
+
+    def _fake(self, tensor: Tensor) -> Tensor:
+        return tensor if isinstance(tensor, FakeTensor) else self.fakes.from_tensor(tensor)
 
     def _without_masks(self, func: Any, args: Any) -> Any:
         """The arguments with places instead of known masks: how many they choose is then a shape."""
@@ -155,7 +178,8 @@ class Trial(TorchDispatchMode):
 @contextmanager
 def trial() -> Iterator[tuple[Trial, Ledger]]:
     """What is done inside is not computed, but counted."""
-    with Trial() as tried, Ledger() as ledger:
+    with warnings.catch_warnings(), Trial() as tried, Ledger() as ledger:
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copy.deepcopy looks at it
         yield tried, ledger
 
 

@@ -7,6 +7,7 @@ trial cannot know (a file without ``estimate=``, a number that only a real run h
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from kineograph.graph_runtime.cache import MemoryCache, parts
 from kineograph.graph_runtime.errors import said
 from kineograph.graph_runtime.execute import NodeContext, RunState
-from kineograph.graph_runtime.node import ONLY_OUTPUT
+from kineograph.graph_runtime.machine import spare_memory
+from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+from kineograph.graph_runtime.timings import Work
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.store import Store
@@ -35,6 +38,7 @@ class NodeEstimate:
     Attributes:
         path, type_id: its place and its node's id.
         passes: how often it runs.
+        loops: of a loop, how many passes it has each time.
         shapes: of what it makes, by output and then by field: sides, or the number of weights of a network.
         tokens: of its outputs that are made of tokens; 0 where none is.
         flops: in all passes together.
@@ -49,6 +53,7 @@ class NodeEstimate:
     path: str
     type_id: str
     passes: int = 0
+    loops: int = 0
     shapes: dict[str, Shapes] = field(default_factory=dict[str, Shapes])
     tokens: int = 0
     flops: int = 0
@@ -60,7 +65,7 @@ class NodeEstimate:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Estimate:
     """What a plan is expected to cost.
 
@@ -69,12 +74,42 @@ class Estimate:
         flops: of all.
         peak_bytes: the most that is in memory at once.
         peak_path: the node that runs then.
+        spare_bytes: what the device has to spare now; None where the system does not say.
     """
 
     nodes: list[NodeEstimate]
     flops: int
     peak_bytes: int
     peak_path: str
+    spare_bytes: int | None
+
+    @property
+    def unknown(self) -> list[str]:
+        """The nodes of which nothing is known, so that all sums are lower bounds."""
+        return [node.path for node in self.nodes if node.unknown]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits the device's memory; None where nobody can say."""
+        return None if self.spare_bytes is None else self.peak_bytes <= self.spare_bytes
+
+    @property
+    def seconds(self) -> float:
+        """What all nodes take together whose seconds are known."""
+        return sum(node.seconds or 0.0 for node in self.nodes)
+
+    def work(self) -> dict[str, Work]:
+        """What each node that will run has to do: FLOPs, else bytes that it makes."""
+        return {
+            row.path: Work(self._kind(row), float(row.flops or row.output_bytes or 1), row.loops)
+            for row in self.nodes
+            if "/" not in row.path and not row.cached
+        }
+
+    def _kind(self, row: NodeEstimate) -> str:
+        """Its type; of a loop, also those in its body."""
+        below = {node.type_id for node in self.nodes if node.path.startswith(f"{row.path}/")}
+        return " ".join([row.type_id, *sorted(below)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +162,7 @@ class _Walk:
                 values[slot] = None
         rows = list(self.rows.values())
         flops = sum(row.flops for row in rows if "/" not in row.path)
-        return Estimate(rows, flops, self.peak, self.peak_path)
+        return Estimate(rows, flops, self.peak, self.peak_path, spare_memory())
 
     def split(self, plan: Plan) -> tuple[list[Step], dict[str, Any]]:
         """The steps that would run, and what is kept of others, by path."""
@@ -190,7 +225,6 @@ class _Walk:
     def node(self, step: Step, values: list[Any]) -> tuple[Any, ...] | Unknown:
         """The outputs of a node, or why they are unknown."""
         import torch
-        from torch.utils._python_dispatch import _disable_current_modes
 
         kind = step.node
         assert kind is not None
@@ -199,7 +233,7 @@ class _Walk:
             arguments[port] = values[slot]
             if isinstance(values[slot], Unknown):
                 return cast(Unknown, values[slot])
-        if kind.estimate is None and (kind.effect or kind.fingerprint is not None):
+        if kind.estimate is None and (kind.effect or _names_files(kind)):
             return Unknown("it has an effect, so it is not tried" if kind.effect else "it reads files")
         if kind.run_parameter is not None:
             arguments[kind.run_parameter] = NodeContext(step.path, self.state, 0.0)
@@ -209,8 +243,7 @@ class _Walk:
                 arguments[port] = kind.inputs[port].literal(arguments[port])
             if kind.estimate is not None:
                 arguments.pop(kind.run_parameter or "", None)
-                with _disable_current_modes():
-                    result = self.tried.settle(kind.estimate(**arguments))
+                result = self.tried.settle(kind.estimate(**arguments))
                 self.ledger.hold(_tensors(result))
             else:
                 result = kind.function(**arguments)
@@ -231,6 +264,7 @@ class _Walk:
         for name in loop.links:
             inner[loop.body.inputs[name]] = given[name]
         passes = _Passes(step, loop, stream, inner, tuple(given[name] for name in loop.carry))
+        row.loops = passes.total
         outer, flops = self.times, self.flops_below(step)
         while passes.done < passes.total:
             times = passes.alike()
@@ -345,6 +379,11 @@ def _fresh(plan: Plan) -> list[Any]:
     for slot, value in plan.preset.items():
         values[slot] = value
     return values
+
+
+def _names_files(kind: NodeType) -> bool:
+    """Whether a node reads files, and not only says that its results are not to be kept."""
+    return kind.fingerprint is not None and bool(inspect.signature(kind.fingerprint).parameters)
 
 
 def _reason(error: Exception) -> str:

@@ -111,8 +111,20 @@ class Runtime:
             InvalidWorkflow: with every problem found.
         """
         from kineograph.graph_runtime.estimate import estimate
+        from kineograph.graph_runtime.timings import Work, expected, recorded
 
-        return estimate(self.plan(source, inputs, outputs=outputs), self.store, self.cache.max_bytes)
+        def worked(recorded: str) -> dict[str, Work]:
+            try:
+                return estimate(self.plan(json.loads(recorded))).work()
+            except InvalidWorkflow:  # a file is gone, or a node
+                return {}
+
+        found = estimate(self.plan(source, inputs, outputs=outputs), self.store, self.cache.max_bytes)
+        if self.store is not None:
+            seconds = expected(found.work(), recorded(self.store.folder), worked)
+            for node in found.nodes:
+                node.seconds = seconds.get(node.path)
+        return found
 
     def _plan(self, workflow: Workflow, given: dict[str, Any], outputs: list[str] | None) -> Plan:
         from kineograph.graph_runtime.plan import make_plan
@@ -152,6 +164,7 @@ class Runtime:
             Cancelled: ``cancel`` was set.
         """
         from kineograph.graph_runtime.execute import RunState, execute
+        from kineograph.graph_runtime.timings import Timings
 
         workflow = self.load(source)
         plan = self.plan(workflow, inputs, outputs=outputs)
@@ -160,7 +173,13 @@ class Runtime:
         state.cancel = cancel or state.cancel
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
-        return execute(plan, self.cache, state)
+        folder = getattr(self.store, "folder", None)  # several processes share one, and wait for each other: no measure
+        if folder is None:
+            return execute(plan, self.cache, state)
+        state.listen = timings = Timings(state.listen)
+        outcome = execute(plan, self.cache, state)
+        timings.keep(folder, state.provenance)
+        return outcome
 
 
 def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:

@@ -139,7 +139,12 @@ def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(gradient)
 
 
-@node(views=("gradients",))
+def scaled_gradients(gradients: Gradients, largest: float) -> Clipped:
+    """What ``clip_gradients`` gives where it must scale, which takes more memory."""
+    return Clipped(Gradients(tuple(value * largest for value in gradients.values), gradients.norm), largest)
+
+
+@node(views=("gradients",), estimate=scaled_gradients)
 def clip_gradients(gradients: Gradients, largest: Annotated[float, Field(gt=0)] = 1.0) -> Clipped:
     """Scale gradients down to a norm, all by one factor (Pascanu et al. 2013); gives the norm before, to be recorded.
 
@@ -190,7 +195,15 @@ def mean_gradients(total: Gradients, parts: Annotated[int, Field(ge=1)]) -> Grad
     return Gradients(tuple(value / parts for value in total.values))
 
 
-@node(donates=("state",))
+def stepped(state: TrainState, gradients: Gradients, lr: float) -> TrainState:
+    """A state after one step of its optimizer, which overwrites it."""
+    for parameter, gradient in zip(state.model.network.parameters(), gradients.values, strict=True):
+        parameter.grad = gradient
+    state.optimizer.step(lr)
+    return state
+
+
+@node(donates=("state",), estimate=stepped)
 def apply_gradients(
     state: TrainState, gradients: Gradients, run: RunContext, lr: Annotated[float, Field(ge=0)] = 1e-3
 ) -> TrainState:
@@ -209,10 +222,7 @@ def apply_gradients(
 
     if not torch.isfinite(gradients.norm):
         raise ValueError(f"The gradients are not finite, so the step was not taken. {_keep_last_good(state, run)}")
-    for parameter, gradient in zip(state.model.network.parameters(), gradients.values, strict=True):
-        parameter.grad = gradient
-    state.optimizer.step(lr)
-    return state
+    return stepped(state, gradients, lr)
 
 
 def _keep_last_good(state: TrainState, run: RunContext) -> str:
