@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, processes, storage
+from kineograph import __version__, default_runtime, planning, processes, storage
 from kineograph.console import one_line, stopped_by_signals, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
@@ -117,11 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
     check.set_defaults(command=_check, name="check")
 
-    usage = "kineograph plan FILE [--set NAME=VALUE ...] [--packs DIR ...] [--json] [--store DIR | --no-store]"
-    plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=[filed, common])
-    plan.add_argument("--json", action="store_true", help="as JSON")
-    storage.add_place(plan)
-    plan.set_defaults(command=_plan, name="plan")
+    planning.add_command(commands, [filed, common], _prepare)
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -207,18 +203,6 @@ def _check(options: argparse.Namespace) -> int:
     for name, spec in workflow.inputs.items():
         default = "" if spec.default is None else f" = {spec.default!r}"
         print("  " + one_line(f"{name}: {spec.type}{default}  {spec.about}"))
-    return OK
-
-
-def _plan(options: argparse.Namespace) -> int:
-    from kineograph import planning
-
-    runtime, workflow, inputs, problems = _prepare(options)
-    if problems:
-        raise InvalidWorkflow(problems)
-    with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
-        estimate = runtime.estimate(workflow, inputs)
-    print(planning.as_json(estimate) if options.json else planning.as_table(estimate))
     return OK
 
 

@@ -1,19 +1,47 @@
-"""What ``kineograph plan`` prints: a table of what a run would cost. Knows estimates, runs nothing."""
+"""``kineograph plan``: a table of what a run would cost. Knows estimates, runs nothing."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kineograph import storage
 from kineograph.console import duration, one_line, size
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kineograph.graph_runtime.estimate import Estimate, NodeEstimate
+    from kineograph.graph_runtime.runtime import Runtime
+    from kineograph.graph_runtime.workflow import Workflow
+
+Prepare = Callable[[argparse.Namespace], "tuple[Runtime, Workflow, dict[str, Any], list[Problem]]"]
+"""From the arguments to the runtime, the workflow, its inputs, and all that is wrong with them."""
 
 HEADS = ("node", "makes", "tokens", "FLOPs", "peak", "time", "")
+
+
+def add_command(commands: Any, parents: list[argparse.ArgumentParser], prepare: Prepare) -> None:
+    """``kineograph plan``."""
+    usage = "kineograph plan FILE [--set NAME=VALUE ...] [--packs DIR ...] [--json] [--store DIR | --no-store]"
+    plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=parents)
+    plan.add_argument("--json", action="store_true", help="as JSON")
+    storage.add_place(plan)
+    plan.set_defaults(command=lambda options: _plan(options, prepare), name="plan")
+
+
+def _plan(options: argparse.Namespace, prepare: Prepare) -> int:
+    runtime, workflow, inputs, problems = prepare(options)
+    if problems:
+        raise InvalidWorkflow(problems)
+    with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
+        estimate = runtime.estimate(workflow, inputs)
+    print(as_json(estimate) if options.json else as_table(estimate))
+    return 0
 
 
 def as_json(estimate: Estimate) -> str:
@@ -52,7 +80,8 @@ def _row(node: NodeEstimate) -> tuple[str, ...]:
 def _remark(node: NodeEstimate) -> str:
     if node.cached:
         return "kept"
-    return f"unknown: {node.unknown}" if node.unknown else node.note
+    unknown = f"unknown: {node.unknown}" if node.unknown else ""
+    return "; ".join(filter(None, (unknown, node.note, node.changed)))
 
 
 def _makes(node: NodeEstimate) -> str:

@@ -170,8 +170,10 @@ class Trial(TorchDispatchMode):
             return args
         places: list[Any] = []
         for index in args[1]:
-            masked = index is not None and index.dtype is torch.bool and not self.is_unknown(index)
-            places += index.nonzero(as_tuple=True) if masked else [index]
+            if index is not None and index.dtype is torch.bool and not self.is_unknown(index):
+                places += index.nonzero(as_tuple=True)
+            else:
+                places.append(index)
         return args[0], places, *args[2:]
 
 

@@ -93,16 +93,18 @@ def nbytes(value: Any) -> int:
 def _nbytes(value: Any, seen: set[int]) -> int:
     if isinstance(value, (str, bytes)):
         return sys.getsizeof(value)
-    if isinstance(value, type) or id(value) in seen:
+    if isinstance(value, type):
         return 0
-    seen.add(id(value))
     if hasattr(value, "to_local"):  # a sharded tensor: what lies in this process
         value = value.to_local()
-    if hasattr(value, "untyped_storage"):
+    if hasattr(value, "untyped_storage"):  # asked before its id: a network makes its tensors anew, in places of others
         memory = value.untyped_storage()
         known = memory.data_ptr() in seen
         seen.add(memory.data_ptr())
         return 0 if known else int(memory.nbytes())
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
     return 64 + sum(_nbytes(part, seen) for part in parts(value)) + _own(value)
 
 

@@ -8,13 +8,14 @@ trial cannot know (a file without ``estimate=``, a number that only a real run h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from kineograph.graph_runtime.cache import MemoryCache, parts
+from kineograph.graph_runtime.cache import MemoryCache
 from kineograph.graph_runtime.errors import said
 from kineograph.graph_runtime.execute import NodeContext, RunState
+from kineograph.graph_runtime.holdings import Shapes, held_bytes, likeness, shapes, tensors
+from kineograph.graph_runtime.keys import first_difference, shortened
 from kineograph.graph_runtime.machine import spare_memory
 from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType
 from kineograph.graph_runtime.sockets import Stream
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 WALKED = 32
 """Passes of a loop that are walked one by one where they are not alike."""
-
-Shapes = dict[str, tuple[int, ...] | str]
 
 
 @dataclass(slots=True)
@@ -45,6 +44,7 @@ class NodeEstimate:
         peak_bytes: the most that is in memory while it runs, with all that others keep there.
         output_bytes: of what it makes.
         cached: its result is kept: it will not run.
+        changed: why an earlier result that is kept does not serve; empty where there is none.
         unknown: why nothing more is known; empty where it is.
         note: how its numbers are to be read; may be empty.
         seconds: in all passes together, from earlier runs on this machine; None where there are none.
@@ -60,6 +60,7 @@ class NodeEstimate:
     peak_bytes: int = 0
     output_bytes: int = 0
     cached: bool = False
+    changed: str = ""
     unknown: str = ""
     note: str = ""
     seconds: float | None = None
@@ -157,6 +158,7 @@ class _Walk:
                 self.take(step, values, kept[step.path])
         for step in todo:
             self.step(step, values)
+            self.rows[step.path].changed = self.why(step)
             self.keep(step, values)
             for slot in step.frees:
                 values[slot] = None
@@ -175,16 +177,23 @@ class _Walk:
             found = self.store.outline(step.key) if self.store is not None and step.stored else None
             if found is not None:
                 kept[step.path] = found
-            else:
-                todo.append(step)
-                needed.update(slot for _, slot in step.arguments)
+                continue
+            todo.append(step)
+            needed.update(slot for _, slot in step.arguments)
         return todo[::-1], kept
+
+    def why(self, step: Step) -> str:
+        """Why a step's result is not kept, as a clause; empty where nothing of the node is."""
+        before = self.store.newest(step.path) if self.store is not None and step.stored else None
+        parts: dict[str, str] = before.more.get("parts", {}) if before is not None else {}
+        now = shortened(step.parts)
+        return first_difference(parts, now) if parts and parts.get("node") == now.get("node") else ""
 
     def take(self, step: Step, values: list[Any], found: tuple[Any, ...]) -> None:
         """A step that need not run: its outputs are read."""
         outputs = self.tried.settle(found)
-        self.tried.forget(_tensors(outputs))
-        self.ledger.hold(_tensors(outputs))
+        self.tried.forget(tensors(outputs))
+        self.ledger.hold(tensors(outputs))
         for (_, slot), value in zip(step.outputs, outputs, strict=True):
             values[slot] = value
         row = self.row(step)
@@ -244,7 +253,7 @@ class _Walk:
             if kind.estimate is not None:
                 arguments.pop(kind.run_parameter or "", None)
                 result = self.tried.settle(kind.estimate(**arguments))
-                self.ledger.hold(_tensors(result))
+                self.ledger.hold(tensors(result))
             else:
                 result = kind.function(**arguments)
         except Exception as error:  # noqa: BLE001  a real run has numbers where this one has none
@@ -301,9 +310,9 @@ class _Walk:
         row.shapes, row.tokens = {}, 0
         outputs = [(port, values[slot]) for port, slot in step.outputs]
         for port, value in outputs:
-            row.shapes[port] = dict(_shapes("", value))
+            row.shapes[port] = dict(shapes("", value))
             row.tokens = max(row.tokens, getattr(value, "token_count", 0))
-        row.output_bytes = _bytes([value for _, value in outputs])
+        row.output_bytes = held_bytes([value for _, value in outputs])
 
 
 class _Passes:
@@ -319,8 +328,8 @@ class _Passes:
         self.item: Any = None
         self.last: Any = None
         self.note = ""
-        reads = {slot for inner_step in loop.body.steps for _, slot in inner_step.arguments}
-        self.counts = loop.body.inputs["index"] in reads
+        read = {slot for inner_step in loop.body.steps for _, slot in inner_step.arguments}
+        self.read = {name for name in ("item", "index") if loop.body.inputs[name] in read}
 
     def alike(self) -> int:
         """How many passes the next one stands for."""
@@ -328,7 +337,8 @@ class _Passes:
             self.item = self.stream[self.done]
         except Exception as error:  # noqa: BLE001  it reads files, or needs numbers
             self.item = Unknown(_reason(error))
-        kind = (_kind(self.item), _kind(self.carry), self.done if self.counts else None)
+        told = {"item": self.item, "index": self.done}
+        kind = (likeness({name: told[name] for name in self.read}), likeness(self.carry))
         same, self.last = kind == self.last, kind
         left = self.total - self.done
         if left < 2 or not self.walked:
@@ -362,7 +372,7 @@ class _Passes:
         """Passes like the last one are done: what each collected is in memory."""
         self.done += passes
         for gathered in self.collected.values() if passes else ():
-            self.ballast.append(_memory(passes * _bytes(gathered[-1], without=gathered[-2])))
+            self.ballast.append(_memory(passes * held_bytes(gathered[-1], without=gathered[-2])))
             gathered += [gathered[-1]] * passes
 
     def outputs(self) -> tuple[Any, ...]:
@@ -399,62 +409,3 @@ def _memory(nbytes: int) -> Any:
     import torch
 
     return torch.empty(nbytes, dtype=torch.uint8)
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    """The tensors that a value holds, each once."""
-    seen: set[int] = set()
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, (str, bytes, int, float, type)) or part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        if hasattr(part, "untyped_storage"):
-            yield part
-        else:
-            waiting += parts(part)
-
-
-def _storages(value: Any) -> dict[int, int]:
-    """The bytes of each storage that a value holds."""
-    found = (tensor.untyped_storage() for tensor in _tensors(value))
-    return {storage._cdata: storage.nbytes() for storage in found}
-
-
-def _bytes(value: Any, without: Any = None) -> int:
-    """The bytes of the storages that a value holds, but another does not."""
-    others = _storages(without)
-    return sum(size for key, size in _storages(value).items() if key not in others)
-
-
-def _kind(value: Any) -> Any:
-    """What two values have in common that lead to the same shapes: all but numbers in tensors, and floats."""
-    if hasattr(value, "untyped_storage"):
-        return tuple(value.shape), str(value.dtype)
-    if isinstance(value, (int, str, Unknown)) or value is None:
-        return value
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_kind, cast(tuple[Any, ...], value)))
-    if isinstance(value, dict):
-        return tuple((key, _kind(part)) for key, part in cast(dict[Any, Any], value).items())
-    if is_dataclass(value) and not isinstance(value, type):
-        return type(value), tuple(_kind(getattr(value, part.name)) for part in fields(value))
-    if isinstance(value, Stream):
-        return Stream, len(cast(Stream[Any], value)), _kind(cast(Stream[Any], value).items)
-    return type(value), tuple(map(_kind, parts(value)))
-
-
-def _shapes(name: str, value: Any) -> Iterator[tuple[str, tuple[int, ...] | str]]:
-    """What a row tells of a value: the sides of its tensors, the weights of its networks, the items of its streams."""
-    if isinstance(value, Unknown):
-        return
-    if hasattr(value, "untyped_storage"):
-        yield name, tuple(value.shape)
-    elif hasattr(value, "parameters") and callable(value.parameters):
-        yield name, f"{sum(weight.numel() for weight in value.parameters()):,} weights"
-    elif isinstance(value, Stream):
-        yield name, f"{len(cast(Stream[Any], value)):,} items"
-    elif is_dataclass(value) and not isinstance(value, type):
-        for part in fields(value):
-            yield from _shapes(f"{name}.{part.name}" if name else part.name, getattr(value, part.name))

@@ -28,6 +28,7 @@ from kineograph.graph_runtime.events import (
     RunFinished,
     RunStarted,
 )
+from kineograph.graph_runtime.keys import shortened
 from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
 from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.resume import KeepEvery, Passes, State
@@ -241,7 +242,8 @@ def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, s
     try:
         if step.stored and outputs and store.worth(debt):
             metrics = [(metric.name, metric.step, metric.value) for metric in state.told.get(step.path, ())]
-            kept = store.put(step.key, outputs, debt, more={"path": step.path, "metrics": metrics})
+            more = {"path": step.path, "metrics": metrics, "parts": shortened(step.parts)}
+            kept = store.put(step.key, outputs, debt, more=more)
     except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
         pass
     except StoreFault as fault:

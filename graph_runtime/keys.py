@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from blake3 import blake3
+
+SHOWN = 60
+"""Letters of a part of a key that are kept to be shown; of a longer one, its digest is."""
 
 
 def digest(*parts: str) -> str:
@@ -28,3 +31,36 @@ def canonical(value: Any) -> str:
         pairs = sorted((json.dumps(str(key)), canonical(item)) for key, item in cast(dict[Any, Any], value).items())
         return "{" + ",".join(f"{key}:{item}" for key, item in pairs) + "}"
     raise TypeError(f"{value!r} cannot stand in a workflow.")
+
+
+KINDS_OF_PARTS = {
+    "code": "its code",
+    "numerics": "the version of torch",
+    "files": "the file that it reads",
+    "body": "its body",
+}
+"""Parts of a key that are no inputs."""
+
+
+def shortened(parts: Mapping[str, str]) -> dict[str, str]:
+    """Parts of a key as they are kept beside a result."""
+    return {name: text if len(text) <= SHOWN else f"#{digest(text)}" for name, text in parts.items()}
+
+
+def first_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What of a key is another than it was, as a clause; both as :func:`shortened` gives them."""
+    name = next((name for name in now if before.get(name) != now[name]), None)
+    if name is None:
+        return "an input is no longer there"
+    if name in KINDS_OF_PARTS:
+        return f"{KINDS_OF_PARTS[name]} changed since it was kept"
+    old, new = before.get(name, ""), now[name]
+    if f"{name}=" in old and f"{name}=" in new and "#" not in (old[0], new[0]):
+        return f"{name} was {_shown(old)}, is {_shown(new)}"
+    return f"its input {name} is another than the one kept"
+
+
+def _shown(part: str) -> str:
+    """A literal in a part of a key, as people write it."""
+    text = part.partition("=")[2]
+    return f"{float.fromhex(text):g}" if text.lstrip("-").startswith("0x") else text

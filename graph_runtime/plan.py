@@ -158,6 +158,7 @@ class _Planner:
             cacheable=not kind.effect,
             stored=not kind.effect and kind.fingerprint is None,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
+            parts=dict(zip(("node", "code", "numerics", "files"), head[1:], strict=False)) | ports,
         )
 
     def loop(
@@ -196,6 +197,8 @@ class _Planner:
             cacheable=not effect,
             stored=bool(spec.carry) or not effect,
             passes=_passes_key(spec, plan, arguments, body),
+            parts={"body": digest(*parts[2:5], *(body.keys[slot] for slot in body.outputs.values()))}
+            | {port: f"{port}@{plan.keys[slot]}" for port, slot in arguments},
             extends=each is not None,
         )
 

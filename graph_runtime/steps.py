@@ -30,6 +30,7 @@ class Step:
         record: autograd records it, because somebody differentiates what it led to.
         invariant: inside a body: the same in every pass, so it runs once.
         frees: slots that nobody reads after it.
+        parts: what its key is made of, by name: its code, what the numbers depend on, files, and each input.
         checked: literal ports with bounds that arrive by a link, so are checked when the value is there.
     """
 
@@ -52,6 +53,7 @@ class Step:
     invariant: bool = False
     frees: tuple[int, ...] = ()
     checked: tuple[str, ...] = ()
+    parts: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

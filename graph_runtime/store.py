@@ -147,6 +147,13 @@ class Store:
             return [kept for _, kept in self._rows("WHERE loop = ? AND done <= ? ORDER BY done DESC", loop, most)]
         return []
 
+    def newest(self, path: str) -> Kept | None:
+        """The row that was written last of the results of a node with this path, whatever their keys."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            where = "WHERE loop = '' AND json_extract(more, '$.path') = ? ORDER BY rowid DESC LIMIT 1"
+            return next((kept for _, kept in self._rows(where, path)), None)
+        return None
+
     def rows(self) -> list[Kept]:
         """All that is kept, what would go first standing first."""
         with self._lock:

@@ -96,12 +96,12 @@ def expected(
     """
     rates: dict[str, float] = {}
     missing = {each.kind for each in work.values()}
-    looked = 0
+    looked: list[Record] = []
     for record in records:
         types = {took.type_id for took in record.nodes.values()}
-        if looked == LOOKED_AT or not any(kind.partition(" ")[0] in types for kind in missing):
+        if len(looked) == LOOKED_AT or not any(kind.partition(" ")[0] in types for kind in missing):
             continue
-        looked += 1
+        looked.append(record)
         for path, (kind, amount, passes) in worked(record.workflow).items():
             took = record.nodes.get(path)
             if took is not None and kind in missing:
