@@ -40,7 +40,7 @@ from kineograph.graph_runtime.resume import KeepEvery
 
 PACKS = (str(Path(__file__).parent / "packs"),)
 KINDS = {"local": lambda **options: LocalExecutor(default_runtime, **options), "worker": WorkerExecutor}
-SECONDS = 60.0
+SECONDS = 120.0
 AGAIN = "Run it again: it goes on from what the store kept."
 
 

@@ -20,7 +20,7 @@ from kineograph.graph_runtime.executors.worker import WorkerExecutor, environmen
 from kineograph.graph_runtime.resume import KeepEvery
 
 PACKS = (str(Path(__file__).parent / "packs"),)
-SECONDS = 60.0
+SECONDS = 120.0
 AGAIN = "Run it again: it goes on from what the store kept."
 
 
