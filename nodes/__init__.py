@@ -2,6 +2,7 @@
 
 MODULES = (
     "text",
+    "prompts",
     "model",
     "sample",
     "video",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, sample, text, video, world
+from kineograph.nodes import model, prompts, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -136,6 +136,8 @@ def posterior():
 
 CALLS = {
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
+    "expand_prompt": lambda run: (prompts.expand_prompt, "a red ball", 3),
+    "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
