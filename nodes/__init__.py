@@ -3,6 +3,7 @@
 MODULES = (
     "text",
     "prompts",
+    "caption",
     "model",
     "sample",
     "video",

@@ -1,14 +1,27 @@
-"""Prompts before they are embedded: short ones made descriptive, by the world's rules. Knows no DiT."""
+"""Prompts before they are embedded: short ones made descriptive, by rules or by a language model. Knows no DiT."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
+from kineograph.nodes.language_models import model_digest
+from kineograph.nodes.sockets import LanguageModel
 
 Attribute = Literal["colour", "shape", "motion", "size", "background"]
 ALL: list[Attribute] = ["colour", "shape", "motion", "size", "background"]
+
+INSTRUCTION = (
+    "You help people who make videos with a text-to-video model. You are given a short prompt; write one longer prompt "
+    "for the same clip. Keep everything it names: people, things, numbers, colours, words in quotation marks, "
+    "movements. Add nothing that speaks against it. In this order, say who or what is seen and how it looks; what it "
+    "does, as one continuous action; where it is, in what light and mood; how the camera stands or moves; and the "
+    "style, which is photographic unless the prompt says otherwise. Write 60 to 120 words of plain English in the "
+    "present tense, about what can be seen only: no list, no title, no sound, no comment. Answer with the prompt alone."
+)
 
 
 @node
@@ -29,6 +42,51 @@ def expand_prompt(prompt: str, seed: int = 0, add: list[Attribute] = ALL) -> str
     from kineograph.nodes.networks.prompts import expand
 
     return expand(needed(prompt), seed, add)
+
+
+@node(fingerprint=model_digest)
+def load_language_model(folder: Annotated[str, Field(min_length=1)]) -> LanguageModel:
+    """Load a language model of the library transformers (pip install 'kineograph[words]'). Nothing is downloaded.
+
+    Args:
+        folder: on your disk, with config.json, a tokenizer and weights as safetensors. Its own code is never run.
+
+    Raises:
+        ValueError: it holds no such model, or pickles, or asks for code of its own.
+    """
+    from kineograph.nodes.language_models import load
+
+    return LanguageModel(*load(folder, sees=False))
+
+
+@node
+def expand_prompt_with_model(
+    model: LanguageModel,
+    prompt: str,
+    run: RunContext,
+    instruction: str = INSTRUCTION,
+    new_tokens: Annotated[int, Field(ge=1, le=8192)] = 256,
+    temperature: Annotated[float, Field(ge=0)] = 0.0,
+    seed: int = 0,
+) -> str:
+    """A language model writes a short prompt as a descriptive one.
+
+    Args:
+        model: of load_language_model; one that follows instructions.
+        prompt: what shall be seen, in plain words.
+        instruction: what the model is told to do with it. The default asks for one paragraph in English that keeps all
+            that was said and adds looks, action, place, light and camera.
+        new_tokens: most that it writes; a word is one or two.
+        temperature: 0 takes the likeliest word each time; higher draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the prompt is empty, or longer than the model can read, or nothing is answered.
+    """
+    from kineograph.nodes.language_models import answer, read_request
+
+    inputs = read_request(model.tokenizer, instruction, needed(prompt))
+    return answer(model.network, inputs, model.tokenizer.decode, new_tokens, temperature, seed, run.progress)
 
 
 @node(effect=True)
