@@ -18,8 +18,8 @@ from kineograph.nodes.clip_files import as_sentence, shown, strict_json
 SETTINGS_BYTES = 2**24
 INDEX = "model.safetensors.index.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
-SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json")
-"""Files of settings, with every ``*preprocessor_config.json``: they may name code."""
+ELSEWHERE = frozenset({"auto_map", "trust_remote_code", "transformers_weights", "audio_tokenizer_name_or_path"})
+"""Settings that make the library run a folder's code, or read weights that were not checked."""
 TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json"})
 THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 LOADING_FAULTS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
@@ -89,9 +89,8 @@ def check_folder(folder: str) -> Path:
             f"{name!r} holds an adapter, which names its model elsewhere. Merge both where you trust them "
             "(merge_and_unload of the library peft, then save_pretrained), and give that folder."
         )
-    for file in sorted({*SETTINGS, *(each.name for each in path.glob("*preprocessor_config.json"))}):
-        if (path / file).is_file():
-            _refuse_code(_settings(path / file), f"{file} of {name!r}")
+    for file in sorted(path.glob("*config.json")):
+        _refuse_code(_settings(file), f"{file.name} of {name!r}")
     for weights in _weights(path, name):
         check_header(weights)
     if not any((path / file).is_file() for file in TOKENIZERS):
@@ -116,7 +115,7 @@ def _refuse_code(settings: Any, where: str) -> None:
     if not isinstance(settings, dict):
         return
     for key, value in settings.items():
-        if key in ("auto_map", "transformers_weights") or (key.endswith("_implementation") and "/" in str(value)):
+        if key in ELSEWHERE or (key.endswith("_implementation") and "/" in str(value)):
             raise ValueError(
                 f"{where} names code or weights of its own ({key}), and no such thing is ever loaded. Where the "
                 "library knows the architecture by itself, the entry can be taken out."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import socket
@@ -17,10 +16,7 @@ from kineograph.graph_runtime.errors import NodeFailed
 from kineograph.nodes import caption, language_models, prompts
 from kineograph.nodes.sockets import Video
 
-if importlib.util.find_spec("transformers") is None:
-    pytest.skip("needs pip install 'kineograph[words]'", allow_module_level=True)
-
-sys.path.insert(0, str(Path(__file__).parent))
+pytest.importorskip("transformers", reason="needs pip install 'kineograph[words]'")
 import tiny_models
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers")
@@ -136,9 +132,8 @@ SEEN = (tiny_models.SIDE // 8) ** 2
 def test_a_caption_model_without_a_chat_template_is_asked_in_plain_text(folders) -> None:
     model = caption.load_caption_model(folders["plain llava"])
     assert model.processor.chat_template is None
-    inputs = language_models.read_pictures(
-        model.processor, [fromarray(torch.zeros(32, 32, 3).byte().numpy())] * 2, "Hm?"
-    )
+    black = fromarray(torch.zeros(32, 32, 3).byte().numpy())
+    inputs = language_models.read_pictures(model.processor, [black, black], "Hm?")
     assert model.processor.decode(inputs["input_ids"][0]) == "<image>" * 2 * SEEN + "\nHm?\nAnswer:"
     assert caption.caption_clips_with_model(model, video(1), Run(), 2, new_tokens=6).text
 
@@ -193,6 +188,12 @@ def changed(folder: str, to: Path, file: str, **settings: object) -> str:
         ("config.json", {"text_config": [{"auto_map": {}}]}, "auto_map"),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "auto_map"),
         ("video_preprocessor_config.json", {"auto_map": {}}, "auto_map"),
+        ("config.json", {"trust_remote_code": True}, "trust_remote_code"),
+        (
+            "processor_config.json",
+            {"audio_tokenizer": {"audio_tokenizer_class": "DacModel", "audio_tokenizer_name_or_path": "./evil"}},
+            "audio_tokenizer_name_or_path",
+        ),
         ("config.json", {"attn_implementation": "somebody/kernel"}, "attn_implementation"),
         ("config.json", {"transformers_weights": "../other.safetensors"}, "transformers_weights"),
         ("config.json", {"model_type": "no such thing"}, "knows no model of the type 'no such thing'"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import model, prompts, sample, text, video, world
+from kineograph.nodes import caption, model, prompts, sample, text, video, world
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -137,6 +137,10 @@ def posterior():
 CALLS = {
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "expand_prompt": lambda run: (prompts.expand_prompt, "a red ball", 3),
+    "caption_world": lambda run: (caption.caption_world, BATCH.video, "long", 3),
+    "spread_frames": lambda run: (caption.spread_frames, dataset(run), 3),
+    "clip_videos": lambda run: (caption.clip_videos, dataset(run)),
+    "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
@@ -263,7 +267,13 @@ CALLS = {
 }
 OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_weights", "gradients"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
-OPTIONAL = {"clip_table"}
+OPTIONAL = {
+    "clip_table",
+    "load_language_model",
+    "expand_prompt_with_model",
+    "load_caption_model",
+    "caption_clips_with_model",
+}
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
 LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])

@@ -35,11 +35,12 @@ OTHER_COLOURS = (
 OTHER_SIZES = ("small", "little", "tiny", "miniature", "giant", "gigantic", "enormous", "massive")
 """Said of an object, these are kept, and nothing is added beside them."""
 
-_BEFORE_DIRECTION = re.compile(r"\w+(?:s|ing|ed)(?:\s+(?:\w+ly|straight))*\s+\Z")
-_PLACED = re.compile(r"(?:\bthe|\bits|\ba)\s+\Z")
+_BEFORE_DIRECTION = re.compile(r"(?<![\w-])(?!(?:some)?thing\b|sized\b)\w+(?:s|ing|ed)(?:\s+(?:\w+ly|straight))*\s+\Z")
+_PLACED = re.compile(r"\b(?:the|its|an?)\s+\Z")
 _CLAUSE_END = re.compile(r"\s*(?:\Z|[,.;:!?]|(?:and|or|then|on|against|in|across|over|along|through|with|while)\b)")
 _NEGATED = re.compile(r"\b(?:not|no|never|without)\s+(?:an?\s+|the\s+)?\Z")
 _NEXT_WORD_IS_A_VERB = re.compile(r"(?:\s+(?:is|are|that|which|it|\w+ly)\b|\s*,)*\s+(?!is\b)[a-z]+(?:s|ing|ed)\b")
+_DETERMINED = re.compile(r"\b(?:an?|the)\s+\Z")
 _UNKNOWN_ADJECTIVES = re.compile(r"\b(?:an?|the) (?P<adjectives>(?:(?!(?:an?|the|of|and|with|in|on)\b)[\w-]+ ){1,3})\Z")
 _ADVERBS = re.compile(r"(?:\s+\w+ly\b)*")
 _PLACE = re.compile(r"\b(?:in|inside|into|at|on|over|under|above|through|near|beside|behind|across|against)\b")
@@ -239,30 +240,43 @@ def _with_its_sound(article: re.Match[str]) -> str:
 
 
 def _object_edits(reading: PromptReading, words: Mapping[str, str]) -> list[Edit]:
-    """Size, colour and shape in this order: around the noun, or behind the adjectives that stand without one."""
+    """Size, colour and shape, in this order."""
     size, colour, shape = (words.get(name, "") for name in ("size", "colour", "shape"))
     if not (size or colour or shape):
         return []
     adjectives = reading.of("size", "colour")
-    noun = reading.nouns[0] if reading.nouns else None
-    if noun and reading.text[noun.start : noun.end].lower() != "something":
-        first = min([span.start for span in adjectives if span.end <= noun.start], default=noun.start)
-        if unknown := _UNKNOWN_ADJECTIVES.search(reading.rest, 0, first):
-            first = unknown.start("adjectives")
-        edits = [(first, first, f"{size} "), (noun.start, noun.start, f"{colour} "), (noun.start, noun.end, shape)]
-        return [edit for edit in edits if edit[2].strip()]
-    if noun is None and not adjectives:
+    if not reading.nouns and not adjectives:
         start = reading.spans[0].start
         return [(start, start, "".join(f"{word} " for word in ("a", size, colour, shape) if word))]
-    edits = []
-    if noun and shape:
-        edits.append((noun.start, noun.end, "a"))
-    first, last = (adjectives[0].start, adjectives[-1].end) if adjectives else (noun.end, noun.end)
-    if noun is None and not re.search(r"\b(?:an?|the)\s+\Z", reading.text[:first]):
-        edits.append((first, first, "a "))
-    if size:
-        edits.append((first, first, f"{size} " if adjectives else f" {size}"))
+    if not reading.nouns:
+        start = adjectives[0].start
+        article = [] if _DETERMINED.search(reading.text[:start]) else [(start, start, "a ")]
+        return article + _among(adjectives, start, size, colour, shape)
+    noun = reading.nouns[0]
+    if reading.text[noun.start : noun.end].lower() == "something" and all(a.start > noun.start for a in adjectives):
+        article = [(noun.start, noun.end, "a")] if shape else []
+        return article + _among(_directly_behind(noun, adjectives, reading.text), noun.end, size, colour, shape)
+    first = min([span.start for span in adjectives if span.end <= noun.start], default=noun.start)
+    if unknown := _UNKNOWN_ADJECTIVES.search(reading.rest, 0, first):
+        first = unknown.start("adjectives")
+    edits = [(first, first, f"{size} "), (noun.start, noun.start, f"{colour} "), (noun.start, noun.end, shape)]
+    return [edit for edit in edits if edit[2].strip()]
+
+
+def _among(adjectives: Sequence[Span], place: int, size: str, colour: str, shape: str) -> list[Edit]:
+    """A size before the adjectives, colour and shape behind them; or all behind a place, where there are none."""
+    first, last = (adjectives[0].start, adjectives[-1].end) if adjectives else (place, place)
+    edits = [(first, first, f"{size} " if adjectives else f" {size}")] if size else []
     return edits + [(last, last, f" {word}") for word in (colour, shape) if word]
+
+
+def _directly_behind(noun: Span, adjectives: Sequence[Span], text: str) -> list[Span]:
+    """The adjectives that follow the noun, and each other, with nothing between."""
+    chain: list[Span] = []
+    for span in adjectives:
+        if span.start > noun.start and not text[(chain or [noun])[-1].end : span.start].strip():
+            chain.append(span)
+    return chain
 
 
 def _event_edits(reading: PromptReading, words: Mapping[str, str]) -> list[Edit]:
