@@ -334,7 +334,13 @@ def _describe(kind: NodeType) -> dict[str, Any]:
 
 
 def _describe_port(port: Port) -> dict[str, Any]:
-    about = {"name": port.name, "type": port.type.name, "required": port.required, "bounds": port.bounds}
+    about: dict[str, Any] = {
+        "name": port.name,
+        "type": port.type.name,
+        "required": port.required,
+        "bounds": port.bounds,
+    }
+    about |= {"file_endings": port.file_endings} if port.file_endings else {}
     return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
 
 

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from kineograph.nodes.model import new_vae, start_dit
 from kineograph.nodes.networks.dit import Batch, Layout
-from kineograph.nodes.networks.patches import token_positions
+from kineograph.nodes.networks.patches import frame_centres, token_positions
 from kineograph.nodes.networks.text import words_of
 from kineograph.nodes.sockets import Clips
 from kineograph.nodes.train.mixed import mixed_clips
@@ -39,7 +39,7 @@ def as_batch(clips: Clips, seed: int) -> Batch:
     grid = (1 + (frames - 1) // TIME, height // SPACE, width // SPACE)
     words = 1 + len(words_of(clips.captions[0]))
     generator = torch.Generator().manual_seed(seed)
-    positions = token_positions(grid, (1, 1, 1), 8.0, TIME, SPACE)[None]
+    positions = token_positions(frame_centres(grid[0], TIME, "line") / 8, grid[1:], (1, 1, 1), SPACE)[None]
     tokens = torch.randn(1, positions.shape[1], 8, generator=generator)
     text = torch.randn(1, words, 192, generator=generator)
     return Batch(tokens, torch.rand(1, 1, generator=generator), positions, text, torch.ones(1, words).bool())
@@ -64,8 +64,8 @@ def hidden(own_BN: Tensor) -> Iterator[None]:
     """Hide padding from attention, which the DiT has no use for."""
     plain = Layout.of
 
-    def of(batches: list[Batch]) -> Layout:
-        layout = plain(batches)
+    def of(batches: list[Batch], head_width: int) -> Layout:
+        layout = plain(batches, head_width)
         return replace(layout, seen_BM=[torch.cat((own_BN, batches[0].text_mask_BL), dim=1)])
 
     with patch.object(Layout, "of", of):

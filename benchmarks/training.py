@@ -54,7 +54,8 @@ class Script:
             _, _, t, h, w = noisy.x.shape
             grid, patch = (t, h, w), (1, 1, 1)
             tokens = patches.patchify(noisy.x, patch)
-            places = patches.token_positions(grid, patch, latent.fps, latent.spec.time_ratio, latent.spec.space_ratio)
+            seconds = patches.frame_centres(t, latent.spec.time_ratio, latent.time) / latent.fps
+            places = patches.token_positions(seconds, (h, w), patch, latent.spec.space_ratio)
             levels = flow.fewest_levels(patches.patchify(noisy.mask, patch).amax(dim=-1), t)
             with torch.autocast("cpu", torch.bfloat16):
                 (predicted,) = self.dit([Batch(tokens, levels, places[None], text.tokens, text.mask)])

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from kineograph.graph_runtime.paths import InputFile
 from kineograph.graph_runtime.sockets import SocketType, socket_type
 
 if TYPE_CHECKING:
@@ -97,8 +98,16 @@ class Port:
         return TypeAdapter(self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
     @cached_property
+    def file_endings(self) -> tuple[str, ...]:
+        """Where it names a file to read, the endings that fit."""
+        marks = getattr(self.annotation, "__metadata__", ())
+        return next((mark.endings for mark in marks if isinstance(mark, InputFile)), ())
+
+    @cached_property
     def bounds(self) -> str:
-        """The bounds and choices as people write them, like ``>= 0, <= 1`` or ``one of a, b``."""
+        """The bounds and choices as people write them, like ``>= 0, <= 1``, ``one of a, b``."""
+        if self.file_endings:
+            return f"naming a {' or '.join(self.file_endings)} file"
         if typing.get_origin(self.annotation) is typing.Literal:
             return "one of " + ", ".join(map(str, typing.get_args(self.annotation)))
         found: list[str] = []

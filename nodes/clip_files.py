@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from kineograph.nodes.decode import PICTURES, VIDEOS
 from kineograph.nodes.sockets import LeftOut
 
-SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".png", ".jpg", ".jpeg", ".webp"})
+SUFFIXES = frozenset(ending for kind in VIDEOS + PICTURES for ending in kind.endings)
 """What is taken for a clip; its first bytes must agree."""
 UNKNOWN_SUFFIXES = frozenset({".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".gif", ".bmp", ".tif", ".tiff", ".heic"})
 """What people may expect to be taken: it is reported."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from kineograph.nodes.pixels import covering, covering_size, upright_size
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -24,20 +26,24 @@ CODECS = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg", "pror
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """How a kind of file begins, and the FFmpeg demuxer that may read it."""
+class Kind:
+    """How a kind of file begins, which names it has, and the FFmpeg demuxer that may read it."""
 
     name: str
     place: int
     mark: bytes
     demuxer: str
+    endings: tuple[str, ...]
 
 
-_VIDEOS = (_Kind("MP4 or MOV", 4, b"ftyp", "mov"), _Kind("MKV or WebM", 0, b"\x1a\x45\xdf\xa3", "matroska"))
-_PICTURES = (
-    _Kind("PNG", 0, b"\x89PNG\r\n\x1a\n", "png_pipe"),
-    _Kind("JPEG", 0, b"\xff\xd8\xff", "jpeg_pipe"),
-    _Kind("WebP", 8, b"WEBP", "webp_pipe"),
+VIDEOS = (
+    Kind("MP4 or MOV", 4, b"ftyp", "mov", (".mp4", ".mov", ".m4v")),
+    Kind("MKV or WebM", 0, b"\x1a\x45\xdf\xa3", "matroska", (".mkv", ".webm")),
+)
+PICTURES = (
+    Kind("PNG", 0, b"\x89PNG\r\n\x1a\n", "png_pipe", (".png",)),
+    Kind("JPEG", 0, b"\xff\xd8\xff", "jpeg_pipe", (".jpg", ".jpeg")),
+    Kind("WebP", 8, b"WEBP", "webp_pipe", (".webp",)),
 )
 
 
@@ -47,13 +53,15 @@ class Limits:
 
     Attributes:
         frames: most frames of the clip.
-        pixels: most pixels of a frame, width times height.
+        pixels: most pixels of a video's frame, width times height.
+        pictures: most pixels of a picture; telephones make them of 100 million.
         bytes: most bytes of all frames as returned, 12 per pixel.
         seconds: longest time that decoding may take.
     """
 
     frames: int = 2048
     pixels: int = 4096 * 2304
+    pictures: int = 120_000_000
     bytes: int = 4 << 30
     seconds: float = 120.0
 
@@ -97,7 +105,7 @@ def read_video(
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path.name} is no file.")
-    with open(path, "rb") as file, _opened(file, path.name, limits, _VIDEOS) as (container, stream):
+    with open(path, "rb") as file, _opened(file, path.name, limits, VIDEOS) as (container, stream):
         fps = _frame_rate(path.name, stream)
         frames = list(_decoded(path.name, container, stream, first, limits))
     if not frames:
@@ -105,22 +113,23 @@ def read_video(
     return torch.stack(frames).permute(0, 3, 1, 2).to(torch.float32).div_(255), fps
 
 
-def probe(file: BinaryIO, name: str, limits: Limits = Limits()) -> Format:
+def probe(file: BinaryIO, name: str, limits: Limits = Limits(), kinds: Sequence[Kind] = VIDEOS + PICTURES) -> Format:
     """What a stranger's video or picture holds: its first frame is decoded, the others are not.
 
     Args:
         file: open for reading.
         name: what messages call it.
         limits: what is refused.
+        kinds: of files that are taken.
 
     Raises:
-        ValueError: it is no video or picture, or its end is missing.
+        ValueError: it is of no such kind, or its end is missing.
     """
-    with _opened(file, name, limits, _VIDEOS + _PICTURES) as (container, stream):
+    with _opened(file, name, limits, kinds) as (container, stream):
         frame = next(_frames(name, container, stream, limits), None)
         if frame is None:
             raise ValueError(f"{name} holds no frame that can be decoded; it may be cut off. Export it again.")
-        height, width = _upright_size(frame)
+        height, width = upright_size(frame, _aspect(stream))
         if _is_picture(container):
             return Format(1, 1.0, height, width)
         fps = _frame_rate(name, stream)
@@ -129,7 +138,13 @@ def probe(file: BinaryIO, name: str, limits: Limits = Limits()) -> Format:
 
 
 def read_frames(
-    file: BinaryIO, name: str, times: Sequence[float], height: int, width: int, limits: Limits = Limits()
+    file: BinaryIO,
+    name: str,
+    times: Sequence[float],
+    height: int,
+    width: int,
+    limits: Limits = Limits(),
+    background: float = 0.0,
 ) -> Tensor:
     """The frames nearest to some times, scaled to cover height x width and cut to its middle.
 
@@ -139,6 +154,7 @@ def read_frames(
         times: seconds since the first frame, rising.
         height, width: pixels.
         limits: what is refused.
+        background: the grey in [0, 1] that shows where a picture is transparent.
 
     Returns:
         (T, 3, H, W) float32 in [0, 1], upright.
@@ -155,12 +171,14 @@ def read_frames(
             f"{name} as {len(times)} frames of {width} x {height} pixels needs {size:,} bytes; at most {limits.frames} "
             f"frames and {limits.bytes:,} bytes are read. Cut it into shorter clips, or make them smaller."
         )
-    with _opened(file, name, limits, _VIDEOS + _PICTURES) as (container, stream):
+    with _opened(file, name, limits, VIDEOS + PICTURES) as (container, stream):
         if times[0] > 0 and not _is_picture(container):
             _seek(name, container, stream, times[0])
         shots = _nearest(name, stream, _frames(name, container, stream, limits), times)
-        scaler = VideoReformatter()
-        frames = [_covering(name, frame, height, width, scaler, limits) for frame in shots]
+        scaler, aspect, frames = VideoReformatter(), _aspect(stream), []
+        for frame in shots:
+            _check_thin(name, covering_size(frame, height, width, aspect), frame, limits)
+            frames.append(covering(frame, height, width, aspect, scaler, background))
     return torch.stack(frames).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
@@ -201,31 +219,14 @@ def _whole(name: str, frame: Any, second: float) -> Any:
     return frame
 
 
-def _covering(name: str, frame: Any, height: int, width: int, scaler: Any, limits: Limits) -> Tensor:
-    """A frame as (height, width, 3) uint8, upright: scaled to cover them, the rest cut off evenly."""
-    import torch
-    from av.video.reformatter import Interpolation
-
-    high, wide = _upright_size(frame)
-    scale = max(height / high, width / wide)
-    high, wide = max(height, round(high * scale)), max(width, round(wide * scale))
-    if high * wide > limits.pixels:
-        raise ValueError(f"{name} is too long and thin to fill {height} x {width} pixels. Crop it first.")
-    quarters = round(frame.rotation / 90) % 4
-    sides = {"width": wide, "height": high} if quarters % 2 == 0 else {"width": high, "height": wide}
-    # without full chroma swscale halves the colours once more: 36 dB instead of 47 from 256 x 256 to 64 x 64 pixels
-    kind = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-    exact = Interpolation.FULL_CHR_H_INT.value | Interpolation.ACCURATE_RND.value
-    small = scaler.reformat(frame, **sides, format="rgb24", interpolation=kind.value | exact)
-    rgb_HWC = torch.from_numpy(small.to_ndarray()).rot90(quarters)
-    top, left = (high - height) // 2, (wide - width) // 2
-    return rgb_HWC[top : top + height, left : left + width]
+def _check_thin(name: str, size: tuple[int, int], frame: Any, limits: Limits) -> None:
+    if size[0] * size[1] > max(limits.pixels, frame.height * frame.width):
+        raise ValueError(f"{name} is too long and thin: scaled, it has {size[1]} x {size[0]} pixels. Crop it first.")
 
 
-def _upright_size(frame: Any) -> tuple[int, int]:
-    """Height and width as they are shown."""
-    quarter = round(frame.rotation / 90) % 2
-    return (frame.width, frame.height) if quarter else (frame.height, frame.width)
+def _aspect(stream: Any) -> float:
+    """How much wider than high a pixel is."""
+    return float(stream.sample_aspect_ratio or 1)
 
 
 def _seconds(name: str, container: Any, stream: Any, per_frame: float, limits: Limits) -> float:
@@ -251,7 +252,7 @@ def _seconds(name: str, container: Any, stream: Any, per_frame: float, limits: L
 
 
 def _is_picture(container: Any) -> bool:
-    return container.format.name in {kind.demuxer for kind in _PICTURES}
+    return container.format.name in {kind.demuxer for kind in PICTURES}
 
 
 def _origin(stream: Any) -> int:
@@ -259,27 +260,37 @@ def _origin(stream: Any) -> int:
     return stream.start_time or 0
 
 
-def _check_kind(file: BinaryIO, name: str, kinds: Sequence[_Kind]) -> None:
-    """Refuse by the first bytes what is none of these kinds: playlists, above all, which name other files."""
+def check_kind(file: BinaryIO, name: str, kinds: Sequence[Kind]) -> Kind:
+    """The kind of a file by its first bytes: playlists, above all, which name other files, are none.
+
+    Raises:
+        ValueError: it is of none of these kinds.
+    """
     file.seek(0)
     head = file.read(16)
     file.seek(0)
-    if not any(head[kind.place :].startswith(kind.mark) for kind in kinds):
-        listed = " and no ".join(kind.name for kind in kinds)
-        raise ValueError(f"{name} is no {listed}: it begins with {head[:8]!r}. Convert it to MP4 first.")
+    for kind in kinds:
+        if head[kind.place :].startswith(kind.mark):
+            return kind
+    listed = " and no ".join(kind.name for kind in kinds)
+    better = "PNG" if kinds == PICTURES else "MP4"
+    raise ValueError(f"{name} is no {listed}: it begins with {head[:8]!r}. Convert it to {better} first.")
 
 
 @contextmanager
-def _opened(file: BinaryIO, name: str, limits: Limits, kinds: Sequence[_Kind]) -> Iterator[tuple[Any, Any]]:
+def _opened(file: BinaryIO, name: str, limits: Limits, kinds: Sequence[Kind]) -> Iterator[tuple[Any, Any]]:
     import av
     from av.error import FFmpegError
 
-    _check_kind(file, name, kinds)
-    demuxers = ",".join(kind.demuxer for kind in kinds)
-    options = {"format_whitelist": demuxers, "protocol_whitelist": "none", "max_streams": "16"}
+    kind = check_kind(file, name, kinds)
+    most = limits.pictures if kind in PICTURES else limits.pixels
+    options = {"format_whitelist": kind.demuxer, "protocol_whitelist": "none", "max_streams": "16"}
+    codec_options = {"max_pixels": str(most)}  # also where the size changes in the middle
     patience: Any = (limits.seconds, limits.seconds)  # to open, to read
     try:
-        container = av.open(file, container_options=options, timeout=patience, metadata_errors="replace")
+        container = av.open(
+            file, options=codec_options, container_options=options, timeout=patience, metadata_errors="replace"
+        )
     except (FFmpegError, OSError) as failure:
         raise ValueError(f"{name} is no video that can be read: {_reason(failure)}. Export it again.") from failure
     with container:
@@ -290,8 +301,8 @@ def _opened(file: BinaryIO, name: str, limits: Limits, kinds: Sequence[_Kind]) -
         if context is None or context.name not in CODECS:
             coded = "of an unknown kind" if context is None else context.name
             raise ValueError(f"{name} is coded as {coded}; known are {', '.join(sorted(CODECS))}.")
-        _check_size(name, context.width, context.height, limits)
-        context.options = {"max_pixels": str(limits.pixels)}  # also where the size changes in the middle
+        _check_size(name, context.width, context.height, most)
+        context.options = codec_options
         yield container, stream
 
 
@@ -299,10 +310,10 @@ def _frames(name: str, container: Any, stream: Any, limits: Limits) -> Iterator[
     """Each frame as FFmpeg has it, within the limits of its size and of time."""
     from av.error import FFmpegError
 
-    deadline, count = time.monotonic() + limits.seconds, 0
+    deadline, count, most = time.monotonic() + limits.seconds, 0, _most_pixels(container, limits)
     try:
         for frame in container.decode(stream):
-            _check_size(name, frame.width, frame.height, limits)
+            _check_size(name, frame.width, frame.height, most)
             _check_time(name, deadline, limits)
             count += 1
             yield frame
@@ -332,11 +343,15 @@ def _decoded(name: str, container: Any, stream: Any, first: int | None, limits: 
             return
 
 
-def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
+def _most_pixels(container: Any, limits: Limits) -> int:
+    return limits.pictures if _is_picture(container) else limits.pixels
+
+
+def _check_size(name: str, width: int, height: int, most: int) -> None:
     if not width * height:
-        raise ValueError(f"{name} shows frames of no size; it is damaged, or larger than any video.")
-    if width * height > limits.pixels:
-        raise ValueError(f"{name} has frames of {width} x {height} pixels; at most {limits.pixels:,} are read.")
+        raise ValueError(f"{name} is damaged, or has more than {most:,} pixels, the most that are read.")
+    if width * height > most:
+        raise ValueError(f"{name} has frames of {width} x {height} pixels; at most {most:,} are read.")
 
 
 def _check_time(name: str, deadline: float, limits: Limits) -> None:

@@ -190,7 +190,7 @@ def _encode(frames: Tensor, fps: float, upscale: int, crf: int, provenance: str 
             container.metadata[PROVENANCE_KEY] = container.metadata["comment"] = provenance
         rate = Fraction(fps).limit_denominator(1001)
         # x264's macroblock tree reads beyond small frames with AVX-512: the same 64 x 64 clip came out in six kinds
-        options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
+        options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0:chromaloc=1"}
         stream: Any = container.add_stream("libx264", rate=rate, options=options)
         context = stream.codec_context
         context.thread_count = 1  # x264's bytes depend on the number of threads

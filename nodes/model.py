@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.digests import file_digest
 from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-COARSEST_CLOCK = 3.0
-"""Seconds within which two changes of a file may look like one; FAT counts in twos."""
 FILES = ("dit", "vae", "text_encoder")
 
 
@@ -42,26 +39,6 @@ def model_file(name: str, kind: str) -> Path:
             f"There is no {kind} of a model {name!r} ({path}). Embedded: {embedded}; or give a model's folder."
         )
     return path
-
-
-def file_digest(path: Path) -> str:
-    """blake3 of a file's bytes; a file that is as it was is not read again."""
-    found = path.stat()
-    state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    if time.time() - max(found.st_mtime, found.st_ctime) < COARSEST_CLOCK:  # the next change may bear the same time
-        return _bytes_digest.__wrapped__(path, state)
-    return _bytes_digest(path, state)
-
-
-@lru_cache(maxsize=256)
-def _bytes_digest(path: Path, _: tuple[int, ...]) -> str:
-    from blake3 import blake3
-
-    digest = blake3()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest(20)
 
 
 def model_digest(name: str) -> str:
@@ -149,6 +126,22 @@ def start_dit(
     config = {"channels": channels, "width": width, "depth": depth, "heads": heads}
     config |= {"predicts": predicts, "data_std": data_std}
     return _dit(build("dit", config, seed).eval().requires_grad_(False))
+
+
+@node
+def gaussian_prior(seconds: Annotated[float, Field(gt=0)] = 2.0, kernel: Literal["smooth", "markov"] = "smooth") -> DiT:
+    """A model that is known in closed form: every latent cell is a Gaussian process in time. It shows nothing.
+
+    What a sampler, an edit or a workflow of yours must give with it can be calculated, so errors of the wiring show:
+    the conditional mean and covariance given the known frames. It reads no text.
+
+    Args:
+        seconds: over which a cell forgets its value.
+        kernel: smooth, exp(-d² / (2 seconds²)); or markov, exp(-|d| / seconds), whose paths are rough.
+    """
+    from kineograph.nodes.networks.components import build
+
+    return _dit(build("gaussian_prior", {"seconds": seconds, "kernel": kernel}).eval())
 
 
 @node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kineograph.nodes.networks.diffusion import Preconditioning
-    from kineograph.nodes.networks.dit import Batch
+    from kineograph.nodes.networks.dit import Batch, Through
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -31,17 +32,20 @@ def latent_noise(
     fps: Annotated[float, Field(gt=0, le=240)] = 8.0,
     clips: Annotated[int, Field(ge=1, le=256)] = 1,
     seed: int = 0,
+    loop: bool = False,
 ) -> Latent:
     """Gaussian noise in a VAE's latent space: where sampling starts when nothing is given.
 
     Args:
         vae: whose latent space.
-        frames: frames of the video to come; 1 + a multiple of the VAE's time ratio. 1 is an image.
+        frames: frames of the video to come; 1 + a multiple of the VAE's time ratio, 1 is an image. A whole multiple is
+            a piece of a longer video, or a loop.
         height: pixels; a multiple of the VAE's space ratio.
         width: pixels; a multiple of the VAE's space ratio.
         fps: frames per second; the model knows time in seconds.
         clips: how many videos at once.
         seed: same seed, same noise.
+        loop: whether the last frame shall lead to the first.
 
     Raises:
         ValueError: a size that the VAE cannot have, with the nearest that it can.
@@ -49,17 +53,22 @@ def latent_noise(
     import torch
 
     spec = vae.spec
-    if (frames - 1) % spec.time_ratio:
+    groups, alone = divmod(frames, spec.time_ratio)
+    if loop and alone:
+        nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
+        raise ValueError(f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}.")
+    if alone > 1:
         nearest = 1 + round((frames - 1) / spec.time_ratio) * spec.time_ratio
         raise ValueError(f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {nearest}.")
     for name, side in (("height", height), ("width", width)):
         if side % spec.space_ratio:
             nearest = max(1, round(side / spec.space_ratio)) * spec.space_ratio
             raise ValueError(f"{name} = {side} is not a multiple of {spec.space_ratio}; the nearest is {nearest}.")
-    t, h, w = 1 + (frames - 1) // spec.time_ratio, height // spec.space_ratio, width // spec.space_ratio
+    t, h, w = groups + alone, height // spec.space_ratio, width // spec.space_ratio
     # drawn on the CPU: the same seed then gives the same video on every device
     noise = torch.randn(clips, spec.channels, t, h, w, generator=torch.Generator().manual_seed(seed))
-    return Latent(noise, torch.zeros_like(noise), torch.ones_like(noise[:, :1]), fps, spec)
+    time = "line" if alone else "circle" if loop else "groups"
+    return Latent(noise, torch.zeros_like(noise), torch.ones_like(noise[:, :1]), fps, spec, time)
 
 
 @node
@@ -87,20 +96,31 @@ def patchify(
 ) -> Patches:
     """Cut a latent into spacetime tokens with their positions in seconds and pixels (Peebles & Xie 2023).
 
+    The tokens of keyframes come last, at level 0 and at times of their own; ``unpatchify`` leaves them out.
+
     Args:
         latent: what to cut.
-        time: latent frames per token.
+        time: latent frames per token; 1 where the latent has keyframes.
         height: latent cells per token, downwards.
         width: latent cells per token, across.
     """
+    import torch
+
     from kineograph.nodes.networks import patches
 
     patch = (time, height, width)
     tokens = patches.patchify(latent.x, patch)
+    mask = patches.patchify(latent.mask, patch).amax(dim=-1)
     t, h, w = latent.x.shape[2:]
     grid = (t // time, h // height, w // width)
-    positions = patches.token_positions(grid, patch, latent.fps, latent.spec.time_ratio, latent.spec.space_ratio)
-    mask = patches.patchify(latent.mask, patch).amax(dim=-1)
+    frames = patches.frame_centres(t, latent.spec.time_ratio, latent.time).unflatten(0, (-1, time)).mean(dim=1)
+    if latent.keyframes is not None:
+        if time > 1:
+            raise ValueError(f"Keyframes are single latent frames, but the tokens hold {time}: patchify with time 1.")
+        given = patches.patchify(latent.keyframes.values, patch)
+        tokens, mask = torch.cat([tokens, given], dim=1), torch.cat([mask, torch.zeros_like(given[..., 0])], dim=1)
+        frames = torch.cat([frames, torch.tensor(latent.keyframes.frames)])
+    positions = patches.token_positions(frames / latent.fps, grid[1:], patch, latent.spec.space_ratio)
     return Patches(tokens, positions[None], mask, grid, patch, latent)
 
 
@@ -113,7 +133,8 @@ def unpatchify(patches: Patches) -> Latent:
     """
     from kineograph.nodes.networks.patches import unpatchify as join
 
-    return replace(patches.latent, x=join(patches.tokens, patches.grid, patches.patch))
+    own = patches.tokens[:, : math.prod(patches.grid)]
+    return replace(patches.latent, x=join(own, patches.grid, patches.patch))
 
 
 @node
@@ -137,7 +158,10 @@ def dit_velocity(
         precision: of the matrix products.
         recompute: in training, compute each block again in the backward pass: less memory for a third more work.
     """
-    return replace(patches, tokens=_velocities(dit, [patches], [text], sigma, precision, recompute=recompute)[0])
+    from kineograph.nodes.networks.dit import in_turn, recomputed
+
+    through = recomputed if recompute else in_turn
+    return replace(patches, tokens=velocities(dit, [patches], [text], sigma, precision, through)[0])
 
 
 @node
@@ -161,11 +185,13 @@ def packed_velocity(
         precision: of the matrix products.
         recompute: in training, compute each block again in the backward pass: less memory for a third more work.
     """
+    from kineograph.nodes.networks.dit import in_turn, recomputed
+
     if not len(patches) or len(patches) != len(text):
         raise ValueError(f"{len(patches)} clips and {len(text)} texts: give at least one clip, and one text for each.")
     parts = list(patches)
-    velocities = _velocities(dit, parts, text, sigma, precision, recompute=recompute)
-    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, velocities, strict=True)])
+    found = velocities(dit, parts, text, sigma, precision, recomputed if recompute else in_turn)
+    return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, found, strict=True)])
 
 
 @node
@@ -189,12 +215,7 @@ def guided_velocity(
         scale: g; 1 is no guidance, larger follows the words more closely.
         precision: of the matrix products.
     """
-    import torch
-
-    clips = patches.tokens.shape[0]
-    both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
-    texts = _stack(_spread(text, clips), _spread(no_text, clips))
-    with_text, without = _velocities(dit, [both], [texts], at.sigma, precision)[0].chunk(2)
+    with_text, without = velocity_pair(dit, patches, text, no_text, at.sigma, precision)
     return replace(patches, tokens=without + scale * (with_text - without))
 
 
@@ -212,21 +233,34 @@ def euler_step(latent: Latent, velocity: Latent, step: SigmaStep) -> Latent:
     return replace(latent, x=flow.euler_step(latent.x, velocity.x, step.sigma, step.sigma_next, latent.mask))
 
 
-def _velocities(
+def velocity_pair(
+    dit: DiT, patches: Patches, text: TextEmbedding, no_text: TextEmbedding, sigma: float, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """The velocities of the same tokens with one text and with another, from one forward pass: (B, N, D) each."""
+    import torch
+
+    clips = patches.tokens.shape[0]
+    both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
+    texts = _stack(_spread(text, clips), _spread(no_text, clips))
+    with_text, without = velocities(dit, [both], [texts], sigma, precision)[0].chunk(2)
+    return with_text, without
+
+
+def velocities(
     dit: DiT,
     patches: Iterable[Patches],
     text: Iterable[TextEmbedding],
     sigma: float,
     precision: Precision,
-    *,
-    recompute: bool = False,
+    through: Through | None = None,
 ) -> list[Tensor]:
+    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts."""
     import torch
 
     asked = [_asked(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
     device = asked[0].batch.tokens_BNC.device.type
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-        said = dit.network([each.batch for each in asked], recompute=recompute)
+        said = dit.network([each.batch for each in asked], through=through)
     return [each.around.skip * each.tokens + each.around.out * word for each, word in zip(asked, said, strict=True)]
 
 
@@ -249,10 +283,12 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     config = dit.network.config
     levels_BN1 = flow.token_levels(sigma, patches.mask)[..., None]
     around = diffusion.preconditioning(config.predicts, levels_BN1, config.data_std)
-    levels = flow.fewest_levels(around.told[..., 0], patches.grid[0])
+    frames = patches.tokens.shape[1] // math.prod(patches.grid[1:])
+    levels = flow.fewest_levels(around.told[..., 0], frames)
     text = _spread(text, patches.tokens.shape[0])
     seen = around.into * patches.tokens
-    return _Asked(patches.tokens, around, Batch(seen, levels, patches.positions, text.tokens, text.mask))
+    batch = Batch(seen, levels, patches.positions, text.tokens, text.mask, patches.latent.period)
+    return _Asked(patches.tokens, around, batch)
 
 
 def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kineograph.nodes.clip_files import Source
     from kineograph.nodes.networks import adversarial, caption_reader, dit, optimizers, perceptual, text, vae
+    from kineograph.nodes.networks.patches import Time
 
 
 @socket(family="frames")
@@ -26,10 +27,12 @@ class Video:
     Attributes:
         frames: (B, T, 3, H, W) in [0, 1].
         fps: frames per second.
+        loop: whether the first frame follows the last one.
     """
 
     frames: Tensor
     fps: float
+    loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,19 @@ class LatentSpec:
     space_ratio: int
 
 
+@dataclass(frozen=True)
+class Keyframes:
+    """Pictures that are given at points in time: tokens beside those of the video, never part of the result.
+
+    Attributes:
+        values: (B, C, n, h, w), each encoded alone.
+        frames: n places in the video, counted in frames from 0.
+    """
+
+    values: Tensor
+    frames: tuple[float, ...]
+
+
 @socket(family="latent")
 @dataclass(frozen=True)
 class Latent:
@@ -60,6 +76,9 @@ class Latent:
         mask: (B, 1, t, h, w) in [0, 1].
         fps: frames per second of the video it stands for.
         spec: what one cell covers.
+        time: what its latent frames stand for. line: the first for one frame, the others for ``spec.time_ratio`` each;
+            groups: all for so many, as in a piece of a longer video; circle: as groups, and the first follows the last.
+        keyframes: pictures given beside it, at points in time.
     """
 
     x: Tensor
@@ -67,6 +86,18 @@ class Latent:
     mask: Tensor
     fps: float
     spec: LatentSpec
+    time: Time = "line"
+    keyframes: Keyframes | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames of the video it stands for."""
+        return self.x.shape[2] * self.spec.time_ratio - (self.spec.time_ratio - 1) * (self.time == "line")
+
+    @property
+    def period(self) -> float | None:
+        """Seconds after which a circle comes round; None where time does not."""
+        return self.frames / self.fps if self.time == "circle" else None
 
 
 @socket(family="latent")
@@ -75,10 +106,10 @@ class Patches:
     """A latent cut into spacetime tokens (Peebles & Xie 2023; Sora report).
 
     Attributes:
-        tokens: (B, N, D), D = C * pt * ph * pw.
-        positions: (B, N, 3), the centre of each token in seconds, pixels down, pixels right.
+        tokens: (B, N, D), D = C * pt * ph * pw; those of the latent's keyframes come last.
+        positions: (1, N, 3), the centre of each token in seconds, pixels down, pixels right.
         mask: (B, N) in [0, 1], the token's highest noise level.
-        grid: (t, h, w) tokens along each axis; N = t * h * w.
+        grid: (t, h, w) tokens along each axis; N = t * h * w, and h * w more for each keyframe.
         patch: (pt, ph, pw) latent cells per token.
         latent: the latent it was cut from, to join it again.
     """

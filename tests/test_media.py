@@ -270,7 +270,7 @@ def test_not_a_video(written, tmp_path, content):
 def test_a_playlist_is_refused_by_ffmpeg_too(written, tmp_path, monkeypatch):
     playlist = tmp_path / "trap.mp4"
     playlist.write_text(f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{written}\n#EXT-X-ENDLIST\n")
-    monkeypatch.setattr(decode, "_check_kind", lambda file, name, kinds: None)
+    monkeypatch.setattr(decode, "check_kind", lambda file, name, kinds: None)
     with pytest.raises(ValueError, match=r"trap\.mp4 is no video that can be read"):
         media.read_video(playlist)
 

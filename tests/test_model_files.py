@@ -1,4 +1,4 @@
-"""Files of models: the digest that stands in keys, found again while a file stays as it is."""
+"""Files in keys: the digest that stands in keys, found again while a file stays as it is."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from kineograph.nodes import model
+from kineograph.nodes import digests
 
 
 def test_the_digest_is_that_of_the_bytes_and_a_settled_file_is_read_once(tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")
-    assert model.file_digest(path) == blake3(b"one").hexdigest(20)
-    monkeypatch.setattr(model, "COARSEST_CLOCK", -1e9)  # as if it had lain there for long
+    assert digests.file_digest(path) == blake3(b"one").hexdigest(20)
+    monkeypatch.setattr(digests, "COARSEST_CLOCK", -1e9)  # as if it had lain there for long
     opened = []
     monkeypatch.setattr(Path, "open", lambda self, mode, keep=Path.open: opened.append(self) or keep(self, mode))
     for _ in range(3):
-        assert model.file_digest(path) == blake3(b"one").hexdigest(20)
+        assert digests.file_digest(path) == blake3(b"one").hexdigest(20)
     assert opened == [path]
     before = path.stat()
     time.sleep(0.02)  # a tick of the file system's clock
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the time of the last change cannot be set back
-    assert model.file_digest(path) == blake3(b"two").hexdigest(20)
+    assert digests.file_digest(path) == blake3(b"two").hexdigest(20)
 
 
 def test_a_file_that_has_just_changed_is_read_every_time(tmp_path):
@@ -33,4 +33,4 @@ def test_a_file_that_has_just_changed_is_read_every_time(tmp_path):
     for content in (b"one", b"two", b"three"):
         path.write_bytes(content)
         os.utime(path, (1e9, 1e9))
-        assert model.file_digest(path) == blake3(content).hexdigest(20)
+        assert digests.file_digest(path) == blake3(content).hexdigest(20)

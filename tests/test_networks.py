@@ -12,7 +12,7 @@ from torch import Tensor
 from kineograph.nodes.networks import flow
 from kineograph.nodes.networks.attention import attend
 from kineograph.nodes.networks.dit import Batch, DiT, DiTConfig
-from kineograph.nodes.networks.patches import patchify, token_positions, unpatchify
+from kineograph.nodes.networks.patches import frame_centres, patchify, token_positions, unpatchify
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
 from kineograph.nodes.networks.text import TextConfig, TextEncoder, buckets_of, words_of
 
@@ -35,7 +35,7 @@ def lively_dit(config: DiTConfig | None = None) -> DiT:
 
 
 def dit_inputs(tokens: int = math.prod(GRID)) -> dict[str, Tensor]:
-    positions = token_positions(GRID, PATCH, fps=8, time_ratio=4, space_ratio=8)[None, :tokens]
+    positions = token_positions(frame_centres(GRID[0], 4, "line") / 8, GRID[1:], PATCH, 8)[None, :tokens]
     return {
         "tokens_BNC": torch.randn(2, tokens, 4, generator=seeded(1)),
         "levels_BK": torch.full((2, tokens), 0.5),
@@ -72,9 +72,10 @@ def test_positions_are_in_patch_order_and_in_seconds_and_pixels() -> None:
     t, h, w = torch.meshgrid(torch.arange(3.0), torch.arange(4.0), torch.arange(6.0), indexing="ij")
     seconds = torch.tensor([0, 2.5, 6.5])[t.long()] / 8  # frame 0; frames 1 to 4; frames 5 to 8
     cells = torch.stack((seconds, 8 * h + 4, 8 * w + 4))[None]
-    assert torch.equal(token_positions((3, 4, 6), (1, 1, 1), 8, 4, 8), patchify(cells, (1, 1, 1))[0])
+    middles = frame_centres(3, 4, "line") / 8
+    assert torch.equal(token_positions(middles, (4, 6), (1, 1, 1), 8), patchify(cells, (1, 1, 1))[0])
     means = patchify(cells, (1, 2, 2))[0].unflatten(-1, (3, 4)).mean(-1)
-    assert torch.allclose(token_positions((3, 2, 3), (1, 2, 2), 8, 4, 8), means)
+    assert torch.allclose(token_positions(middles, (2, 3), (1, 2, 2), 8), means)
 
 
 # attention and rotary positions

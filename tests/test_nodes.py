@@ -13,7 +13,24 @@ from torch import Tensor, nn
 from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes import caption, model, prompts, sample, text, video, world
+from kineograph.nodes import (
+    block_cache,
+    caption,
+    edit,
+    fit,
+    guidance,
+    load,
+    model,
+    prompts,
+    sample,
+    schedules,
+    sizes,
+    solvers,
+    splice,
+    text,
+    video,
+    world,
+)
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
@@ -55,6 +72,7 @@ PATCHES = sample.patchify(NOISE)
 STEP = SigmaStep(0.8, 0.6)
 CRITIC = adversarial.new_discriminator(width=4, depth=1)
 CLEAN_ONE = video.vae_encode(VAE, Video(BATCH.video.frames[:1], BATCH.video.fps))
+TAIL = splice.last_groups(CLEAN_ONE, 1)
 OTHER = Video(BATCH.video.frames.flip(-1), BATCH.video.fps)
 
 
@@ -135,6 +153,16 @@ def posterior():
 
 
 CALLS = {
+    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
+    "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
+    "resize_video": lambda run: (fit.resize_video, BATCH.video, 24, 0, "pad"),
+    "crop_video": lambda run: (fit.crop_video, BATCH.video, 8, 8),
+    "trim_video": lambda run: (fit.trim_video, BATCH.video, -3, 2),
+    "resample_video": lambda run: (fit.resample_video, BATCH.video, 12.0, "blend"),
+    "reverse_video": lambda run: (fit.reverse_video, BATCH.video),
+    "repeat_video": lambda run: (fit.repeat_video, BATCH.video, 3),
+    "concat_videos": lambda run: (fit.concat_videos, BATCH.video, OTHER),
+    "fit_video": lambda run: (fit.fit_video, BATCH.video, VAE, 4, 20),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
     "expand_prompt": lambda run: (prompts.expand_prompt, "a red ball", 3),
     "caption_world": lambda run: (caption.caption_world, BATCH.video, "long", 3),
@@ -169,6 +197,33 @@ CALLS = {
     "stream_item": lambda run: (streams.stream_item, Stream.of([1, 2, 3]), 1),
     "mean_loss": lambda run: (loss.mean_loss, Stream.of([loss.Loss(torch.tensor(1.0)), loss.Loss(torch.tensor(3.0))])),
     "euler_step": lambda run: (sample.euler_step, NOISE, NOISE, STEP),
+    "guidance_pair": lambda run: (guidance.guidance_pair, DIT, PATCHES, TEXT, NO_TEXT, STEP),
+    "skipped_velocity": lambda run: (guidance.skipped_velocity, DIT, PATCHES, TEXT, STEP, [0]),
+    "add_guidance": lambda run: (guidance.add_guidance, PATCHES, PATCHES, OTHER_PATCHES),
+    "rescale_guidance": lambda run: (guidance.rescale_guidance, PATCHES, OTHER_PATCHES),
+    "cfg_zero_guidance": lambda run: (guidance.cfg_zero_guidance, PATCHES, OTHER_PATCHES, 1),
+    "begin_momentum": lambda run: (guidance.begin_momentum,),
+    "projected_guidance": lambda run: (
+        guidance.projected_guidance,
+        *(PATCHES, OTHER_PATCHES, PATCHES, STEP),
+        guidance.GuidanceMomentum(PATCHES.tokens),
+    ),
+    "begin_cache": lambda run: (block_cache.begin_cache,),
+    "cached_velocity": lambda run: (block_cache.cached_velocity, DIT, PATCHES, TEXT, STEP, CACHE),
+    "begin_history": lambda run: (solvers.begin_history,),
+    "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
+    "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
+    "dpmpp_2m_step": lambda run: (solvers.dpmpp_2m_step, NOISE, NOISE, STEP, HISTORY),
+    "unipc_step": lambda run: (solvers.unipc_step, NOISE, NOISE, STEP, HISTORY, 3),
+    "ancestral_step": lambda run: (solvers.ancestral_step, NOISE, NOISE, STEP, 1),
+    "karras_sigmas": lambda run: (schedules.karras_sigmas,),
+    "linear_quadratic_sigmas": lambda run: (schedules.linear_quadratic_sigmas,),
+    "ddim_sigmas": lambda run: (schedules.ddim_sigmas, noise.ddpm_levels()),
+    "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
+    "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
+    "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "token_shift": lambda run: (schedules.token_shift, CLEAN),
+    "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
@@ -188,9 +243,34 @@ CALLS = {
     "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
     "uniform_levels": lambda run: (noise.uniform_levels, 2.0),
     "ddpm_levels": lambda run: (noise.ddpm_levels, "cosine"),
-    "token_shift": lambda run: (noise.token_shift, CLEAN),
     "draw_levels": lambda run: (noise.draw_levels, CLEAN, noise.uniform_levels(), 0.5, 1, 2),
     "given_frames": lambda run: (noise.given_frames, NOISE, 0.1, 0.2, 0.2, 0.2, 0.2, 0.1, 1, 2),
+    "gaussian_prior": lambda run: (model.gaussian_prior, 1.0, "markov"),
+    "latent_noises": lambda run: (sizes.latent_noises, VAE, ["5x16x24", "1x16x16"], 8.0, 3),
+    "packed_guided_velocity": lambda run: (
+        sizes.packed_guided_velocity,
+        DIT,
+        Stream.of([PATCHES, PATCHES]),
+        TEXT,
+        NO_TEXT,
+        STEP,
+    ),
+    "give_video": lambda run: (edit.give_video, NOISE, VAE, Video(BATCH.video.frames[:1, :2], 8.0), 3),
+    "give_latent": lambda run: (edit.give_latent, NOISE, splice.last_groups(CLEAN_ONE, 1), 1),
+    "sdedit": lambda run: (edit.sdedit, NOISE, CLEAN_ONE, 0.4),
+    "sdedit_frames": lambda run: (edit.sdedit_frames, NOISE, CLEAN_ONE, [0.0, 0.9]),
+    "morph": lambda run: (edit.morph, NOISE, CLEAN_ONE, edit.sdedit(NOISE, NOISE), 0.8),
+    "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
+    "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
+    "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),
+    "flow_edit_step": lambda run: (edit.flow_edit_step, NOISE, NOISE, CLEAN_ONE, STEP),
+    "paste_video": lambda run: (edit.paste_video, BATCH.video, Video(BATCH.video.frames[:1, :2], 8.0), 1),
+    "roll_latent": lambda run: (splice.roll_latent, CLEAN, 1, 1),
+    "close_loop": lambda run: (splice.close_loop, splice.last_groups(CLEAN, 1)),
+    "last_groups": lambda run: (splice.last_groups, CLEAN, 1, True),
+    "first_groups": lambda run: (splice.first_groups, splice.join_latents(TAIL, TAIL), 1),
+    "join_latents": lambda run: (splice.join_latents, CLEAN_ONE, TAIL),
+    "given_keyframes": lambda run: (noise.given_keyframes, CLEAN, VAE, BATCH.video, 1.0, 2, 1, 2),
     "add_noise": lambda run: (noise.add_noise, NOISE, 1, 2),
     "fit_shortcut": lambda run: (data.fit_shortcut, VAE, CLIPS),
     "measure_latents": lambda run: (data.measure_latents, VAE, CLIPS),
@@ -276,6 +356,9 @@ OPTIONAL = {
 }
 """Nodes that need a library of an extra: they have tests of their own."""
 STEPS = sample.shifted_sigmas(7)
+OTHER_PATCHES = sample.patchify(sample.latent_noise(VAE, frames=5, height=16, width=16, seed=6))
+CACHE = block_cache.cached_velocity(DIT, OTHER_PATCHES, TEXT, STEP, block_cache.begin_cache()).cache
+HISTORY = solvers.dpmpp_2m_step(NOISE, NOISE, SigmaStep(0.9, 0.8), solvers.begin_history()).history
 LATENTS, TEXTS = Stream.of([CLEAN_ONE, CLEAN_ONE]), Stream.of([TEXT, NO_TEXT])
 NOISE_LIKE_CLEAN = noise_pair().target
 
@@ -377,7 +460,7 @@ def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
 
 def test_sizes_that_the_vae_cannot_have_are_refused_with_the_nearest_that_it_can() -> None:
     with pytest.raises(ValueError, match="nearest is 17"):
-        sample.latent_noise(VAE, frames=16)
+        sample.latent_noise(VAE, frames=18)
     with pytest.raises(ValueError, match=r"height = 60 .* nearest is 64"):
         sample.latent_noise(VAE, height=60)
 

@@ -102,8 +102,8 @@ def test_given_attributes_are_taken():
 
 
 def test_impossible_clips_are_refused_with_every_problem():
-    with pytest.raises(ValueError, match=r"frames = 16 is not 1 \+ 4k; take 13.*8 x 64.*fps = 0"):
-        world.sample_scenes(0, range(2), 16, 0, 8, 64)
+    with pytest.raises(ValueError, match=r"frames = 15 is neither 4k nor 1 \+ 4k; take 13.*8 x 64.*fps = 0"):
+        world.sample_scenes(0, range(2), 15, 0, 8, 64)
 
 
 def test_rendering_keeps_up_with_training():

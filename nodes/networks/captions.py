@@ -52,13 +52,16 @@ MOVING = (
     ("goes", "going"),
     ("heads", "heading"),
 )
-TOWARDS = (
+TOWARDS: tuple[tuple[str, ...], ...] = (
     (),
     ("left", "to the left", "leftwards", "leftward", "towards the left"),
     ("right", "to the right", "rightwards", "rightward", "towards the right"),
     ("up", "upwards", "upward", "towards the top"),
     ("down", "downwards", "downward", "towards the bottom"),
+    ("left and right", "from side to side", "left and right again and again"),
+    ("up and down", "up and down again and again"),
 )
+"""Of each motion, and behind them of loops across and of loops up and down."""
 VERBS_THAT_SAY_IT = (
     (
         ("stays still", "staying still"),
@@ -72,7 +75,12 @@ VERBS_THAT_SAY_IT = (
     (),
     (("rises", "rising"), ("climbs", "climbing"), ("ascends", "ascending")),
     (("falls", "falling"), ("sinks", "sinking"), ("drops", "dropping"), ("descends", "descending")),
+    (),
+    (),
 )
+ACROSS, UP_AND_DOWN = len(MOTIONS), len(MOTIONS) + 1
+"""Loops among the motions here; the world has no name for them, so what a caption says of their motion is -1."""
+BEHIND = ("behind a wall", "behind a brown wall", "and passes behind a wall")
 SLOW, QUICK = 0.195, 0.225
 """Short sides per second: below the first a caption may say "slowly", above the second "quickly"."""
 SAY = {
@@ -113,7 +121,7 @@ def plain_text(colour: int, shape: int, motion: int) -> str:
     thing = _article(f"{COLOURS[colour]} {SHAPES[shape]}")
     if motion < 0:
         return thing
-    return f"{thing} moves {MOTIONS[motion]}" if motion else f"{thing} stays still"
+    return f"{thing} moves {TOWARDS[motion][0]}" if motion else f"{thing} stays still"
 
 
 GRID = tuple(Prompt(plain_text(c, s, m), c, s, m, is_held_out(c, s, m)) for c, s, m in COMBINATIONS if m > 0)
@@ -165,7 +173,9 @@ def _verb_phrase(motion: int, speed: float, style: str, participle: bool, draws:
     return " ".join(filter(None, (verb, adverb, towards)))
 
 
-def _sentence(said: Mapping[str, int], is_image: bool, speed: float, style: str, draws: Iterator[float]) -> str:
+def _sentence(
+    said: Mapping[str, int], is_image: bool, speed: float, style: str, draws: Iterator[float], wall: bool
+) -> str:
     prefix_draw, place_draw, background_draw, order_draw, participle_draw = (next(draws) for _ in range(5))
     prefix = ""
     if style == "long" and prefix_draw < 0.25:
@@ -173,6 +183,8 @@ def _sentence(said: Mapping[str, int], is_image: bool, speed: float, style: str,
     participle = bool(prefix) or participle_draw < 0.2
     thing = " ".join(filter(None, (prefix, _noun_phrase(said, draws))))
     event = " ".join(filter(None, (thing, _verb_phrase(said["motion"], speed, style, participle, draws))))
+    if wall:
+        event = f"{event} {BEHIND[0 if participle or said['motion'] < 0 else int(place_draw * len(BEHIND))]}"
     if said["background"] < 0:
         return event
     background = _pick(BACKGROUND_WORDS[said["background"]], background_draw)
@@ -207,24 +219,27 @@ def tell(said: Mapping[str, int], style: Literal["short", "long"], seed: int, sp
         speed: short sides per second, for the adverbs of long sentences.
         is_image: whether it is a picture that is spoken of.
     """
-    return _sentence(said, is_image, speed, style, _draws(seed))
+    return _sentence(said, is_image, speed, style, _draws(seed), wall=False)
 
 
 def _draws(seed: int) -> Iterator[float]:
     return iter(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(scene_seed(seed, 0, 2))).tolist())
 
 
-def _caption(attributes: Mapping[str, int], style: Style, draws: Iterator[float], speed: float) -> Caption:
+def _caption(
+    attributes: Mapping[str, int], style: Style, draws: Iterator[float], speed: float, wall: bool = False
+) -> Caption:
     if style not in ("plain", "short", "long", "any"):
         raise ValueError(f"style = '{style}' is none of plain, short, long, any")
     style_draw = next(draws)
     if style == "plain":
         said = {name: attributes[name] if name in ("colour", "shape", "motion") else -1 for name in ATTRIBUTES}
-        return Caption(plain_text(said["colour"], said["shape"], said["motion"]), said)
+        text = plain_text(said["colour"], said["shape"], said["motion"])
+        return Caption(f"{text} {BEHIND[0]}" if wall else text, said)
     if style == "any":
         style = "short" if style_draw < 0.5 else "long"
     said = _said(attributes, style, draws)
-    return Caption(_sentence(said, attributes["motion"] < 0, speed, style, draws), said)
+    return Caption(_sentence(said, attributes["motion"] < 0, speed, style, draws, wall), said)
 
 
 def caption_scenes(
@@ -240,12 +255,16 @@ def caption_scenes(
 
     Returns: B sentences, and per attribute what they said: (B,) long, -1 where left out.
     """
-    columns = {name: index_B.tolist() for name, index_B in scenes.labels().items()}
+    across, up_and_down = (scenes.swing > 0).unbind(1)
+    motion = scenes.motion.where(~across, ACROSS).where(~up_and_down, UP_AND_DOWN)
+    columns = {name: index_B.tolist() for name, index_B in (scenes.labels() | {"motion": motion}).items()}
     speeds = scenes.velocity.norm(dim=1).tolist()
+    walls = scenes.wall.isfinite().any(1).tolist()
     rows = uniform_draws(seed, indices, _DRAWS, stream=1).tolist()
     captions = [
-        _caption({name: column[i] for name, column in columns.items()}, style, iter(row), speeds[i])
+        _caption({name: column[i] for name, column in columns.items()}, style, iter(row), speeds[i], walls[i])
         for i, row in enumerate(rows)
     ]
     said = {name: torch.tensor([c.said[name] for c in captions], dtype=torch.long) for name in ATTRIBUTES}
+    said["motion"] = said["motion"].where(said["motion"] < ACROSS, -1)
     return [c.text for c in captions], said

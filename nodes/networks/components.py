@@ -18,6 +18,7 @@ from torch import nn
 
 from kineograph.nodes.networks.adversarial import Discriminator, DiscriminatorConfig
 from kineograph.nodes.networks.dit import DiT, DiTConfig
+from kineograph.nodes.networks.gaussian import GaussianConfig, GaussianPrior
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
 from kineograph.nodes.networks.weights import check_fit, fill, load_weights, save_weights
@@ -26,6 +27,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "dit": (DiTConfig, DiT),
     "vae": (VAEConfig, VideoVAE),
     "text_encoder": (TextConfig, TextEncoder),
+    "gaussian_prior": (GaussianConfig, GaussianPrior),
     "discriminator": (DiscriminatorConfig, Discriminator),
 }
 

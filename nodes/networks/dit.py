@@ -12,7 +12,7 @@ clips of any size, behind each other, R noise levels, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from kineograph.nodes.networks.attention import attend_within
 from kineograph.nodes.networks.diffusion import PREDICTIONS
 from kineograph.nodes.networks.packing import Runs, join
-from kineograph.nodes.networks.rope import rotary_angles, rotate, turns
+from kineograph.nodes.networks.rope import rotary_angles, rotate, turns, unturned
 
 LEVEL_FEATURES = 128
 
@@ -100,7 +100,7 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, batches: Sequence[Batch], *, recompute: bool = False) -> list[Tensor]:
+    def forward(self, batches: Sequence[Batch], *, through: Through | None = None) -> list[Tensor]:
         """The velocity e - x0, or what else ``config.predicts`` names, at every token of clips of any sizes.
 
         The clips are packed into one sequence without padding. Every layer runs once over all S tokens, and the
@@ -109,8 +109,7 @@ class DiT(nn.Module):
 
         Args:
             batches: clips of one size each; one batch is the plain case.
-            recompute: keep only what enters each block, and compute the rest again in the backward pass (Chen et al.
-                2016): less memory for a third more work.
+            through: how the tokens go through the blocks; one block after another by default.
 
         Returns:
             (B, N, C) velocity in float32, for each batch.
@@ -118,18 +117,18 @@ class DiT(nn.Module):
         Raises:
             ValueError: the number of levels does not divide the number of tokens.
         """
-        layout = Layout.of(batches)
+        head_width = self.config.width // self.config.heads
+        layout = Layout.of(batches, head_width)
         places = [centred(batch.positions_BN3) for batch in batches]
         x_SD = self.token_in(join([batch.tokens_BNC for batch in batches]))
-        x_SD = x_SD + self.place_in(layout.clips.join([place_features(place) for place in places]))
-        head_width = self.config.width // self.config.heads
-        turn = turns(layout.clips.join([rotary_angles(place, head_width) for place in places]), x_SD.dtype)
+        pairs = zip(places, batches, strict=True)
+        x_SD = x_SD + self.place_in(layout.clips.join([place_features(place, batch.period) for place, batch in pairs]))
+        angles = [rotary_angles(place, head_width, batch.period) for place, batch in zip(places, batches, strict=True)]
+        turn = turns(layout.clips.join(angles), x_SD.dtype)
         text_UD = self.text_in(join([batch.text_BLE for batch in batches]))
         state_RD = functional.silu(self._states(batches))
-        shared_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
-        for block in self.blocks:
-            inputs = (x_SD, shared_R6D, turn, text_UD, layout)
-            x_SD = _recomputed(block, *inputs) if recompute else block(*inputs)
+        modulation_R6D = self.modulation(state_RD).unflatten(-1, (6, -1))
+        x_SD = (through or in_turn)(list(self.blocks), x_SD, Shared(modulation_R6D, turn, text_UD, layout))
         shift, scale = self.out_modulation(state_RD).chunk(2, dim=-1)
         return layout.clips.cut(self.token_out(_modulated(x_SD, shift, scale, layout.levels)).float())
 
@@ -151,6 +150,7 @@ class Batch(NamedTuple):
         positions_BN3: (B, N, 3) or (1, N, 3), each token's centre in seconds, pixels down, pixels right.
         text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
         text_mask_BL: (B, L) bool, True where a text token stands.
+        period: seconds after which time comes round, in clips that are loops.
     """
 
     tokens_BNC: Tensor
@@ -158,6 +158,7 @@ class Batch(NamedTuple):
     positions_BN3: Tensor
     text_BLE: Tensor
     text_mask_BL: Tensor
+    period: float | None = None
 
 
 @dataclass(frozen=True)
@@ -169,16 +170,22 @@ class Layout:
         captions: runs of text tokens, one for each clip.
         levels: runs of video tokens of one noise level.
         seen_BM: for each batch (B, N + L) bool, True for video tokens and where a text token stands.
+        heard_UD: (U, D / heads) what queries hear of the text's keys, 1 or 0; None where they hear all.
     """
 
     clips: Runs
     captions: Runs
     levels: Runs
     seen_BM: list[Tensor]
+    heard_UD: Tensor | None
 
     @classmethod
-    def of(cls, batches: Sequence[Batch]) -> Layout:
-        """The layout of batches behind each other."""
+    def of(cls, batches: Sequence[Batch], head_width: int) -> Layout:
+        """The layout of batches behind each other.
+
+        Queries are turned by their time, and words, which have none, would tell them where on a circle they stand: of
+        the words' keys, a loop hears what does not turn with time.
+        """
         clips = Runs.of([batch.tokens_BNC for batch in batches])
         captions = Runs.of([batch.text_BLE for batch in batches])
         levels: list[tuple[int, int]] = []
@@ -188,12 +195,60 @@ class Layout:
                 raise ValueError(f"{each} noise levels cannot be shared out evenly among {tokens} tokens.")
             levels.append((count * each, tokens // each))
         seen = [functional.pad(batch.text_mask_BL, (batch.tokens_BNC.shape[1], 0), value=True) for batch in batches]
-        return cls(clips, captions, Runs(tuple(levels)), seen)
+        heard = None
+        if any(batch.period is not None for batch in batches):
+            heard = captions.join(
+                [unturned(head_width, batch.period).to(batch.text_BLE)[None, None] for batch in batches]
+            )
+        return cls(clips, captions, Runs(tuple(levels)), seen, heard)
 
     def with_text(self, video_HSD: Tensor, text_HUD: Tensor) -> list[Tensor]:
         """Each clip's video and text tokens in one: (heads, B, N + L, D) for each batch."""
         pairs = zip(self.clips.cut(video_HSD, 1), self.captions.cut(text_HUD, 1), strict=True)
         return [torch.cat(pair, dim=2) for pair in pairs]
+
+
+class Shared(NamedTuple):
+    """What all blocks are given beside the tokens.
+
+    Attributes:
+        modulation_R6D: shifts, scales and gates of each level, to which each block adds its own table.
+        turn: cosines and sines that turn queries and keys to their places.
+        text_UD: all text tokens.
+        layout: where clips, captions and levels begin and end.
+    """
+
+    modulation_R6D: Tensor
+    turn: tuple[Tensor, Tensor]
+    text_UD: Tensor
+    layout: Layout
+
+
+Through = Callable[[Sequence[nn.Module], Tensor, Shared], Tensor]
+"""How tokens go through blocks: from the blocks, the tokens before them and what they share to the tokens behind."""
+
+
+def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+    """One block after another."""
+    for block in blocks:
+        x_SD = block(x_SD, shared)
+    return x_SD
+
+
+def skipping(numbers: Collection[int]) -> Through:
+    """One block after another, without those of these numbers."""
+    return lambda blocks, *given: in_turn([block for at, block in enumerate(blocks) if at not in numbers], *given)
+
+
+def recomputed(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+    """Keep only what enters each block, and compute the rest again in the backward pass (Chen et al. 2016).
+
+    Less memory for a third more work.
+    """
+    for block in blocks:
+        # a block draws no random numbers, so there is no state of a generator to keep
+        x_SD = checkpoint(block, x_SD, shared, use_reentrant=False, preserve_rng_state=False)
+    return x_SD
 
 
 class Block(nn.Module):
@@ -209,21 +264,24 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
 
-    def forward(
-        self, x_SD: Tensor, shared_R6D: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout
-    ) -> Tensor:
-        modulation = (shared_R6D + self.table).to(x_SD.dtype)
+    def forward(self, x_SD: Tensor, shared: Shared) -> Tensor:
+        levels = shared.layout.levels
+        modulation = (shared.modulation_R6D + self.table).to(x_SD.dtype)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.unbind(dim=1)
-        change_SD = self._attention(_modulated(x_SD, shift_1, scale_1, layout.levels), turn, text_UD, layout)
-        x_SD = _gated(x_SD, gate_1, change_SD, layout.levels)
-        hidden = functional.silu(self.up(_modulated(x_SD, shift_2, scale_2, layout.levels)))
-        return _gated(x_SD, gate_2, self.down(hidden), layout.levels)
+        change_SD = self._attention(_modulated(x_SD, shift_1, scale_1, levels), shared)
+        x_SD = _gated(x_SD, gate_1, change_SD, levels)
+        hidden = functional.silu(self.up(_modulated(x_SD, shift_2, scale_2, levels)))
+        return _gated(x_SD, gate_2, self.down(hidden), levels)
 
-    def _attention(self, x_SD: Tensor, turn: tuple[Tensor, Tensor], text_UD: Tensor, layout: Layout) -> Tensor:
+    def _attention(self, x_SD: Tensor, shared: Shared) -> Tensor:
+        layout = shared.layout
         q, k, v = self.qkv(x_SD).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each (heads, S, D / heads)
-        text_k, text_v = self.text_kv(text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
-        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
-        ks, vs = layout.with_text(k, self.k_norm(text_k)), layout.with_text(v, text_v)
+        text_k, text_v = self.text_kv(shared.text_UD).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3)
+        q, k = rotate(self.q_norm(q), shared.turn), rotate(self.k_norm(k), shared.turn)
+        text_k = self.k_norm(text_k)
+        if layout.heard_UD is not None:
+            text_k = text_k * layout.heard_UD
+        ks, vs = layout.with_text(k, text_k), layout.with_text(v, text_v)
         out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.seen_BM), dim=1)
         return self.out(out.transpose(0, 1).flatten(1))
 
@@ -248,11 +306,12 @@ def centred(positions_BN3: Tensor) -> Tensor:
     return positions_BN3 - (low + high) / 2 * positions_BN3.new_tensor([0.0, 1.0, 1.0])
 
 
-def place_features(places_BN3: Tensor) -> Tensor:
+def place_features(places_BN3: Tensor, period: float | None = None) -> Tensor:
     """Where a token stands in the picture: what rotary attention, which sees differences alone, cannot know.
 
     Args:
         places_BN3: (B, N, 3) as :func:`centred` gives them.
+        period: of time that comes round, and so has no beginning to count from: the waves over seconds are zero.
 
     Returns:
         (B, N, PLACE_FEATURES): waves over the picture's sides, which stretch with its size, and over seconds.
@@ -262,15 +321,13 @@ def place_features(places_BN3: Tensor) -> Tensor:
     across = (places_BN3[..., 1:] / extent)[..., None] * waves
     periods = 2 * math.pi / torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], device=places_BN3.device)
     angles = torch.cat((across.flatten(-2), places_BN3[..., :1] * periods), dim=-1)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+    waves = torch.stack((angles.cos(), angles.sin()), dim=-2)
+    if period is not None:
+        waves[..., -len(periods) :] = 0
+    return waves.flatten(-2)
 
 
 PLACE_FEATURES = 2 * (2 * 3 + 5)
-
-
-def _recomputed(block: nn.Module, *inputs: Any) -> Tensor:
-    # a block draws no random numbers, so there is no state of a generator to keep
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _two_layers(features: int, width: int) -> nn.Sequential:

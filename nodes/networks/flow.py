@@ -112,3 +112,23 @@ def fewest_levels(levels_BN: Tensor, frames: int) -> Tensor:
         if torch.equal(groups, groups[..., :1].expand_as(groups)):
             return groups[..., 0]
     return levels_BN
+
+
+def slerp(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """Between two latents along the arc between them, frame by frame (Shoemake 1985): noise keeps its deviation so.
+
+    Args:
+        first: (B, C, t, h, w); each latent frame is one vector.
+        second: same shape.
+        weight: in [0, 1], (t, 1, 1); 0 gives the first and 1 the second, bit by bit.
+
+    Returns:
+        sin((1 - w) a) / sin a first + sin(w a) / sin a second, a the angle between them; straight where sin a is small.
+    """
+    axes = (1, 3, 4)
+    norms = [torch.linalg.vector_norm(each, dim=axes, keepdim=True).clamp_min(1e-12) for each in (first, second)]
+    angle = ((first / norms[0] * second / norms[1]).sum(axes, keepdim=True)).clamp(-1, 1).acos()
+    sine = angle.sin()
+    arc = (((1 - weight) * angle).sin() * first + (weight * angle).sin() * second) / sine.clamp_min(1e-3)
+    between = torch.where(sine < 1e-3, torch.lerp(first, second, weight), arc)
+    return torch.where(weight == 0, first, torch.where(weight == 1, second, between))

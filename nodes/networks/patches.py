@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 Triple = tuple[int, int, int]
+Time = Literal["line", "groups", "circle"]
+"""What latent frames stand for. line: the first for one frame, the others for a group each (r frames, the VAE's time
+ratio); groups: all for a group; circle: all for a group, and the first follows the last."""
 
 
 def patchify(x_BCthw: Tensor, patch: Triple) -> Tensor:
@@ -53,23 +58,25 @@ def unpatchify(tokens_BND: Tensor, grid: Triple, patch: Triple) -> Tensor:
     return cut.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, -1, t * pt, h * ph, w * pw)
 
 
-def token_positions(grid: Triple, patch: Triple, fps: float, time_ratio: int, space_ratio: int) -> Tensor:
+def frame_centres(count: int, time_ratio: int, time: Time) -> Tensor:
+    """The middle of what each latent frame stands for, counted in frames: (count,) float32."""
+    latent_frame = torch.arange(count, dtype=torch.float32)
+    if time == "line":
+        return (latent_frame * time_ratio - (time_ratio - 1) / 2).clamp_min(0)
+    return latent_frame * time_ratio + (time_ratio - 1) / 2
+
+
+def token_positions(seconds: Tensor, sides: tuple[int, int], patch: Triple, space_ratio: int) -> Tensor:
     """The centre of each token, so that sizes, durations and frame rates mix.
 
-    Latent frame 0 stands for frame 0 alone; latent frame k for the ``time_ratio`` frames that end with k * time_ratio.
-
     Args:
-        grid: tokens along t, h, w.
+        seconds: (t,) of the tokens along time.
+        sides: tokens along h, w.
         patch: (pt, ph, pw) cells per token.
-        fps: frames per second of the video.
-        time_ratio: frames per latent frame after the first.
         space_ratio: pixels per latent cell, along each side.
 
     Returns:
         (N, 3) float32: seconds, pixels down, pixels right.
     """
-    latent_frame = torch.arange(grid[0] * patch[0], dtype=torch.float32)
-    frame = (latent_frame * time_ratio - (time_ratio - 1) / 2).clamp_min(0)
-    seconds = frame.reshape(grid[0], patch[0]).mean(dim=1) / fps
-    down, right = ((torch.arange(grid[axis]) + 0.5) * patch[axis] * space_ratio for axis in (1, 2))
+    down, right = ((torch.arange(side) + 0.5) * size * space_ratio for side, size in zip(sides, patch[1:], strict=True))
     return torch.stack(torch.meshgrid(seconds, down, right, indexing="ij"), dim=-1).reshape(-1, 3)

@@ -15,6 +15,7 @@ import torch
 
 from .captions import (
     BACKGROUND_WORDS,
+    BEHIND,
     COLOUR_WORDS,
     MOVING,
     SHAPE_WORDS,
@@ -72,6 +73,7 @@ def _meanings() -> dict[str, tuple[str, int]]:
         for forms in verbs
         for word in forms
     }
+    meanings |= dict.fromkeys(BEHIND, ("wall", UNKNOWN))
     meanings |= {word: ("verb", UNKNOWN) for forms in MOVING for word in forms}
     meanings |= dict.fromkeys((*UNSAID_NOUNS, "something"), ("noun", UNKNOWN))
     meanings |= dict.fromkeys(OTHER_COLOURS, ("colour", UNKNOWN))
@@ -176,11 +178,11 @@ def read_prompt(text: str) -> PromptReading:
     for found in _PHRASE.finditer(lower):
         role, index = _MEANINGS[_plain(found[0])]
         if role == "towards":
-            if not _is_direction(lower, found):
+            if index < len(MOTIONS) and not _is_direction(lower, found):
                 continue
             role = "motion"
-        if index != UNKNOWN and _NEGATED.search(_before(lower, found)):
-            index = UNKNOWN
+        if index >= len(ATTRIBUTES.get(role, ())) or _NEGATED.search(_before(lower, found)):
+            index = UNKNOWN  # to and fro, not red
         spans.append(Span(role, index, *found.span()))
     return PromptReading(text, tuple(sorted(spans, key=lambda span: span.start)))
 

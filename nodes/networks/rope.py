@@ -26,7 +26,7 @@ def frequencies(pairs: int, shortest: float, longest: float) -> Tensor:
     return 2 * math.pi / torch.logspace(math.log2(shortest), math.log2(longest), pairs, base=2.0)
 
 
-def rotary_angles(positions_BN3: Tensor, head_width: int) -> Tensor:
+def rotary_angles(positions_BN3: Tensor, head_width: int, period: float | None = None) -> Tensor:
     """The angle by which each pair of features of a head is turned at each position.
 
     A quarter of the pairs turns with the seconds, the rest in halves with pixels down and pixels right.
@@ -34,6 +34,8 @@ def rotary_angles(positions_BN3: Tensor, head_width: int) -> Tensor:
     Args:
         positions_BN3: (B, N, 3) in seconds, pixels down, pixels right.
         head_width: features of one head, a multiple of 16.
+        period: seconds after which time comes round. Each frequency of time becomes the nearest whole multiple of
+            1 / period, so that the angles between two moments depend on their distance along the circle alone.
 
     Returns:
         (B, N, head_width / 2) in radians.
@@ -44,9 +46,24 @@ def rotary_angles(positions_BN3: Tensor, head_width: int) -> Tensor:
     if head_width % 16:
         raise ValueError(f"3-D rotary positions need heads of a multiple of 16 features, not {head_width}.")
     in_time, in_space = head_width // 8, head_width * 3 // 16
-    per_axis = (frequencies(in_time, *SECONDS), frequencies(in_space, *PIXELS), frequencies(in_space, *PIXELS))
+    per_axis = (time_frequencies(in_time, period), frequencies(in_space, *PIXELS), frequencies(in_space, *PIXELS))
     turns = [positions_BN3[..., axis, None] * each.to(positions_BN3) for axis, each in enumerate(per_axis)]
     return torch.cat(turns, dim=-1)
+
+
+def time_frequencies(pairs: int, period: float | None) -> Tensor:
+    """Angular frequencies of time: on a circle, each is the nearest whole multiple of 2 pi / period."""
+    plain = frequencies(pairs, *SECONDS)
+    return plain if period is None else (plain * (period / (2 * math.pi))).round() * (2 * math.pi / period)
+
+
+def unturned(head_width: int, period: float | None) -> Tensor:
+    """(head_width,): 0 for features of a head that turn with the time of a circle, 1 for all others."""
+    in_time = head_width // 8
+    pairs = torch.ones(head_width // 2)
+    if period is not None:
+        pairs[:in_time] = (time_frequencies(in_time, period) == 0).float()
+    return pairs.repeat(2)
 
 
 def rotate(x_BHND: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

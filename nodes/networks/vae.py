@@ -2,6 +2,7 @@
 
 Every chunk (frame 0 alone, then groups of 4 frames) is encoded without any view of the others, so the latent of a given
 group of frames is the same wherever it stands; the decoder mixes neighbouring chunks, so that motion crosses smoothly.
+A clip of 4k frames has groups alone; the decoder may also be told that the last one is followed by the first.
 
 Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * t chunks, D features.
 """
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from kineograph.nodes.networks.frames import nearest_multiple
+from kineograph.nodes.networks.patches import Time
 
 TIME_RATIO = 4
 SPACE_RATIO = 8
@@ -97,10 +101,11 @@ class VideoVAE(nn.Module):
         """The posterior of a clip's latent, normalised: mean and log variance.
 
         Args:
-            video_BCTHW: (B, 3, 1 + 4k, H, W) in [0, 1]; H and W are multiples of 8.
+            video_BCTHW: (B, 3, 1 + 4k, H, W) in [0, 1], or (B, 3, 4k, H, W): groups of 4 frames without a first one
+                alone; H and W are multiples of 8.
 
         Returns:
-            mean and logvar, each (B, c, 1 + k, H / 8, W / 8).
+            mean and logvar, each (B, c, 1 + k, H / 8, W / 8), or (B, c, k, H / 8, W / 8).
 
         Raises:
             ValueError: the clip's sides do not fit the latent's grid.
@@ -114,15 +119,16 @@ class VideoVAE(nn.Module):
         deviation_C = self.config.noise / self.scale_C
         return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
 
-    def decode(self, latent_BCthw: Tensor, clamp: bool = True) -> Tensor:
+    def decode(self, latent_BCthw: Tensor, clamp: bool = True, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
 
         Args:
-            latent_BCthw: (B, c, 1 + k, h, w).
+            latent_BCthw: (B, c, t, h, w).
             clamp: keep the values in [0, 1]; training does not, since beyond the ends a clamp has no gradient.
+            time: whether the first latent frame stands for one frame, all for groups, or all for those of a loop.
 
         Returns:
-            (B, 3, 1 + 4k, 8h, 8w).
+            (B, 3, 4t - 3, 8h, 8w), or (B, 3, 4t, 8h, 8w) where time is no line.
 
         Raises:
             ValueError: the latent has another number of channels.
@@ -134,8 +140,8 @@ class VideoVAE(nn.Module):
             )
         latent_BthwC = latent_BCthw.permute(0, 2, 3, 4, 1) * self.scale_C + self.mean_C
         shortcut_NhwD = functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D)
-        patches_NhwD = _split(shortcut_NhwD, PATCH_FEATURES) + self.decoder(latent_BthwC)
-        video = _from_patches(patches_NhwD, batch=len(latent_BCthw))
+        patches_NhwD = _split(shortcut_NhwD, PATCH_FEATURES) + self.decoder(latent_BthwC, circle=time == "circle")
+        video = _from_patches(patches_NhwD, batch=len(latent_BCthw), alone=time == "line")
         return video.clamp(0, 1) if clamp else video
 
 
@@ -174,22 +180,22 @@ class Decoder(nn.Module):
         self.head = _zeroed(nn.Linear(config.fine, PATCH_FEATURES))
         self.fine_features = config.fine
 
-    def forward(self, latent_BthwC: Tensor) -> Tensor:
+    def forward(self, latent_BthwC: Tensor, circle: bool) -> Tensor:
         batch = len(latent_BthwC)
         x_NhwD = self.stem(latent_BthwC.flatten(0, 1))
         for block in self.coarse:
-            x_NhwD = block(x_NhwD, batch)
+            x_NhwD = block(x_NhwD, batch, circle)
         x_NhwD = _split(self.up(x_NhwD), self.fine_features)
         for block in self.fine:
-            x_NhwD = block(x_NhwD, batch)
+            x_NhwD = block(x_NhwD, batch, circle)
         return self.head(x_NhwD)
 
 
 class Block(nn.Module):
     """A residual block: a 3 x 3 depthwise convolution, then a two-layer net per place (Liu et al. 2022, ConvNeXt).
 
-    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after,
-    zeros beyond the ends (Lin et al. 2019, TSM): mixing in time at no arithmetic.
+    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after
+    (Lin et al. 2019, TSM): mixing in time at no arithmetic. Beyond the ends are zeros, or in a circle the other end.
     """
 
     def __init__(self, features: int) -> None:
@@ -199,10 +205,10 @@ class Block(nn.Module):
         self.widen = nn.Linear(features, 2 * features)
         self.narrow = _zeroed(nn.Linear(2 * features, features))
 
-    def forward(self, x_NhwD: Tensor, batch: int | None = None) -> Tensor:
+    def forward(self, x_NhwD: Tensor, batch: int | None = None, circle: bool = False) -> Tensor:
         inner = self.norm(x_NhwD)
         if batch is not None:
-            inner = _shift_in_time(inner, batch)
+            inner = _shift_in_time(inner, batch, circle)
         inner = self.mix(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x_NhwD + self.narrow(functional.silu(self.widen(inner)))
 
@@ -257,26 +263,30 @@ def _as_list(videos: Sequence[Tensor] | Tensor) -> list[Tensor]:
 def _to_patches(video_BCTHW: Tensor) -> Tensor:
     """Cut a clip into chunks and those into patches of 4 x 4 pixels: (B * t, H/4, W/4, 3 * 4 * 4 * 4).
 
-    Frame 0 is repeated 4 times: alone, it is a chunk in which nothing moves.
+    Of 1 + 4k frames, the first is repeated 4 times: alone, it is a chunk in which nothing moves.
     """
     if video_BCTHW.ndim != 5 or video_BCTHW.shape[1] != 3:
         raise ValueError(f"The clip is {tuple(video_BCTHW.shape)}, but the VAE encodes (B, 3, T, H, W).")
     frames, height, width = video_BCTHW.shape[2:]
-    if frames % TIME_RATIO != 1 or height % SPACE_RATIO or width % SPACE_RATIO or not height * width:
+    if frames % TIME_RATIO > 1 or height % SPACE_RATIO or width % SPACE_RATIO or not frames * height * width:
+        sides = f"{nearest_multiple(height, SPACE_RATIO)} x {nearest_multiple(width, SPACE_RATIO)}"
         raise ValueError(
-            f"The clip has {frames} frames of {height} x {width} pixels, but the VAE encodes 1 + {TIME_RATIO}k frames "
-            f"with sides that are multiples of {SPACE_RATIO}. Trim or crop it to the next size below."
+            f"The video has {frames} frames of {height} x {width} pixels (height x width), but this VAE encodes "
+            f"{TIME_RATIO}k or 1 + {TIME_RATIO}k frames with sides that are multiples of {SPACE_RATIO}. The nearest is "
+            f"{1 + (frames - 1) // TIME_RATIO * TIME_RATIO} frames of {sides}, which the node fit_video makes of it."
         )
-    first = video_BCTHW[:, :, :1].expand(-1, -1, TIME_RATIO, -1, -1)
-    chunks = torch.cat([first, video_BCTHW[:, :, 1:]], dim=2)
+    first = video_BCTHW[:, :, : frames % TIME_RATIO].expand(-1, -1, TIME_RATIO * (frames % TIME_RATIO), -1, -1)
+    chunks = torch.cat([first, video_BCTHW[:, :, frames % TIME_RATIO :]], dim=2)
     cut = chunks.unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH)).unflatten(2, (-1, TIME_RATIO))
     return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(0, 1)  # B C t f h p w q -> (B t) h w (C f p q)
 
 
-def _from_patches(patches_NhwD: Tensor, batch: int) -> Tensor:
-    """The inverse of :func:`_to_patches`; frame 0 is the mean of its chunk."""
+def _from_patches(patches_NhwD: Tensor, batch: int, alone: bool) -> Tensor:
+    """The inverse of :func:`_to_patches`; a first frame alone is the mean of its chunk."""
     parts = patches_NhwD.unflatten(0, (batch, -1)).unflatten(4, (3, TIME_RATIO, PATCH, PATCH))
     chunks = parts.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6).flatten(4, 5)  # B t h w C f p q -> B C t f H W
+    if not alone:
+        return chunks.flatten(2, 3)
     return torch.cat([chunks[:, :, 0].mean(2, keepdim=True), chunks[:, :, 1:].flatten(2, 3)], dim=2)
 
 
@@ -290,10 +300,16 @@ def _split(x_NhwD: Tensor, features: int) -> Tensor:
     return x_NhwD.unflatten(3, (features, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
 
 
-def _shift_in_time(x_NhwD: Tensor, batch: int) -> Tensor:
-    """A quarter of the features from the chunk before, a quarter from the one after, zeros beyond the ends."""
+def _shift_in_time(x_NhwD: Tensor, batch: int, circle: bool) -> Tensor:
+    """A quarter of the features from the chunk before, a quarter from the one after.
+
+    Beyond the ends are zeros, or in a circle the other end.
+    """
     x_BthwD = x_NhwD.unflatten(0, (batch, -1))
     quarter = x_BthwD.shape[-1] // 4
+    if circle:
+        before, after, rest = x_BthwD.split([quarter, quarter, x_BthwD.shape[-1] - 2 * quarter], dim=-1)
+        return torch.cat([before.roll(1, dims=1), after.roll(-1, dims=1), rest], dim=-1).flatten(0, 1)
     before = functional.pad(x_BthwD[:, :-1, ..., :quarter], (0, 0, 0, 0, 0, 0, 1, 0))
     after = functional.pad(x_BthwD[:, 1:, ..., quarter : 2 * quarter], (0, 0, 0, 0, 0, 0, 0, 1))
     return torch.cat([before, after, x_BthwD[..., 2 * quarter :]], dim=-1).flatten(0, 1)

@@ -44,23 +44,39 @@ MARGIN = 0.02
 HALF_EXTENT = ((1.0, 1.0), (0.886, 0.886), (1.083, 0.938))
 """Half width and half height of each shape's bounding box in radii; square and circle are equal in area."""
 DIRECTION = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
+PATHS = ("straight", "loop", "wall")
+"""straight: at constant velocity; loop: to and fro about a point, ending as it began; wall: straight, and hidden by a
+bar across the way when half of it is done."""
+SWING = (0.12, 0.22)
+"""Distance in short sides between the middle of a loop and its ends."""
+SMALL = 0.11
+"""Radius in short sides of what a wall hides, before the jitter; it has no name among `SIZES`."""
+WALL_WIDTH, WALL_TRAVEL, WALL_SECONDS = 0.28, 0.5, 1.8
+"""A wall's width and the way past it, in short sides, and the shortest clip that has one."""
+WALL_RGB = (0.55, 0.38, 0.22)
 
-_DRAWS = 8  # uniform numbers per scene: combination, size, background, radius, travel, x, y, one spare
+_DRAWS = 8  # uniform numbers per scene: combination, size, background, radius, travel, x, y, phase of a loop
 _CHUNK_PIXELS = 1 << 18  # pixels rendered at once: the temporaries stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """B scenes. Attribute indices are places in the tuples above; motion is -1 for images, which have none."""
+    """B scenes. Attribute indices are places in the tuples above, or -1 where there is none of them: the motion of an
+    image or a loop, the size of what a wall hides.
+    """
 
     colour: Tensor  # (B,) long
     shape: Tensor  # (B,) long
     motion: Tensor  # (B,) long
     size: Tensor  # (B,) long
     background: Tensor  # (B,) long
-    centre_start: Tensor  # (B, 2) centre of the bounding box in the first frame, short sides
+    centre_start: Tensor  # (B, 2) centre of the bounding box in the first frame, or the middle of a loop, short sides
     velocity: Tensor  # (B, 2) short sides per second
     radius: Tensor  # (B,) short sides
+    swing: Tensor  # (B, 2) from the middle of a loop to one end, short sides; 0 on a straight path
+    phase: Tensor  # (B,) share of a loop that is done in the first frame
+    period: Tensor  # (B,) seconds of a loop
+    wall: Tensor  # (B, 2) middle of a wall (x, y), short sides; inf along its length, and where there is none
 
     def __len__(self) -> int:
         return self.colour.shape[0]
@@ -114,8 +130,8 @@ def uniform_draws(seed: int, indices: Sequence[int], count: int, stream: int = 0
 
 def _check_clip(frames: int, height: int, width: int, fps: float) -> None:
     problems = []
-    if frames < 1 or frames % 4 != 1:
-        problems.append(f"frames = {frames} is not 1 + 4k; take {4 * (max(frames - 1, 0) // 4) + 1}")
+    if frames < 1 or frames % 4 > 1:
+        problems.append(f"frames = {frames} is neither 4k nor 1 + 4k; take {4 * (max(frames - 1, 0) // 4) + 1}")
     if min(height, width) < 16:
         problems.append(f"{height} x {width} pixels is too small to tell shapes apart; take at least 16 x 16")
     if not fps > 0:
@@ -128,8 +144,12 @@ def _choose(draw_B: Tensor, count: int) -> Tensor:
     return (draw_B * count).long().clamp_(max=count - 1)
 
 
-def _attributes(draws: Tensor, frames: int, hold_out: bool, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _attributes(
+    draws: Tensor, frames: int, hold_out: bool, given: Mapping[str, Tensor], walled: bool
+) -> dict[str, Tensor]:
     allowed = torch.tensor(_SHOWN_COMBINATIONS if hold_out else COMBINATIONS)
+    if walled:
+        allowed = allowed[allowed[:, 2] > 0]
     colour, shape, motion = allowed[_choose(draws[:, 0], len(allowed))].unbind(1)
     drawn = {"colour": colour, "shape": shape, "motion": motion}
     drawn |= {"size": _choose(draws[:, 1], len(SIZES)), "background": _choose(draws[:, 2], len(BACKGROUNDS))}
@@ -142,6 +162,8 @@ def _attributes(draws: Tensor, frames: int, hold_out: bool, given: Mapping[str, 
         drawn[name] = index_B.long()
     if frames == 1:
         drawn["motion"] = torch.full_like(motion, -1)
+    if walled:
+        drawn["size"] = torch.full_like(drawn["size"], -1)
     return drawn
 
 
@@ -154,6 +176,7 @@ def sample_scenes(
     width: int,
     hold_out: bool = True,
     given: Mapping[str, Tensor] | None = None,
+    path: str = "straight",
 ) -> Scenes:
     """Scenes whose object stays inside the frame for the whole clip; scene i depends on (seed, i) and the format only.
 
@@ -162,39 +185,56 @@ def sample_scenes(
     Args:
         seed: seed of the stream, any integer.
         indices: places in the stream, one scene each.
-        frames: 1 + 4k; 1 is an image, without motion.
+        frames: 1 + 4k, or 4k; 1 is an image, without motion.
         fps: frames per second.
         height, width: pixels.
         hold_out: never draw `HELD_OUT_COMBINATIONS` (what training wants).
         given: attributes that are not drawn but taken, by name: (B,) or scalar indices. Combinations that arise so
             are not checked against the held-out ones.
+        path: one of `PATHS`. What would move left or right goes to and fro in a loop, what would move up or down
+            goes up and down; behind a wall everything moves, and a clip of less than `WALL_SECONDS` has none.
 
     Raises:
         ValueError: where frames, fps or the sides cannot be, or `given` names what the world does not have.
     """
     _check_clip(frames, height, width, fps)
     draws = uniform_draws(seed, indices, _DRAWS)
-    attributes = _attributes(draws, frames, hold_out, given or {})
-    radius = torch.tensor(RADIUS, dtype=torch.float64)[attributes["size"]] * (0.94 + 0.12 * draws[:, 3])
+    duration = (frames - 1) / fps
+    walled = path == "wall" and duration >= WALL_SECONDS
+    attributes = _attributes(draws, frames, hold_out, given or {}, walled)
+    radius = torch.tensor((*RADIUS, SMALL), dtype=torch.float64)[attributes["size"]] * (0.94 + 0.12 * draws[:, 3])
     half = radius[:, None] * torch.tensor(HALF_EXTENT, dtype=torch.float64)[attributes["shape"]]  # (B, 2)
     sides = torch.tensor([width, height], dtype=torch.float64) / min(height, width)
     room = sides - 2 * half - 2 * MARGIN  # (B, 2): where the centre may be
 
-    duration = (frames - 1) / fps
     direction = torch.tensor(DIRECTION, dtype=torch.float64)[attributes["motion"].clamp(min=0)]
     most = room.amin(1).clamp(max=TRAVEL[1])
     travel = TRAVEL[0] + (most - TRAVEL[0]) * draws[:, 4]  # in TRAVEL_SECONDS
     velocity = direction * (travel / max(TRAVEL_SECONDS, duration))[:, None]
-    shift = velocity * duration
-    low = half + MARGIN + (-shift).clamp(min=0)
-    start = low + (room - shift.abs()) * draws[:, 5:7]
-    return Scenes(**attributes, centre_start=start.float(), velocity=velocity.float(), radius=radius.float())
+    if walled:
+        velocity = direction * (WALL_TRAVEL / duration)
+    shift, swing = velocity * duration, torch.zeros_like(velocity)
+    if path == "loop":
+        most = (room.amin(1) / 2).clamp(max=SWING[1])
+        swing = direction.abs() * (SWING[0] + (most - SWING[0]) * draws[:, 4])[:, None]
+        velocity, shift = torch.zeros_like(velocity), torch.zeros_like(shift)
+        attributes["motion"] = attributes["motion"].where(attributes["motion"] == 0, -1)
+    low = half + MARGIN + swing + (-shift).clamp(min=0)
+    start = low + (room - shift.abs() - 2 * swing) * draws[:, 5:7]
+    wall = torch.full_like(start, torch.inf)
+    if walled:
+        wall = (start + shift / 2).where(direction != 0, torch.inf)
+    placed = {"centre_start": start, "velocity": velocity, "radius": radius, "swing": swing, "phase": draws[:, 7]}
+    placed |= {"period": torch.full_like(radius, frames / fps), "wall": wall}
+    return Scenes(**attributes, **{name: value.float() for name, value in placed.items()})
 
 
 def centres(scenes: Scenes, frames: int, fps: float) -> Tensor:
     """Where each object's bounding box is centred: (B, T, 2) as (x, y) in short sides."""
     seconds = torch.arange(frames, dtype=torch.float32) / fps
-    return scenes.centre_start[:, None] + scenes.velocity[:, None] * seconds[:, None]
+    turns = seconds / scenes.period[:, None] + scenes.phase[:, None]
+    straight = scenes.centre_start[:, None] + scenes.velocity[:, None] * seconds[:, None]
+    return straight + scenes.swing[:, None] * (2 * math.pi * turns).sin()[..., None]
 
 
 def coverage(shape: int, centre_NM2: Tensor, radius_N: Tensor, height: int, width: int) -> Tensor:
@@ -245,4 +285,8 @@ def render(scenes: Scenes, frames: int, height: int, width: int, fps: float) -> 
             mask = coverage(shape, centre_px[chosen], radius_px[chosen], height, width)[:, :, None]
             difference = (ink - paper)[chosen][:, None, :, None, None]
             video[chosen] = (mask * difference).add_(paper[chosen][:, None, :, None, None])
+    for axis, pixels in enumerate((torch.arange(width), torch.arange(height)[:, None])):
+        for clip in scenes.wall[:, axis].isfinite().nonzero()[:, 0].tolist():
+            inside = WALL_WIDTH / 2 * short + 0.5 - (pixels + 0.5 - scenes.wall[clip, axis] * short).abs()
+            video[clip].lerp_(torch.tensor(WALL_RGB)[:, None, None], inside.clamp(0, 1).expand(3, height, width))
     return video

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import Latent, Levels
+from kineograph.nodes.sockets import VAE, Keyframes, Latent, Levels, Video
 from kineograph.nodes.train.data import Share, step_generator
 
 Shift = Annotated[float, Field(gt=0)]
@@ -86,27 +86,6 @@ def ddpm_levels(
 
 
 @node
-def token_shift(
-    latent: Latent,
-    cells: Annotated[int, Field(ge=1)] = 1,
-    at_1024: float = 0.95,
-    at_4096: float = 2.05,
-) -> float:
-    """A shift that grows with the number of tokens n, exp(mu) with mu linear in n (Flux, LTX-Video).
-
-    Args:
-        latent: whose size.
-        cells: latent cells in a token.
-        at_1024: mu at 1024 tokens.
-        at_4096: mu at 4096 tokens.
-    """
-    import math
-
-    tokens = math.prod(latent.x.shape[2:]) / cells
-    return math.exp(at_1024 + (at_4096 - at_1024) * (tokens - 1024) / 3072)
-
-
-@node
 def draw_levels(latent: Latent, levels: Levels, per_frame: Share = 0.0, seed: int = 0, step: int = 0) -> Latent:
     """Give each clip a noise level, or each of its latent frames one (Chen et al. 2024, diffusion forcing).
 
@@ -162,6 +141,38 @@ def given_frames(
     clips, _, frames = latent.x.shape[:3]
     given_Bt = levels.given_frames(shares, clips, frames, step_generator(seed, step, stream=5))
     return replace(latent, mask=latent.mask.masked_fill(given_Bt[:, None, :, None, None], 0.0))
+
+
+@node
+def given_keyframes(
+    latent: Latent,
+    vae: VAE,
+    video: Video,
+    share: Share = 0.1,
+    most: Annotated[int, Field(ge=1, le=64)] = 2,
+    seed: int = 0,
+    step: int = 0,
+) -> Latent:
+    """Give some pictures of the clip as keyframes: the model learns to pass through a picture at a point in time.
+
+    Args:
+        latent: of the clips.
+        vae: that encoded them.
+        video: the clips; all of a batch are given at the same frames.
+        share: of batches that have keyframes; images have none.
+        most: the number of keyframes is drawn evenly from 1 to this.
+        seed: same seed and step, same frames.
+        step: number of the pass.
+    """
+    import torch
+
+    generator = step_generator(seed, step, stream=7)
+    if latent.frames == 1 or float(torch.rand(1, generator=generator)) >= share:
+        return latent
+    count = int(torch.randint(1, most + 1, (1,), generator=generator))
+    frames = torch.randperm(latent.frames, generator=generator)[:count].sort().values.tolist()
+    alone = [vae.network.encode(video.frames[:, at : at + 1].transpose(1, 2))[0] for at in frames]
+    return replace(latent, keyframes=Keyframes(torch.cat(alone, dim=2), tuple(map(float, frames))))
 
 
 @node
