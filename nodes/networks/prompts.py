@@ -43,7 +43,7 @@ _NEGATED = re.compile(r"\b(?:not|no|never|without)\s+(?:an?\s+|the\s+)?\Z")
 _NEXT_WORD_IS_A_VERB = re.compile(r"(?:\s+(?:is|are|that|which|it|\w+ly)\b|\s*,)*\s+(?!is\b)[a-z]+(?:s|ing|ed)\b")
 _DETERMINED = re.compile(r"\b(?:an?|the)\s+\Z")
 _UNKNOWN_ADJECTIVES = re.compile(r"\b(?:an?|the) (?P<adjectives>(?:(?!(?:an?|the|of|and|with|in|on)\b)[\w-]+ ){1,3})\Z")
-_ADVERBS = re.compile(r"(?:\s+\w+ly\b)*")
+_ADVERBS = re.compile(r"(?:\s+\w+ly\b)+")
 _PLACE = re.compile(r"\b(?:in|inside|into|at|on|over|under|above|through|near|beside|behind|across|against)\b")
 _PICTURE = re.compile(r"\b(?:picture|image|photo|photograph|painting|drawing)\b")
 _FILM = re.compile(r"\b(?:video|clip|film|movie|footage|animation)\s+of\b")
@@ -182,7 +182,7 @@ def read_prompt(text: str) -> PromptReading:
                 continue
             role = "motion"
         if index >= len(ATTRIBUTES.get(role, ())) or _NEGATED.search(_before(lower, found)):
-            index = UNKNOWN  # to and fro, not red
+            index = UNKNOWN  # from side to side; not red
         spans.append(Span(role, index, *found.span()))
     return PromptReading(text, tuple(sorted(spans, key=lambda span: span.start)))
 
@@ -294,7 +294,8 @@ def _event_edits(reading: PromptReading, words: Mapping[str, str]) -> list[Edit]
 
 def _motion_edit(reading: PromptReading, motion: str, end: int) -> Edit:
     if verbs := reading.of("verb"):
-        place = _ADVERBS.match(reading.text, verbs[0].end).end()
+        adverbs = _ADVERBS.match(reading.text, verbs[0].end)
+        place = adverbs.end() if adverbs else verbs[0].end
         return (place, place, f" {motion}")
     finite, participle = ("stays", "staying") if motion == MOTIONS[0] else ("moves", "moving")
     event = f"{participle if _FILM.search(reading.text.lower()) else finite} {motion}"
