@@ -58,7 +58,7 @@ def load_caption_model(folder: Annotated[str, Field(min_length=1)]) -> CaptionMo
 
     Args:
         folder: on your disk, with config.json, a tokenizer, settings of a processor and weights as safetensors; LLaVA,
-            Idefics, Gemma and others (pip install 'kineograph[words]'). Its own code is never run.
+            Idefics3 and others (pip install 'kineograph[words]'). Its own code is never run.
 
     Raises:
         ValueError: it holds no such model, or pickles, or asks for code of its own.
@@ -111,7 +111,8 @@ def spread(count: int, wanted: int) -> list[int]:
 def _pictures(frames_T3HW: Tensor) -> list[Image]:
     from PIL.Image import fromarray
 
-    return [fromarray(each) for each in (frames_T3HW * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()]
+    bytes_THW3 = (frames_T3HW * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return [fromarray(each) for each in bytes_THW3]
 
 
 # Captions of files

@@ -89,7 +89,7 @@ def check_folder(folder: str) -> Path:
             f"{name!r} holds an adapter, which names its model elsewhere. Merge both where you trust them "
             "(merge_and_unload of the library peft, then save_pretrained), and give that folder."
         )
-    for file in sorted(path.glob("*config.json")):
+    for file in sorted(filter(Path.is_file, path.glob("*config.json"))):
         _refuse_code(_settings(file), f"{file.name} of {name!r}")
     for weights in _weights(path, name):
         check_header(weights)
@@ -109,18 +109,19 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _refuse_code(settings: Any, where: str) -> None:
     """Refuse settings that name code, kernels or weights elsewhere, however deep they stand."""
-    if isinstance(settings, list):
-        for each in settings:
-            _refuse_code(each, where)
-    if not isinstance(settings, dict):
-        return
-    for key, value in settings.items():
-        if key in ELSEWHERE or (key.endswith("_implementation") and "/" in str(value)):
-            raise ValueError(
-                f"{where} names code or weights of its own ({key}), and no such thing is ever loaded. Where the "
-                "library knows the architecture by itself, the entry can be taken out."
-            )
-        _refuse_code(value, where)
+    rest = [settings]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, list):
+            rest += part
+        elif isinstance(part, dict):
+            rest += part.values()
+            for key, value in part.items():
+                if key in ELSEWHERE or (key.endswith("_implementation") and "/" in str(value)):
+                    raise ValueError(
+                        f"{where} names code or weights of its own ({key}), and no such thing is ever loaded. Where "
+                        "the library knows the architecture by itself, the entry can be taken out."
+                    )
 
 
 def _weights(path: Path, name: str) -> list[Path]:
@@ -160,7 +161,7 @@ def load(folder: str, sees: bool) -> tuple[Any, Any]:
     path = check_folder(folder)
     name = shown(path.name)
     kind = _settings(path / "config.json").get("model_type")
-    if kind not in transformers.CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         raise ValueError(f"The library transformers {transformers.__version__} knows no model of the type {kind!r}.")
     local = {"local_files_only": True, "trust_remote_code": False}
     bars = transformers.logging.is_progress_bar_enabled()

@@ -41,7 +41,7 @@ def expand_prompt(prompt: str, seed: int = 0, add: list[Attribute] = ALL) -> str
     """
     from kineograph.nodes.networks.prompts import expand
 
-    return expand(needed(prompt), seed, add)
+    return expand(_needed(prompt), seed, add)
 
 
 @node(fingerprint=model_digest)
@@ -85,7 +85,7 @@ def expand_prompt_with_model(
     """
     from kineograph.nodes.language_models import answer, read_request
 
-    inputs = read_request(model.tokenizer, instruction, needed(prompt))
+    inputs = read_request(model.tokenizer, instruction, _needed(prompt))
     return answer(model.network, inputs, model.tokenizer.decode, new_tokens, temperature, seed, run.progress)
 
 
@@ -102,7 +102,7 @@ def save_text(text: str, run: RunContext, path: Annotated[str, output_file(".txt
     run.wrote(target)
 
 
-def needed(prompt: str) -> str:
+def _needed(prompt: str) -> str:
     """The prompt, if it says anything."""
     if not prompt.strip():
         raise ValueError("The prompt is empty: there is nothing to expand. Say what shall be seen, if only 'a ball'.")
