@@ -333,6 +333,8 @@ CALLS = {
     "batch_part": lambda run: (passes.batch_part, BATCH, 1, 3),
     "rank_share": lambda run: (ranks.rank_share, BATCH),
     "rank_gather": lambda run: (ranks.rank_gather, BATCH),
+    "rank_number": lambda run: (ranks.rank_number,),
+    "rank_places": lambda run: (ranks.rank_places, Stream.of([BATCH, BATCH]), VAE),
     "rank_loss": lambda run: (ranks.rank_loss, loss.Loss(torch.tensor(2.0), torch.tensor(5))),
     "numbered_path": lambda run: (passes.numbered_path, 500),
     "held_out_loss": lambda run: (evaluate.held_out_loss, DIT, CLEAN, TEXT, run),
