@@ -46,8 +46,8 @@ class Link(Protocol):
         """
         ...
 
-    def kill(self) -> bool:
-        """End the process at once; False where there is none of its own."""
+    def kill(self) -> None:
+        """End the process at once, where there is one of its own."""
         ...
 
     def close(self) -> None:
@@ -179,10 +179,13 @@ class Executor(ABC):
         following = Following(job, link, number, self._grace, kept=kept is not None)
         try:
             end = following.to_its_end()
-        finally:
-            if not following.alive:
-                link.close()
-        return (link if following.alive else None), end
+        except BaseException:
+            link.close()
+            raise
+        if following.alive:
+            return link, end
+        link.close()
+        return None, end
 
     def _take(self, worker: int) -> Job | None:
         """The next run; None where the executor is closed."""

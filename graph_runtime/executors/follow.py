@@ -115,7 +115,7 @@ class Following:
         if self._stopping is None:
             if unit.limit and now - self._started > unit.limit:
                 self._late = f"it took longer than the {_time(unit.limit)} that the run may take"
-            elif unit.node_limit and now - self._heard > unit.node_limit:
+            elif unit.node_limit and self._node is not None and now - self._heard > unit.node_limit:
                 self._late = f"it did not get on for {_time(unit.node_limit)}, which is the limit"
             if self._late or self.job.asked:
                 self._stopping = now

@@ -74,9 +74,8 @@ class ThreadLink:
         except queue.Empty:
             return None
 
-    def kill(self) -> bool:
-        """A thread cannot be ended."""
-        return False
+    def kill(self) -> None:
+        """Nothing: a thread cannot be ended."""
 
     def close(self) -> None:
         """Let go of the store."""

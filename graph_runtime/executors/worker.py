@@ -172,10 +172,9 @@ class ProcessLink:
         clause, advice = how_it_ended(code, self._nbytes, self._kills, oom_kills())
         return Ended(clause, advice, self._last_words.decode(errors="replace"))
 
-    def kill(self) -> bool:
+    def kill(self) -> None:
         """End it at once."""
         self._process.kill()
-        return True
 
     def close(self) -> None:
         """Close its pipe: it lets go of what it has and ends, or is ended."""
@@ -209,7 +208,7 @@ class ProcessLink:
         with _pipe(self._process.stderr) as pipe:
             while piece := os.read(pipe.fileno(), 4096):
                 self._last_words = (self._last_words + piece)[-LAST_WORDS:]
-                with suppress(OSError, ValueError):
+                with suppress(OSError, ValueError, AttributeError):  # there may be none
                     sys.stderr.write(piece.decode(errors="replace"))
                     sys.stderr.flush()
 
