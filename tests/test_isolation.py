@@ -25,6 +25,11 @@ PACKS = ROOT / "tests/runtime/packs"
 COMMAND = "import sys; from kineograph.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.fixture(autouse=True)
+def _writes_below_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def flow(tmp_path):
     """A file of a loop that naps, a note of its sum, and a node of choice."""
