@@ -99,7 +99,7 @@ class Said(NamedTuple):
     with_text: Patches
     without: Patches
     at: SigmaStep
-    index: int
+    number: int
 
     def plain(self) -> Patches:
         return guidance.add_guidance(self.without, self.with_text, self.without, SCALE)
@@ -137,7 +137,7 @@ def by_guidance(calls: int) -> Iterator[tuple[str, int, Step]]:
     yield (
         "CFG-Zero*",
         calls,
-        combined(lambda said: guidance.cfg_zero_guidance(said.with_text, said.without, said.index, SCALE)),
+        combined(lambda said: guidance.cfg_zero_guidance(said.with_text, said.without, said.number, SCALE)),
     )
     yield "APG", calls, projected(0.0)
     yield "APG, keeping -0.5", calls, projected(-0.5)
