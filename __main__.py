@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.workflow import InputSpec, LoopSpec, NodeSpec, Workflow
 
 OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
-MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     filed = argparse.ArgumentParser(add_help=False)
-    workflow = "a workflow (JSON), or an MP4 that carries one"
+    workflow = "a workflow (JSON), or an MP4, PNG or WebP that carries one"
     filed.add_argument("file", metavar="FILE", nargs="?", help=workflow)  # required: see _file
     values = "values for the workflow's inputs"
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
@@ -232,11 +231,11 @@ def _file(options: argparse.Namespace) -> str:
 
 
 def _load(file: str) -> Workflow:
-    """The workflow of a JSON file, or the one that an MP4 carries."""
+    """The workflow of a JSON file, or the one that a video or picture carries."""
     from kineograph.graph_runtime.workflow import load_workflow, parse_json, parse_workflow
-    from kineograph.nodes.mp4 import ProvenanceError, read_provenance
+    from kineograph.nodes.media.provenance import ProvenanceError, may_carry, read_provenance
 
-    if not _is_mp4(file):
+    if not may_carry(file):
         return load_workflow(file)
     try:
         text = read_provenance(file)
@@ -245,16 +244,6 @@ def _load(file: str) -> Workflow:
     except OSError as error:
         raise InvalidWorkflow([Problem("", f"{file} cannot be read: {error.strerror}.")]) from None
     return parse_workflow(parse_json(text, f"the workflow in {file}"))
-
-
-def _is_mp4(file: str) -> bool:
-    try:
-        if not Path(file).is_file():
-            return False
-        with open(file, "rb") as start:
-            return start.read(8)[4:] == b"ftyp" or file.lower().endswith(MP4_SUFFIXES)
-    except OSError:  # whoever reads it as a workflow says why
-        return False
 
 
 def _inputs(given: Sequence[str], specs: dict[str, InputSpec]) -> tuple[dict[str, Any], list[Problem]]:

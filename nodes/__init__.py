@@ -2,6 +2,8 @@
 
 MODULES = (
     "text",
+    "prompts",
+    "caption",
     "model",
     "sample",
     "guidance",
@@ -9,6 +11,7 @@ MODULES = (
     "schedules",
     "solvers",
     "video",
+    "save",
     "load",
     "edit",
     "splice",

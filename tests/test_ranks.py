@@ -21,11 +21,11 @@ STEPS = 6
 
 
 def tiny_training() -> dict:
-    """``train_dit`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate.
+    """``train_dit_batches`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate.
 
     In float32: in bfloat16 each share's gradient is rounded to 8 bits, so losses part by 1e-4 within 6 steps.
     """
-    raw = json.loads((HERE.parent / "workflows" / "train_dit.json").read_text())
+    raw = json.loads((HERE.parent / "workflows" / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:4"]
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
     body = raw["nodes"]["train"]["body"]["nodes"]
@@ -39,8 +39,8 @@ def tiny_training() -> dict:
 
 
 def tiny_packed() -> dict:
-    """``train_dit_packed`` with a DiT of one narrow block on groups of small clips, at a constant rate, in float32."""
-    raw = json.loads((HERE.parent / "workflows" / "train_dit_packed.json").read_text())
+    """``train_dit`` with a DiT of one narrow block on groups of small clips, at a constant rate, in float32."""
+    raw = json.loads((HERE.parent / "workflows" / "train_dit.json").read_text())
     raw["nodes"]["clips"]["params"] |= {"budget": 160, "longest": 9, "smallest": 16, "largest": 32}
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
     body = raw["nodes"]["train"]["body"]["nodes"]
