@@ -2,6 +2,8 @@
 
 MODULES = (
     "text",
+    "prompts",
+    "caption",
     "model",
     "sample",
     "guidance",
@@ -16,6 +18,10 @@ MODULES = (
     "sizes",
     "fit",
     "world",
+    "judge",
+    "judge_content",
+    "sweep",
+    "report",
     "train.data",
     "train.clips",
     "train.streams",

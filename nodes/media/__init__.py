@@ -2,6 +2,6 @@
 (`provenance`). Knows no graph and no network; importing it loads no decoder.
 """
 
-from kineograph.nodes.media.write import contact_sheet, write_image, write_video
+from kineograph.nodes.media.write import contact_sheet, image_bytes, write_image, write_video
 
-__all__ = ["contact_sheet", "write_image", "write_video"]
+__all__ = ["contact_sheet", "image_bytes", "write_image", "write_video"]

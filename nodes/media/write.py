@@ -73,6 +73,20 @@ def write_image(path: str | os.PathLike[str], frame: Tensor, *, provenance: str 
         ValueError: no such frame, or a folder that is not there.
         OSError: the file could not be written.
     """
+    check_length(provenance)
+    png = image_bytes(frame)
+    write_whole(Path(path), png if provenance is None else with_png_text(png, provenance))
+
+
+def image_bytes(frame: Tensor) -> bytes:
+    """A PNG as bytes.
+
+    Args:
+        frame: (3, H, W) float in [0, 1], or (H, W, 3) uint8.
+
+    Raises:
+        ValueError: no such frame.
+    """
     import av
 
     if frame.ndim != 3:
@@ -84,8 +98,7 @@ def write_image(path: str | os.PathLike[str], frame: Tensor, *, provenance: str 
     picture = av.VideoFrame.from_ndarray(rgb_HWC.contiguous().numpy(), format="rgb24")
     picture.pts, picture.time_base = 0, Fraction(1)
     packets = [*encoder.encode(picture), *encoder.encode(None)]
-    png = b"".join(bytes(packet) for packet in packets)
-    write_whole(Path(path), png if provenance is None else with_png_text(png, provenance))
+    return b"".join(bytes(packet) for packet in packets)
 
 
 def contact_sheet(videos: Sequence[Tensor], columns: int = 8, gap: int = 2, background: float = 1.0) -> Tensor:

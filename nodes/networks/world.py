@@ -45,8 +45,8 @@ HALF_EXTENT = ((1.0, 1.0), (0.886, 0.886), (1.083, 0.938))
 """Half width and half height of each shape's bounding box in radii; square and circle are equal in area."""
 DIRECTION = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 PATHS = ("straight", "loop", "wall")
-"""straight: at constant velocity; loop: forth and back about a point, ending as it began; wall: straight, and hidden by a
-bar across the way when half of it is done."""
+"""straight: at constant velocity; loop: forth and back about a point, ending as it began; wall: straight, and hidden by
+a bar across the way when half of it is done."""
 SWING = (0.12, 0.22)
 """Distance in short sides between the middle of a loop and its ends."""
 SMALL = 0.11
