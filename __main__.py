@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, processes, storage
+from kineograph import __version__, default_runtime, isolation, processes, storage
 from kineograph.console import one_line, stopped_by_signals, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
@@ -101,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
     usage = (
         "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--log KIND ...] [--json]\n"
-        "       [--threads N] [--debug] [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME]"
+        "       [--threads N] [--debug] [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME]\n"
+        "       [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     run.add_argument("--out", default=".", metavar="DIR", help="folder that files are written below (default: here)")
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
+    isolation.add_arguments(run)
     run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
 
@@ -139,6 +141,7 @@ def _run(options: argparse.Namespace) -> int:
         _limit_threads(options.threads)
     runtime, workflow, inputs, problems = _prepare(options)
     here = processes.started()
+    problems += isolation.problems(options, here.count)
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
@@ -159,7 +162,10 @@ def _run(options: argparse.Namespace) -> int:
 
         runtime.store = processes.shared(store, here, asked, cancel)
         try:
-            runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
+            if isolation.wanted(options):
+                isolation.run(options, workflow, inputs, out, store, listen, asked)
+            else:
+                runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
         except Cancelled:
             if watch.lost is None:
                 raise

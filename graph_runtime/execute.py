@@ -44,6 +44,13 @@ def _ignore(event: Event) -> None:
     """Nobody listens."""
 
 
+@dataclass(slots=True)
+class Place:
+    """Where a run is: the path of the node that runs, in a loop's body too. Other threads may read it."""
+
+    path: str = ""
+
+
 @dataclass
 class RunState:
     """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
@@ -57,6 +64,7 @@ class RunState:
     keep_every: KeepEvery = field(default_factory=KeepEvery)
     debts: dict[int, float] = field(default_factory=dict[int, float])
     told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
+    at: Place = field(default_factory=Place)
 
     @cached_property
     def provenance(self) -> str:
@@ -252,6 +260,7 @@ def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, s
 
 def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:
     """Run one step: read its slots, write its slots."""
+    state.at.path = step.path
     if step.loop is not None:
         _run_loop(step, step.loop, values, state, passes)
         return
