@@ -146,7 +146,7 @@ def test_the_parent_loads_no_torch(flow, tmp_path):
 
 def test_a_prompt_becomes_the_same_video_and_the_next_one_finds_the_models(tmp_path):
     workflow = json.loads((ROOT / "workflows/text_to_video.json").read_text())
-    inputs = {"prompt": "a red circle moves right", "steps": 2, "frames": 5}
+    inputs = {"prompt": "a red circle moves right", "steps": 1, "frames": 5}
     unit = WorkUnit(workflow, inputs, out=str(tmp_path / "there"), store=str(tmp_path / "store"))
     here = default_runtime().run(workflow, inputs, out=tmp_path / "here").outputs["video"]
     with WorkerExecutor() as executor:
