@@ -60,6 +60,23 @@ class NotKept:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An output (``outputs.video``) or a node does not run. ``reason`` is a clause, with what is muted."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTaken:
+    """A branch asks for its ``side``, ``then`` or ``else``; what that needs runs now."""
+
+    path: str
+    node_type: str
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFinished:
     """A node ended well after ``seconds``; its outputs hold ``nbytes``."""
 
@@ -112,6 +129,8 @@ Event = (
     | NodeCached
     | NodeResumed
     | NotKept
+    | LeftOut
+    | BranchTaken
     | NodeFinished
     | Metric
     | FileWritten

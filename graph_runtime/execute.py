@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from kineograph.graph_runtime.cache import MemoryCache, nbytes
 from kineograph.graph_runtime.codecs import CannotKeep
-from kineograph.graph_runtime.errors import Cancelled, NodeFailed, said
+from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import (
-    Event,
-    FileWritten,
-    Listener,
+    BranchTaken,
+    LeftOut,
     Metric,
     NodeCached,
     NodeFailure,
     NodeFinished,
-    NodeProgress,
     NodeResumed,
     NodeStarted,
     NotKept,
@@ -29,93 +24,16 @@ from kineograph.graph_runtime.events import (
     RunStarted,
 )
 from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
-from kineograph.graph_runtime.paths import inside
-from kineograph.graph_runtime.resume import KeepEvery, Passes, State
+from kineograph.graph_runtime.resume import Passes, State
+from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
+from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 from kineograph.graph_runtime.store import BYTES_A_SECOND, Store, StoreFault
 
-SECONDS_BETWEEN_PROGRESS = 0.1
+ABSENT: Any = object()
+"""Stands in a slot whose value is not made yet, or is gone."""
 Hit = tuple[Step, tuple[Any, ...], list[Any]]
 """A step that need not run, its outputs, and the (name, step, value) of the numbers that it reported."""
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens."""
-
-
-@dataclass
-class RunState:
-    """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
-
-    out: Path = field(default_factory=Path)
-    describe: Callable[[], str] = lambda: "{}"
-    listen: Listener = _ignore
-    cancel: threading.Event = field(default_factory=threading.Event)
-    grad: _GradMode = field(default_factory=lambda: _GradMode())
-    store: Store | None = None
-    keep_every: KeepEvery = field(default_factory=KeepEvery)
-    debts: dict[int, float] = field(default_factory=dict[int, float])
-    told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
-
-    @cached_property
-    def provenance(self) -> str:
-        """The workflow with the inputs of this run, as JSON; written out when the first effect asks."""
-        return self.describe()
-
-    def check_cancelled(self, path: str) -> None:
-        """Raise ``Cancelled`` where the caller asked to stop."""
-        if self.cancel.is_set():
-            raise Cancelled(path)
-
-
-@dataclass(slots=True)
-class NodeContext:
-    """The ``RunContext`` of one node."""
-
-    path: str
-    state: RunState
-    started: float
-    reported: float = 0.0
-    before: int = 0  # done by an earlier run
-
-    @property
-    def provenance(self) -> str:
-        """The workflow with the inputs of this run, as JSON."""
-        return self.state.provenance
-
-    def progress(self, done: int, total: int) -> None:
-        """Report progress, at most ten times a second."""
-        self.check_cancelled()
-        now = time.perf_counter()
-        if done >= total or now - self.reported >= SECONDS_BETWEEN_PROGRESS:
-            self.reported = now
-            left = (now - self.started) / max(done - self.before, 1) * (total - done)
-            self.state.listen(NodeProgress(self.path, done, total, left))
-
-    def metric(self, name: str, step: int, value: float) -> None:
-        """Report a number to plot."""
-        event = Metric(self.path, name, step, float(value))
-        if self.state.store is not None and "/" not in self.path:
-            self.state.told.setdefault(self.path, []).append(event)
-        self.state.listen(event)
-
-    def check_cancelled(self) -> None:
-        """Raise ``Cancelled`` where the run was stopped."""
-        self.state.check_cancelled(self.path)
-
-    def output_path(self, relative: str) -> Path:
-        """A path below the output folder; its parent is made."""
-        path = inside(self.state.out, relative)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"{relative!r} cannot be written, its folder cannot be made: {said(error)}") from error
-        return path
-
-    def wrote(self, path: Path) -> None:
-        """Report a file that is now complete."""
-        self.state.listen(FileWritten(self.path, str(path)))
 
 
 @dataclass(frozen=True)
@@ -138,44 +56,60 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     started = time.perf_counter()
     todo, hits = _split(plan, cache, state.store)
     state.listen(RunStarted(len(todo) + len(hits), len(hits)))
+    for what, needs in plan.left_out.items():
+        state.listen(LeftOut(what, f"it needs {needs}"))
     values = _fresh(plan)
-    for step, outputs, metrics in hits:
-        for (_, slot), value in zip(step.outputs, outputs, strict=True):
-            values[slot] = value
-        state.listen(NodeCached(step.path, step.type_id, step.key))
-        for metric in metrics:
-            state.listen(Metric(step.path, *metric))
-    state.grad.enter(todo)
+    _use(hits, values, state)
+    state.grad.enter(plan.steps if plan.makers else todo)
     try:
         for step in todo:
             state.check_cancelled(step.path)
             _run_and_keep(step, values, cache, state)
     except NodeFailed as failure:
+        failure.part_of(plan.definition_around(failure.path))
         state.listen(NodeFailure(failure.path, failure.node_type, str(failure)))
         raise
     finally:
         state.grad.leave()
     seconds = time.perf_counter() - started
-    state.listen(RunFinished(len(todo), len(hits), seconds))
+    state.listen(RunFinished(state.ran, state.cached, seconds))
     outputs = {name: values[slot] for name, slot in plan.outputs.items()}
-    return Outcome(outputs, len(todo), len(hits), seconds)
+    return Outcome(outputs, state.ran, state.cached, seconds)
 
 
 def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[Step], list[Hit]]:
-    """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at."""
+    """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at.
+
+    What only a branch may ask for is not among them.
+    """
     needed = set(plan.outputs.values())
     todo: list[Step] = []
     hits: list[Hit] = []
     for step in reversed(plan.steps):
-        if not step.effect and not any(slot in needed for _, slot in step.outputs):
+        if (not step.effect or step.lazy) and not any(slot in needed for _, slot in step.outputs):
             continue
         hit = _known(step, cache, store)
         if hit is not None:
             hits.append(hit)
         else:
             todo.append(step)
-            needed.update(slot for _, slot in step.arguments)
+            needed.update(_needs(step))
     return todo[::-1], hits[::-1]
+
+
+def _needs(step: Step) -> Iterable[int]:
+    """The slots that must be filled before a step runs; a branch asks for its side itself."""
+    return [slot for _, slot in step.arguments] if step.branch is None else (step.branch.when,)
+
+
+def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
+    for step, outputs, metrics in hits:
+        for (_, slot), value in zip(step.outputs, outputs, strict=True):
+            values[slot] = value
+        state.cached += 1
+        state.listen(NodeCached(step.path, step.type_id, step.key))
+        for metric in metrics:
+            state.listen(Metric(step.path, *metric))
 
 
 def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
@@ -193,23 +127,24 @@ def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
 
 
 def _fresh(plan: Plan) -> list[Any]:
-    values: list[Any] = [None] * len(plan.keys)
+    values: list[Any] = [ABSENT] * len(plan.keys)
     for slot, value in plan.preset.items():
         values[slot] = value
     return values
 
 
 def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunState) -> None:
-    silent = state.listen is _ignore
+    silent = state.listen is ignore
     if not silent:
         state.listen(NodeStarted(step.path, step.type_id))
     started = time.perf_counter()
     passes = _passes(step, state)
-    _run(step, values, state, started, passes)
+    _run(step, values, state, started, passes, cache)
+    state.ran += 1
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
     outputs = tuple([values[slot] for _, slot in step.outputs])
     size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
-    if step.cacheable:
+    if step.cacheable and step.branch is None:  # a branch has nothing of its own, its side is kept
         cache.put(step.key, outputs, size, seconds)
     kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
     if passes is not None:
@@ -217,7 +152,7 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     if not silent:
         state.listen(NodeFinished(step.path, step.type_id, time.perf_counter() - started, size))
     for slot in step.frees:
-        values[slot] = None
+        values[slot] = ABSENT
 
 
 def _passes(step: Step, state: RunState) -> Passes | None:
@@ -250,13 +185,23 @@ def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, s
     return kept > 0
 
 
-def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:
+def _run(
+    step: Step,
+    values: list[Any],
+    state: RunState,
+    now: float,
+    passes: Passes | None = None,
+    cache: MemoryCache | None = None,
+) -> None:
     """Run one step: read its slots, write its slots."""
-    if step.loop is not None:
-        _run_loop(step, step.loop, values, state, passes)
-        return
     kind = step.node
-    assert kind is not None
+    if kind is None:
+        if step.loop is not None:
+            _run_loop(step, step.loop, values, state, passes)
+        else:
+            assert step.branch is not None
+            _run_branch(step, step.branch, values, state, cache)
+        return
     arguments = step.constants.copy()
     for port, slot in step.arguments:
         arguments[port] = values[slot]
@@ -285,6 +230,38 @@ def _checked(port: Port, value: Any) -> Any:
         raise ValueError(f"{port.name}: {error}") from None
 
 
+def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunState, cache: MemoryCache | None) -> None:
+    """Choose a side, and run what it needs and nobody has asked for yet; in a loop's body there is no cache."""
+    taken = bool(values[branch.when])
+    side = branch.sides[not taken]
+    plan = branch.plan
+    state.listen(BranchTaken(step.path, step.type_id, "then" if taken else "else"))
+    todo: set[int] = set()
+    waiting = [side]
+    while waiting:
+        slot = waiting.pop()
+        at = plan.makers.get(slot, -1)
+        if values[slot] is not ABSENT or at in todo:
+            continue
+        needed = plan.steps[at]
+        hit = _known(needed, cache, state.store) if cache is not None else None
+        if hit is not None:
+            _use([hit], values, state)
+        else:
+            todo.add(at)
+            waiting += _needs(needed)
+    for at in sorted(todo):
+        needed = plan.steps[at]
+        state.check_cancelled(needed.path)
+        if cache is not None:
+            _run_and_keep(needed, values, cache, state)
+        else:
+            _run_inside(needed, values, state)
+    output = step.outputs[0][1]
+    values[output] = values[side]
+    state.debts[output] = state.debts.get(side, 0.0) + state.debts.get(branch.when, 0.0)
+
+
 def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, passes: Passes | None) -> None:
     given = {port: values[slot] for port, slot in step.arguments}
     stream = given.pop("each")
@@ -301,8 +278,8 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
     inner = _fresh(loop.body)
     for name in loop.links:
         inner[loop.body.inputs[name]] = given[name]
-    varying = [inner_step for inner_step in loop.body.steps if not inner_step.invariant]
-    steps = loop.body.steps
+    steps = [inner_step for inner_step in loop.body.steps if not inner_step.lazy]
+    varying = [inner_step for inner_step in steps if not inner_step.invariant]
     try:
         while at.done < total and not at.ended:
             context.check_cancelled()
@@ -336,41 +313,20 @@ def _run_pass(
     inner[body.inputs["index"]] = at.done
     for name, value in zip(loop.carry, at.carry, strict=True):
         inner[body.inputs[name]] = value
+    for inner_step in body.steps if body.makers else ():  # of the pass before
+        if inner_step.lazy and not inner_step.invariant:
+            for _, slot in inner_step.outputs:
+                inner[slot] = ABSENT
     for inner_step in steps:
-        _run(inner_step, inner, state, 0.0)
-        for slot in inner_step.frees:
-            inner[slot] = None
+        _run_inside(inner_step, inner, state)
     for name, gathered in at.collected.items():
         gathered.append(inner[body.outputs[name]])
     ended = loop.until is not None and bool(inner[body.outputs[loop.until]])
     return State(at.done + 1, tuple([inner[body.outputs[name]] for name in loop.carry]), at.collected, ended)
 
 
-class _GradMode:
-    """Autograd on for recorded steps and off for the rest; touches torch only where a plan moves tensors."""
-
-    def __init__(self) -> None:
-        self._set: Callable[[bool], Any] | None = None
-        self._before = True
-
-    def enter(self, steps: list[Step]) -> None:
-        if any(map(_moves_tensors, steps)):
-            import torch
-
-            self._before = torch.is_grad_enabled()
-            self._set = torch.set_grad_enabled
-
-    def set(self, record: bool) -> None:
-        if self._set is not None:
-            self._set(record)
-
-    def leave(self) -> None:
-        if self._set is not None:
-            self._set(self._before)
-
-
-def _moves_tensors(step: Step) -> bool:
-    if step.loop is not None:
-        return any(map(_moves_tensors, step.loop.body.steps))
-    assert step.node is not None
-    return step.node.moves_tensors
+def _run_inside(step: Step, inner: list[Any], state: RunState) -> None:
+    """Run one step of a body."""
+    _run(step, inner, state, 0.0)
+    for slot in step.frees:
+        inner[slot] = ABSENT
