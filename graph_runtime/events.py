@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,16 @@ class RunStarted:
 
     total: int
     cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """Of ``total`` runs of one workflow, the one of this ``number`` begins, with these values; it writes below a folder."""
+
+    number: int
+    total: int
+    values: dict[str, Any]
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,8 @@ class RunFinished:
 
 
 Event = (
-    RunStarted
+    SweepRun
+    | RunStarted
     | NodeStarted
     | NodeProgress
     | NodeCached

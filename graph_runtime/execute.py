@@ -235,7 +235,8 @@ def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunSta
     taken = bool(values[branch.when])
     side = branch.sides[not taken]
     plan = branch.plan
-    state.listen(BranchTaken(step.path, step.type_id, "then" if taken else "else"))
+    if cache is not None:
+        state.listen(BranchTaken(step.path, step.type_id, "then" if taken else "else"))
     todo: set[int] = set()
     waiting = [side]
     while waiting:
