@@ -310,7 +310,7 @@ def _nodes(options: argparse.Namespace) -> int:
     import json
 
     registry = _runtime(options).registry
-    described = {kind.id: _describe(kind) for kind in registry} | _describe_loop()
+    described = {kind.id: _describe(kind) for kind in registry} | _describe_control()
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
         return OK
@@ -339,13 +339,14 @@ def _describe_port(port: Port) -> dict[str, Any]:
     return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
 
 
-def _describe_loop() -> dict[str, dict[str, Any]]:
-    """The loop is part of the file's format, but people look for it among the nodes."""
+def _describe_control() -> dict[str, dict[str, Any]]:
+    """The loop and the branch are part of the file's format, but people look for them among the nodes."""
     import inspect
 
-    from kineograph.graph_runtime.workflow import LOOP, LoopSpec
+    from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP, LoopSpec
 
-    return {LOOP: {"id": LOOP, "doc": inspect.getdoc(LoopSpec) or "", "effect": False, "inputs": [], "outputs": []}}
+    docs = {LOOP: inspect.getdoc(LoopSpec) or "", BRANCH: BRANCH_DOC}
+    return {name: {"id": name, "doc": doc, "effect": False, "inputs": [], "outputs": []} for name, doc in docs.items()}
 
 
 def _table(described: dict[str, dict[str, Any]]) -> str:

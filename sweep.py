@@ -142,7 +142,7 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
 def read_sweep(
     options: argparse.Namespace, workflow: Workflow, inputs: Mapping[str, Any]
 ) -> tuple[Sweep, list[Problem]]:
-    """The combinations that ``--sweep`` asks for, and what is wrong with them; one of nothing where nothing is swept."""
+    """The runs that ``--sweep`` asks for, and what is wrong with them; a single one where nothing is swept."""
     problems: list[Problem] = []
     swept: dict[str, list[Any]] = {}
     for pair in options.sweep:

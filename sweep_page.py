@@ -76,7 +76,7 @@ def _page(about: str, runs: Sequence[Mapping[str, Any]], total: int) -> str:
         rows.setdefault(row, {})[str(run["values"][last]) if last else ""] = _cell(run)
     head = "".join(f"<th>{escape(f'{last} = {column}')}</th>" for column in columns) if last else "<th></th>"
     body = "\n".join(
-        f"<tr><th>{escape(row)}</th>{''.join(f'<td>{cells.get(column, "")}</td>' for column in columns)}</tr>"
+        f"<tr><th>{escape(row)}</th>" + "".join(f"<td>{cells.get(column, '')}</td>" for column in columns) + "</tr>"
         for row, cells in rows.items()
     )
     counted = f"{len(runs)} of {total} runs" if len(runs) < total else f"{total} runs"

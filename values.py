@@ -42,7 +42,7 @@ def typed(text: str, kind: str) -> Any:
 
 
 def several(text: str, kind: str, most: int) -> list[Any]:
-    r"""The values to try: ``2,4,6``, and for whole numbers also ``0..7`` or ``0..100..25``; ``\,`` is a comma in a text.
+    r"""The values to try: ``2,4,6``, and for whole numbers also ``0..7`` or ``0..100..25``; ``\,`` is a comma.
 
     Args:
         text: as typed.

@@ -17,7 +17,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class SweepRun:
-    """Of ``total`` runs of one workflow, the one of this ``number`` begins, with these values; it writes below a folder."""
+    """One of ``total`` runs of a workflow begins, with values of its own; it writes below a folder of its own."""
 
     number: int
     total: int

@@ -212,7 +212,7 @@ class _Level:
         if spec.type == BRANCH and self.decided(name, spec):
             return
         needed = [spec.each, *spec.carry.values()] if isinstance(spec, LoopSpec) else [*spec.links.values()]
-        reason = next(filter(None, map(self.reason, needed)), "")
+        reason = next((why for link in needed if (why := self.reason(link))), "")
         if not reason and isinstance(spec, LoopSpec):
             spec, reason = self.loop(name, spec)
         if not reason:

@@ -21,6 +21,12 @@ from kineograph.graph_runtime.node import ONLY_OUTPUT
 
 LOOP = "loop@1"
 BRANCH = "branch@1"
+BRANCH_DOC = """One of two values; only what the chosen one needs is computed.
+
+Inputs:
+    when: a bool. Where it is known before the run, the branch is its side, and the other side is no part of the plan.
+    then: the output, if it is true: a link, or a number, text or bool.
+    else: the output, if it is false; both fit one type of socket."""
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
