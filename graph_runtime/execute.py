@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from kineograph.graph_runtime.cache import MemoryCache, nbytes
-from kineograph.graph_runtime.codecs import CannotKeep
+from kineograph.graph_runtime.ahead import Ended
+from kineograph.graph_runtime.cache import MemoryCache
 from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import (
     BranchTaken,
@@ -16,24 +18,18 @@ from kineograph.graph_runtime.events import (
     Metric,
     NodeCached,
     NodeFailure,
-    NodeFinished,
     NodeResumed,
     NodeStarted,
-    NotKept,
     RunFinished,
     RunStarted,
 )
-from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
+from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
+from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
-from kineograph.graph_runtime.store import BYTES_A_SECOND, Store, StoreFault
-
-ABSENT: Any = object()
-"""Stands in a slot whose value is not made yet, or is gone."""
-Hit = tuple[Step, tuple[Any, ...], list[Any]]
-"""A step that need not run, its outputs, and the (name, step, value) of the numbers that it reported."""
+from kineograph.graph_runtime.store import Store
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,18 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     _use(hits, values, state)
     state.grad.enter(plan.steps if plan.makers else todo)
     try:
-        for step in todo:
-            state.check_cancelled(step.path)
-            _run_and_keep(step, values, cache, state)
+        if any(step.node is not None and step.node.is_async for step in todo):
+            _run_beside(todo, values, cache, state)
+        else:
+            for step in todo:
+                state.check_cancelled(step.path)
+                _run_and_keep(step, values, cache, state)
     except NodeFailed as failure:
         failure.part_of(plan.definition_around(failure.path))
         state.listen(NodeFailure(failure.path, failure.node_type, str(failure)))
         raise
     finally:
+        state.coroutines.close()
         state.grad.leave()
     seconds = time.perf_counter() - started
     state.listen(RunFinished(state.ran, state.cached, seconds))
@@ -88,7 +88,7 @@ def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[St
     for step in reversed(plan.steps):
         if (not step.effect or step.lazy) and not any(slot in needed for _, slot in step.outputs):
             continue
-        hit = _known(step, cache, store)
+        hit = known(step, cache, store)
         if hit is not None:
             hits.append(hit)
         else:
@@ -112,20 +112,6 @@ def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
             state.listen(Metric(step.path, *metric))
 
 
-def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
-    """A step's outputs from memory, else, with the numbers that it reported, from the store."""
-    entry = cache.get(step.key) if step.cacheable else None
-    if entry is not None:
-        return step, entry.outputs, []
-    found = store.get(step.key) if store is not None and step.stored else None
-    if found is None:
-        return None
-    outputs, kept = found
-    if step.cacheable:
-        cache.put(step.key, outputs, nbytes(outputs), kept.seconds)
-    return step, outputs, kept.more["metrics"]
-
-
 def _fresh(plan: Plan) -> list[Any]:
     values: list[Any] = [ABSENT] * len(plan.keys)
     for slot, value in plan.preset.items():
@@ -133,56 +119,57 @@ def _fresh(plan: Plan) -> list[Any]:
     return values
 
 
+def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: RunState) -> None:
+    """Run steps of which some are coroutines: those begin as soon as they can, and are waited for when they must.
+
+    One that changes the world, overwrites or is recorded runs in its turn like any other step.
+    """
+    ahead = [step for step in todo if _may_run_beside(step)]
+    begun: dict[str, tuple[Step, Future[Ended]]] = {}
+
+    def finish(path: str) -> None:
+        step, future = begun.pop(path)
+        ended = _wait(step, future, state)
+        _assign(step, values, ended.result)
+        keep(step, values, cache, state, ended.seconds, time.perf_counter() - ended.seconds)
+
+    def begin() -> None:
+        for step in [step for step in ahead if all(values[slot] is not ABSENT for slot in _needs(step))]:
+            ahead.remove(step)
+            state.listen(NodeStarted(step.path, step.type_id))
+            begun[step.path] = step, _begin(step, values, state)
+
+    makers = {slot: step.path for step in ahead for _, slot in step.outputs}
+    for step in todo:
+        state.check_cancelled(step.path)
+        state.coroutines.tell(state.listen)
+        begin()
+        if step.path in begun:
+            continue
+        everything = step.branch is not None or step.donates
+        wanted = list(begun) if everything else [makers.get(slot, "") for slot in _needs(step)]
+        for path in wanted:
+            if path in begun:
+                finish(path)
+        begin()
+        if step.path not in begun and not _may_run_beside(step):
+            _run_and_keep(step, values, cache, state)
+    for path in list(begun):
+        finish(path)
+
+
+def _may_run_beside(step: Step) -> bool:
+    return step.node is not None and step.node.is_async and not (step.effect or step.donates or step.record)
+
+
 def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunState) -> None:
-    silent = state.listen is ignore
-    if not silent:
+    if state.listen is not ignore:
         state.listen(NodeStarted(step.path, step.type_id))
     started = time.perf_counter()
-    passes = _passes(step, state)
+    passes = states_of(step, state)
     _run(step, values, state, started, passes, cache)
-    state.ran += 1
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
-    outputs = tuple([values[slot] for _, slot in step.outputs])
-    size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
-    if step.cacheable and step.branch is None:  # a branch has nothing of its own, its side is kept
-        cache.put(step.key, outputs, size, seconds)
-    kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
-    if passes is not None:
-        passes.finished(kept)
-    if not silent:
-        state.listen(NodeFinished(step.path, step.type_id, time.perf_counter() - started, size))
-    for slot in step.frees:
-        values[slot] = ABSENT
-
-
-def _passes(step: Step, state: RunState) -> Passes | None:
-    """What keeps the states of a loop; a recorded one has a history that serves only once."""
-    if state.store is None or step.loop is None or step.record:
-        return None
-
-    def complain(reason: str) -> None:
-        state.listen(NotKept(step.path, reason))
-
-    return Passes(state.store, step, state.keep_every, complain)
-
-
-def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, state: RunState) -> bool:
-    """Keep what a step made, if it is worth it; whether it is kept.
-
-    A slot's debt is what it would take to have it again: a decoder may be fast, but its weights must be loaded first.
-    """
-    debt = seconds + sum(state.debts.get(slot, 0.0) for _, slot in step.arguments)
-    kept = 0
-    try:
-        if step.stored and outputs and store.worth(debt):
-            metrics = [(metric.name, metric.step, metric.value) for metric in state.told.get(step.path, ())]
-            kept = store.put(step.key, outputs, debt, more={"path": step.path, "metrics": metrics})
-    except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
-        pass
-    except StoreFault as fault:
-        state.listen(NotKept(step.path, f"{fault}; the next run computes it again"))
-    state.debts.update((slot, kept / BYTES_A_SECOND if kept else debt) for _, slot in step.outputs)
-    return kept > 0
+    keep(step, values, cache, state, seconds, started, passes)
 
 
 def _run(
@@ -202,25 +189,59 @@ def _run(
             assert step.branch is not None
             _run_branch(step, step.branch, values, state, cache)
         return
+    state.grad.set(step.record)
+    if kind.is_async and not step.record:
+        _assign(step, values, _wait(step, _begin(step, values, state), state).result)
+        return
+    try:
+        result = kind.function(**_arguments(step, kind, values, state, now))
+        if kind.is_async:  # whose history is recorded: torch's switch for that is one for each thread
+            result = asyncio.run(result)
+        _assign(step, values, result)
+    except (NodeFailed, Cancelled):
+        raise
+    except (Exception, SystemExit) as error:
+        raise NodeFailed(step.path, step.type_id, error) from error
+
+
+def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, now: float) -> dict[str, Any]:
     arguments = step.constants.copy()
     for port, slot in step.arguments:
         arguments[port] = values[slot]
     if kind.run_parameter is not None:
         arguments[kind.run_parameter] = NodeContext(step.path, state, now)
-    state.grad.set(step.record)
+    for port in step.checked:
+        arguments[port] = _checked(kind.inputs[port], arguments[port])
+    return arguments
+
+
+def _assign(step: Step, values: list[Any], result: Any) -> None:
+    if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
+        values[step.outputs[0][1]] = result
+    elif step.outputs:
+        for (_, slot), value in zip(step.outputs, result, strict=True):
+            values[slot] = value
+
+
+def _begin(step: Step, values: list[Any], state: RunState) -> Future[Ended]:
+    """Let a coroutine run; what it tells waits for this thread."""
+    assert step.node is not None
+    seen = replace(state, listen=state.coroutines.heard.put)
     try:
-        for port in step.checked:
-            arguments[port] = _checked(kind.inputs[port], arguments[port])
-        result = kind.function(**arguments)
-        if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
-            values[step.outputs[0][1]] = result
-        elif step.outputs:
-            for (_, slot), value in zip(step.outputs, result, strict=True):
-                values[slot] = value
-    except (NodeFailed, Cancelled):
-        raise
-    except (Exception, SystemExit) as error:
+        return state.coroutines.start(
+            step.node.function(**_arguments(step, step.node, values, seen, time.perf_counter()))
+        )
+    except ValueError as error:  # an input is out of bounds
         raise NodeFailed(step.path, step.type_id, error) from error
+
+
+def _wait(step: Step, future: Future[Ended], state: RunState) -> Ended:
+    ended = state.coroutines.wait(future, state.listen, lambda: state.check_cancelled(step.path))
+    if isinstance(ended.error, Cancelled):
+        raise ended.error
+    if ended.error is not None:
+        raise NodeFailed(step.path, step.type_id, ended.error) from ended.error
+    return ended
 
 
 def _checked(port: Port, value: Any) -> Any:
@@ -245,7 +266,7 @@ def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunSta
         if values[slot] is not ABSENT or at in todo:
             continue
         needed = plan.steps[at]
-        hit = _known(needed, cache, state.store) if cache is not None else None
+        hit = known(needed, cache, state.store) if cache is not None else None
         if hit is not None:
             _use([hit], values, state)
         else:

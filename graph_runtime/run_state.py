@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kineograph.graph_runtime.ahead import Coroutines
 from kineograph.graph_runtime.errors import Cancelled, said
 from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
 from kineograph.graph_runtime.paths import inside
@@ -32,6 +33,7 @@ class RunState:
     describe: Callable[[], str] = lambda: "{}"
     listen: Listener = ignore
     cancel: threading.Event = field(default_factory=threading.Event)
+    coroutines: Coroutines = field(default_factory=Coroutines)
     grad: GradMode = field(default_factory=lambda: GradMode())
     store: Store | None = None
     keep_every: KeepEvery = field(default_factory=KeepEvery)
