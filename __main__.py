@@ -17,23 +17,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, processes, storage
+from kineograph import __version__, default_runtime, isolation, processes, storage
 from kineograph.console import one_line, stopped_by_signals, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
 from kineograph.logs import keeping
 from kineograph.sweep import Sweep, read_sweep
 from kineograph.sweep import add_arguments as add_sweep
-from kineograph.values import typed
+from kineograph.values import read_inputs
 
 if TYPE_CHECKING:
-    from kineograph.graph_runtime.events import Listener
+    from kineograph.graph_runtime.events import Event, Listener
     from kineograph.graph_runtime.node import NodeType, Port
     from kineograph.graph_runtime.runtime import Runtime
-    from kineograph.graph_runtime.workflow import InputSpec, LoopSpec, NodeSpec, Workflow
+    from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
 OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
-MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     filed = argparse.ArgumentParser(add_help=False)
-    workflow = "a workflow (JSON), or an MP4 that carries one"
+    workflow = "a workflow (JSON), or an MP4, PNG or WebP that carries one"
     filed.add_argument("file", metavar="FILE", nargs="?", help=workflow)  # required: see _file
     values = "values for the workflow's inputs"
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
@@ -104,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     usage = (
         "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
         "       [--packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME]"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     add_sweep(run)
@@ -116,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
+    isolation.add_arguments(run)
     run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
 
@@ -145,6 +145,7 @@ def _run(options: argparse.Namespace) -> int:
         _limit_threads(options.threads)
     runtime, runs, problems = _prepare(options)
     here = processes.started()
+    problems += isolation.problems(options, here.count)
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
@@ -162,7 +163,10 @@ def _run(options: argparse.Namespace) -> int:
         logs = partial(_logs, options.log if here.first else ())
         well = True
         try:
-            if options.sweep:
+            if isolation.wanted(options):
+                with logs(out) as keep:
+                    isolation.run(options, runs.workflow, runs.inputs, out, store, _both(keep, watch), asked)
+            elif options.sweep:
                 well = runs.run(runtime, out, watch, logs, partial(_failed, debug=options.debug), **how)
             else:
                 runs.run_once(runtime, out, watch, logs, **how)
@@ -172,6 +176,14 @@ def _run(options: argparse.Namespace) -> int:
     if watch.lost is not None:
         raise watch.lost
     return OK if well else FAILED
+
+
+def _both(one: Listener, other: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return listen
 
 
 def _failed(failure: NodeFailed, debug: bool) -> None:
@@ -222,7 +234,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
     file = _file(options)
     runtime = _runtime(options)
     workflow = _load(file)
-    inputs, problems = _inputs(options.set, workflow.inputs)
+    inputs, problems = read_inputs(options.set, workflow.inputs)
     runs, wrong = read_sweep(options, workflow, inputs)
     problems += wrong
     bad = {problem.place for problem in problems}
@@ -250,11 +262,11 @@ def _file(options: argparse.Namespace) -> str:
 
 
 def _load(file: str) -> Workflow:
-    """The workflow of a JSON file, or the one that an MP4 carries."""
+    """The workflow of a JSON file, or the one that a video or picture carries."""
     from kineograph.graph_runtime.workflow import load_workflow, parse_json, parse_workflow
-    from kineograph.nodes.mp4 import ProvenanceError, read_provenance
+    from kineograph.nodes.media.provenance import ProvenanceError, may_carry, read_provenance
 
-    if not _is_mp4(file):
+    if not may_carry(file):
         return load_workflow(file)
     try:
         text = read_provenance(file)
@@ -263,32 +275,6 @@ def _load(file: str) -> Workflow:
     except OSError as error:
         raise InvalidWorkflow([Problem("", f"{file} cannot be read: {error.strerror}.")]) from None
     return parse_workflow(parse_json(text, f"the workflow in {file}"))
-
-
-def _is_mp4(file: str) -> bool:
-    try:
-        if not Path(file).is_file():
-            return False
-        with open(file, "rb") as start:
-            return start.read(8)[4:] == b"ftyp" or file.lower().endswith(MP4_SUFFIXES)
-    except OSError:  # whoever reads it as a workflow says why
-        return False
-
-
-def _inputs(given: Sequence[str], specs: dict[str, InputSpec]) -> tuple[dict[str, Any], list[Problem]]:
-    """What ``--set`` gives, each as the type its input declares, and what is wrong with it."""
-    values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for pair in given:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE.", "Quote a value that has spaces."))
-            continue
-        try:
-            values[name] = typed(text, specs[name].type if name in specs else "str")
-        except ValueError as error:
-            problems.append(Problem(f"inputs.{name}", str(error)))
-    return values, problems
 
 
 def _count(specs: Any) -> int:

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from kineograph.graph_runtime.events import (
@@ -26,6 +25,7 @@ from kineograph.graph_runtime.events import (
     NotKept,
     RunFinished,
     SweepRun,
+    event_json,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class JsonLines:
 
     def show(self, event: Event) -> None:
         """Write one line."""
-        content = {field.name: _finite(getattr(event, field.name)) for field in fields(event)}
-        self.stream.write(json.dumps({"event": type(event).__name__} | content) + "\n")
+        content = {name: _finite(value) for name, value in event_json(event).items()}
+        self.stream.write(json.dumps(content) + "\n")
         self.stream.flush()
 
 

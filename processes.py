@@ -99,7 +99,7 @@ def shared(store: Store | None, here: Processes, asked: threading.Event, cancel:
         return store
     from kineograph.shared_store import SharedStore
 
-    return SharedStore(store, here.first, asked, cancel)
+    return SharedStore(store, asked, cancel)
 
 
 def sentence(said: object, cause: BaseException | None) -> str:

@@ -1,14 +1,36 @@
-"""Values as they are typed on a command line: one, or several to try. Knows no workflow."""
+"""Values as they are typed on a command line: one for each input, or several to try. Runs nothing."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kineograph.graph_runtime.errors import Problem
+
+if TYPE_CHECKING:
+    from kineograph.graph_runtime.workflow import InputSpec
 
 MOST_DIGITS = 20
 _COMMA = re.compile(r"(?<!\\),")
 _RANGE = re.compile(r"([+-]?[0-9]+)\.\.([+-]?[0-9]+)(?:\.\.([+-]?[0-9]+))?")
+
+
+def read_inputs(given: Sequence[str], specs: Mapping[str, InputSpec]) -> tuple[dict[str, Any], list[Problem]]:
+    """What ``--set`` gives, each as the type its input declares, and what is wrong with it."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE.", "Quote a value that has spaces."))
+            continue
+        try:
+            values[name] = typed(text, specs[name].type if name in specs else "str")
+        except ValueError as error:
+            problems.append(Problem(f"inputs.{name}", str(error)))
+    return values, problems
 
 
 def typed(text: str, kind: str) -> Any:

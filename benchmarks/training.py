@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--steps 60] [--format 17x64x64:4] [--width 256] [--depth 6]
 
-Each pass of the graph (workflows/train_dit.json, with all that it records) is followed by the same step of the script,
-so both meet the same load; the figure is the median of their ratios, by the clock and by the processor's time (which
-others on the machine disturb less). The losses must be equal to the bit.
+Each pass of the graph (workflows/train_dit_batches.json, with all that it records) is followed by the same step of the
+script, so both meet the same load; the figure is the median of their ratios, by the clock and by the processor's time
+(which others on the machine disturb less). The losses must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from kineograph.nodes.networks import flow, patches
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.train import data, noise
 
-WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit.json"
+WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit_batches.json"
 WARM_UP = 3
 
 
 class Script:
-    """The training of train_dit.json as one would write it without a graph."""
+    """The training of train_dit_batches.json as one would write it without a graph."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.steps = options.steps
@@ -108,7 +108,7 @@ def _now() -> tuple[float, float]:
 
 
 def workflow(options: argparse.Namespace) -> dict[str, Any]:
-    """train_dit.json of the sizes that are asked for; every loss is recorded, nothing else happens but training."""
+    """train_dit_batches.json of the sizes that are asked for; every loss is recorded, and there is only training."""
     raw = json.loads(WORKFLOW.read_text())
     raw["nodes"]["dit"]["params"] |= {"width": options.width, "depth": options.depth}
     raw["nodes"]["clips"]["params"]["formats"] = [options.format]

@@ -32,11 +32,19 @@ class Buffer:
         dtype: as safetensors writes it: F32, BF16, I64, BOOL, ...
         shape: its sides.
         data: its bytes.
+        whole: the sides of the numbers of all processes, where these are the rows of one (:func:`rows_of`); else None.
     """
 
     dtype: str
     shape: tuple[int, ...]
     data: memoryview
+    whole: tuple[int, ...] | None = None
+
+
+def rows_of(rows: int, part: int, parts: int) -> tuple[int, int]:
+    """Where one of several parts begins and ends, as ``torch.chunk`` and FSDP2 cut: the last may have less, or none."""
+    most = -(-rows // parts)
+    return min(part * most, rows), min((part + 1) * most, rows)
 
 
 class Codec(Protocol):

@@ -6,6 +6,7 @@ nodes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
@@ -89,9 +90,9 @@ def build_order(definitions: Definitions, nodes: Nodes) -> tuple[list[str], list
     sizes: dict[str, int] = {}
     depths: dict[str, int] = {}
     for name in [*order, ""]:
-        inside = list(_inside(definitions[name[1:]].nodes if name else nodes))
-        sizes[name] = sum(sizes.get(kind, 1) for kind, _ in inside)
-        depths[name] = 1 + max((level + depths.get(kind, 0) for kind, level in inside), default=0)
+        kinds = Counter(_inside(definitions[name[1:]].nodes if name else nodes))
+        sizes[name] = sum(sizes.get(kind, 1) * count for (kind, _), count in kinds.items())
+        depths[name] = 1 + max((level + depths.get(kind, 0) for kind, level in kinds), default=0)
     problems: list[Problem] = []
     if sizes[""] > MAX_NODES:
         problems.append(Problem("", f"{sizes['']:,} nodes, a workflow has at most {MAX_NODES:,}."))
@@ -104,8 +105,8 @@ def build_order(definitions: Definitions, nodes: Nodes) -> tuple[list[str], list
 
 def _inside(nodes: Nodes, level: int = 0) -> Iterator[tuple[str, int]]:
     """(type, how many loops it stands in) of every node of a graph."""
+    yield from [(spec.type, level) for spec in nodes.values()]
     for spec in nodes.values():
-        yield spec.type, level
         if isinstance(spec, LoopSpec):
             yield from _inside(spec.body.nodes, level + 1)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,13 @@ class FileWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsMissed:
+    """Whoever reads was so slow that ``count`` events before the next one are gone; never the end of a run."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFailure:
     """A node raised; the run ends. ``message`` is the sentence a person reads."""
 
@@ -146,7 +153,20 @@ Event = (
     | NodeFinished
     | Metric
     | FileWritten
+    | EventsMissed
     | NodeFailure
     | RunFinished
 )
 Listener = Callable[[Event], None]
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event as one JSON object: its fields, and its class as ``event``."""
+    return {"event": type(event).__name__} | {field.name: getattr(event, field.name) for field in fields(event)}
+
+
+def event_of(json: Mapping[str, Any]) -> Event:
+    """The event that ``event_json`` wrote."""
+    values = dict(json)
+    return _KINDS[values.pop("event")](**values)

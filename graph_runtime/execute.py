@@ -181,6 +181,7 @@ def _run(
     cache: MemoryCache | None = None,
 ) -> None:
     """Run one step: read its slots, write its slots."""
+    state.at.path = step.path
     kind = step.node
     if kind is None:
         if step.loop is not None:
@@ -236,6 +237,7 @@ def _begin(step: Step, values: list[Any], state: RunState) -> Future[Ended]:
 
 
 def _wait(step: Step, future: Future[Ended], state: RunState) -> Ended:
+    state.at.path = step.path
     ended = state.coroutines.wait(future, state.listen, lambda: state.check_cancelled(step.path))
     if isinstance(ended.error, Cancelled):
         raise ended.error

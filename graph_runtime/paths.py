@@ -46,15 +46,15 @@ def inside(root: Path, relative: str) -> Path:
     return path
 
 
-def _ending(suffix: str, relative: str) -> str:
-    if not check_name(relative).lower().endswith(suffix):
-        raise ValueError(f"{relative!r} does not end in {suffix}; call it {f'{relative}{suffix}'!r}")
+def _ending(endings: tuple[str, ...], relative: str) -> str:
+    if not check_name(relative).lower().endswith(endings):
+        raise ValueError(f"{relative!r} does not end in {_either(endings)}; call it {f'{relative}{endings[0]}'!r}")
     return relative
 
 
-def output_file(suffix: str) -> AfterValidator:
+def output_file(*endings: str) -> AfterValidator:
     """What annotates a port that names a file to write: its ending is known."""
-    return AfterValidator(lambda relative: _ending(suffix, relative))
+    return AfterValidator(lambda relative: _ending(endings, relative))
 
 
 OUTPUT_FOLDER = AfterValidator(check_name)

@@ -25,6 +25,13 @@ def ignore(event: Event) -> None:
     """Nobody listens."""
 
 
+@dataclass(slots=True)
+class Place:
+    """Where a run is: the path of the node that runs, in a loop's body too. Other threads may read it."""
+
+    path: str = ""
+
+
 @dataclass
 class RunState:
     """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
@@ -41,6 +48,7 @@ class RunState:
     ran: int = 0
     cached: int = 0
     told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
+    at: Place = field(default_factory=Place)
 
     @cached_property
     def provenance(self) -> str:

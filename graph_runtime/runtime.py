@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
     from kineograph.graph_runtime.resume import KeepEvery
+    from kineograph.graph_runtime.run_state import Place
     from kineograph.graph_runtime.steps import Plan
     from kineograph.graph_runtime.store import Store
 
@@ -44,6 +45,11 @@ class Runtime:
         self.store = store
         self.cache = MemoryCache() if cache is None else cache
         self._plans: dict[str, Plan] = {}
+
+    @property
+    def numerics(self) -> str:
+        """What besides the graph decides the bits of tensors, and so is part of their keys."""
+        return _numerics()
 
     def load(self, source: WorkflowSource) -> Workflow:
         """The workflow of a file, a dict, or itself.
@@ -105,7 +111,7 @@ class Runtime:
         if problems or unknown:
             raise InvalidWorkflow(problems + unknown)
         values = input_values(workflow.inputs, given)
-        return make_plan(workflow, self.registry, values, goals, numerics=_numerics())
+        return make_plan(workflow, self.registry, values, goals, numerics=self.numerics)
 
     def run(
         self,
@@ -117,6 +123,7 @@ class Runtime:
         listen: Listener | None = None,
         cancel: threading.Event | None = None,
         keep_every: KeepEvery | None = None,
+        at: Place | None = None,
     ) -> Outcome:
         """Run a workflow.
 
@@ -126,6 +133,7 @@ class Runtime:
             listen: called with every event, in order, on this thread.
             cancel: set it from another thread to stop between steps and passes.
             keep_every: when a loop's state goes into the store; every minute by default.
+            at: told which node runs, for other threads to read.
 
         Raises:
             InvalidWorkflow: before anything ran.
@@ -141,6 +149,7 @@ class Runtime:
         state.cancel = cancel or state.cancel
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
+        state.at = at or state.at
         return execute(plan, self.cache, state)
 
 

@@ -2,6 +2,7 @@
 
 What was damaged is a miss, never a wrong value. A write that is cut off leaves nothing under a final name: temporary
 file, fsync, rename, fsync of the folder, then the row. The cheapest to make again per byte go first, as in ``cache``.
+A value may have shards, files that several processes wrote before its own: they stay and go with it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import os
 import shutil
 import sqlite3
 import threading
-import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kineograph.graph_runtime.objects import Content, Damaged, all_files, fsync_folder, read
+from kineograph.graph_runtime.index import enter, open_index, stay
+from kineograph.graph_runtime.objects import Content, Damaged, Shard, all_files, fsync_folder, read
 
 DEFAULT_BYTES = 20 * 10**9
 MARK = "users.sqlite"
@@ -29,23 +30,6 @@ LEAST_SECONDS = 0.05
 """What was computed faster is not kept."""
 BYTES_A_SECOND = 100e6
 """A careful guess of how fast a disk is: what takes longer to write than to compute is not kept."""
-WAIT_SECONDS = 10.0
-"""How long another process's transaction is waited for."""
-NOT_THE_FILE = {
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
-}  # fmt: skip
-"""Errors that another file in its place would meet too."""
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS results (
-    key TEXT PRIMARY KEY, digest TEXT NOT NULL, nbytes INTEGER NOT NULL, seconds REAL NOT NULL, priority REAL NOT NULL,
-    loop TEXT NOT NULL, done INTEGER NOT NULL, more TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS by_digest ON results (digest);
-CREATE INDEX IF NOT EXISTS by_priority ON results (priority);
-CREATE INDEX IF NOT EXISTS by_loop ON results (loop, done);
-CREATE TABLE IF NOT EXISTS objects (digest TEXT PRIMARY KEY, nbytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS clock (now REAL NOT NULL);
-"""
 
 
 class StoreFault(Exception):
@@ -93,12 +77,12 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if any(self.folder.iterdir()) and not (self.folder / MARK).exists():
                 raise StoreFault(f"the folder {self.folder} holds other things")
-            alone, self._presence = _enter(self.folder / MARK)
+            alone, self._presence = enter(self.folder / MARK)
             self._objects.mkdir(exist_ok=True, mode=0o700)
-            self._index = _open_index(self.folder / "index.sqlite", alone)
+            self._index = open_index(self.folder / "index.sqlite", alone)
             if alone:
                 self._sweep()
-            _stay(self._presence)
+            stay(self._presence)
         except OSError as error:
             raise StoreFault(f"the folder {self.folder} cannot be used ({error.strerror})") from None
         except sqlite3.Error as error:
@@ -121,13 +105,23 @@ class Store:
 
     def get(self, key: str) -> tuple[tuple[Any, ...], Kept] | None:
         """The outputs of a key and its row; None where there are none, or where what lies there is damaged."""
+        return self.get_part(key, 0, 1)
+
+    def get_part(self, key: str, part: int, parts: int) -> tuple[tuple[Any, ...], Kept] | None:
+        """What ``get`` gives, but of numbers in shards the rows of one of several processes.
+
+        Args:
+            key: what the outputs are known by.
+            part: which process reads.
+            parts: how many read.
+        """
         with self._lock, contextlib.suppress(sqlite3.Error):
             rows = self._rows("WHERE key = ?", key)
             if not rows:
                 return None
             digest, kept = rows[0]
             try:
-                outputs = read(self._path(digest), digest)
+                outputs = read(self._path, digest, part, parts)
             except (Damaged, FileNotFoundError):
                 self._forget_object(digest)
                 return None
@@ -181,6 +175,7 @@ class Store:
         done: int = 0,
         more: dict[str, Any] | None = None,
         always: bool = False,
+        shards: Sequence[tuple[str, int]] = (),
     ) -> int:
         """Keep outputs; others go where the bytes do not suffice.
 
@@ -190,6 +185,7 @@ class Store:
             seconds: what they took to compute.
             loop, done, more: see :class:`Kept`.
             always: keep also what takes longer to write than to compute.
+            shards: what ``shard`` gave each process.
 
         Returns:
             Their bytes on the disk; 0 where they are not kept.
@@ -198,34 +194,63 @@ class Store:
             CannotKeep: a value has no codec.
             StoreFault: there is no room, or the disk refuses.
         """
-        content = Content(outputs)
-        if not always and seconds < content.nbytes / BYTES_A_SECOND:
+        content = Content(outputs, [digest for digest, _ in shards])
+        nbytes = content.nbytes + sum(dict(shards).values())
+        if not always and seconds < nbytes / BYTES_A_SECOND:
             return 0
-        row = (key, content.digest, content.nbytes, seconds, loop, done, json.dumps(more or {}))
-        try:
-            with self._lock:
-                self._put(row, content)
-        except OSError as error:
-            raise StoreFault(f"{self.folder} cannot be written ({error.strerror})") from None
-        except sqlite3.Error as error:
-            raise StoreFault(f"the index in {self.folder} cannot be written ({error})") from None
-        return content.nbytes
+        row = (key, content.digest, nbytes, seconds, loop, done, json.dumps(more or {}))
+        with self._refusals(), self._lock:
+            self._put(row, content, shards)
+        return nbytes
 
-    def _put(self, row: tuple[Any, ...], content: Content) -> None:
+    @contextlib.contextmanager
+    def shard(self, outputs: tuple[Any, ...]) -> Generator[tuple[str, int] | None]:
+        """Write this process's rows of the numbers that several processes share out, so that one of them can ``put``.
+
+        Until then nothing goes for it: the state before stays. Without a ``put`` it goes again.
+
+        Args:
+            outputs: of one step.
+
+        Returns:
+            Digest and bytes of the file, as ``put`` wants them; None where no numbers are shared out.
+
+        Raises:
+            CannotKeep: a value has no codec.
+            StoreFault: there is no room, or the disk refuses.
+        """
+        shard = Shard(outputs)
+        if shard.empty:
+            yield None
+            return
+        with self._refusals(), self._lock:
+            temporary = self._new(shard)
+            if temporary is not None:
+                self._rename(temporary, shard.digest)
+        try:
+            yield shard.digest, shard.nbytes
+        finally:
+            with self._lock, contextlib.suppress(sqlite3.Error, OSError), self._writing():
+                self._drop_unnamed(shard.digest)
+
+    def _put(self, row: tuple[Any, ...], content: Content, shards: Sequence[tuple[str, int]]) -> None:
         _, digest, nbytes, seconds, *_ = row
-        path = self._path(digest)
-        there = path.is_file() and path.stat().st_size == nbytes
-        temporary = None if there else self._write(content)
+        sizes = dict(shards)
+        files = {digest: content.nbytes, **sizes}
+        here = sum(sizes.values())
+        self._check_room(content.nbytes + here, here)
+        temporary = self._new(content)
         try:
             with self._writing():
-                self._make_room(nbytes, digest)
+                self._make_room(files, here)
                 if temporary is not None:
-                    path.parent.mkdir(mode=0o700, exist_ok=True)
-                    os.replace(temporary, path)
-                    fsync_folder(path.parent)
-                elif not path.is_file():
+                    self._rename(temporary, digest)
+                if not all(self._path(each).is_file() for each in files):
                     raise StoreFault("another process removed it in the same moment")
-                self._index.execute("INSERT OR REPLACE INTO objects VALUES (?, ?)", (digest, nbytes))
+                self._index.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", files.items())
+                self._index.executemany(
+                    "INSERT OR IGNORE INTO shards VALUES (?, ?)", [(digest, shard) for shard in sizes]
+                )
                 before = self._index.execute("SELECT digest FROM results WHERE key = ?", row[:1]).fetchone()
                 priority = self._now() + seconds / max(nbytes, 1)
                 self._index.execute(
@@ -237,21 +262,54 @@ class Store:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
-    def _write(self, content: Content) -> Path:
-        limit = self._limit()
-        if content.nbytes > limit:
-            short = "" if limit == self.max_bytes else f", so that {SPARE_BYTES / 1e6:,.0f} MB of the disk stay free"
-            has, room = (f"{nbytes / 1e6:,.1f} MB" for nbytes in (content.nbytes, limit))
-            raise StoreFault(f"it has {has}, the store has room for {room}{short}")
+    def _new(self, content: Content) -> Path | None:
+        """A temporary file of the bytes; None where they lie here already."""
+        path = self._path(content.digest)
+        if path.is_file() and path.stat().st_size == content.nbytes:
+            return None
+        self._check_room(content.nbytes)
         return content.write(self._objects)
 
-    def _limit(self) -> int:
-        """The bytes that all values may have: so many that the disk keeps some to spare."""
-        return max(0, min(self.max_bytes, self.used() + shutil.disk_usage(self.folder).free - SPARE_BYTES))
+    def _rename(self, temporary: Path, digest: str) -> None:
+        path = self._path(digest)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
 
-    def _make_room(self, nbytes: int, digest: str) -> None:
-        known = self._index.execute("SELECT nbytes FROM objects WHERE digest = ?", (digest,)).fetchone()
-        self.prune(max(0, self._limit() - (0 if known else nbytes)))
+    def _check_room(self, nbytes: int, here: int = 0) -> None:
+        limit = self._limit(here)
+        if nbytes > limit:
+            short = "" if limit == self.max_bytes else f", so that {SPARE_BYTES / 1e6:,.0f} MB of the disk stay free"
+            has, room = (f"{size / 1e6:,.1f} MB" for size in (nbytes, limit))
+            raise StoreFault(f"it has {has}, the store has room for {room}{short}")
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Generator[None]:
+        """What the disk and the index refuse, as a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreFault(f"{self.folder} cannot be written ({error.strerror})") from None
+        except sqlite3.Error as error:
+            raise StoreFault(f"the index in {self.folder} cannot be written ({error})") from None
+
+    def _limit(self, here: int) -> int:
+        """The bytes that all values may have: so many that the disk keeps some to spare.
+
+        Args:
+            here: bytes on the disk that are in no row yet.
+        """
+        return max(0, min(self.max_bytes, self.used() + here + shutil.disk_usage(self.folder).free - SPARE_BYTES))
+
+    def _make_room(self, files: dict[str, int], here: int) -> None:
+        """Let values go until new files fit; sizes by digest."""
+        new = sum(nbytes for digest, nbytes in files.items() if not self._known(digest))
+        self.prune(max(0, self._limit(here) - new))
+
+    def _known(self, digest: str) -> int:
+        """The bytes of a file that the index knows, else 0."""
+        found = self._index.execute("SELECT nbytes FROM objects WHERE digest = ?", (digest,)).fetchone()
+        return int(found[0]) if found else 0
 
     def prune(self, max_bytes: int) -> int:
         """Let values go until at most so many bytes are left; returns how many went."""
@@ -283,13 +341,16 @@ class Store:
             self._drop_unnamed(digest)
 
     def _drop_unnamed(self, digest: str) -> int:
-        """Remove the bytes that no key leads to any more; returns how many they were."""
-        if self._index.execute("SELECT 1 FROM results WHERE digest = ?", (digest,)).fetchone():
+        """Remove a file that neither key nor value leads to any more, and its shards; returns their bytes."""
+        named = "SELECT 1 FROM results WHERE digest = ? UNION SELECT 1 FROM shards WHERE shard = ?"
+        if self._index.execute(named, (digest, digest)).fetchone():
             return 0
-        found = self._index.execute("SELECT nbytes FROM objects WHERE digest = ?", (digest,)).fetchone()
+        nbytes = self._known(digest)
+        shards = self._index.execute("SELECT shard FROM shards WHERE digest = ?", (digest,)).fetchall()
+        self._index.execute("DELETE FROM shards WHERE digest = ?", (digest,))
         self._index.execute("DELETE FROM objects WHERE digest = ?", (digest,))
         self._path(digest).unlink(missing_ok=True)
-        return int(found[0]) if found else 0
+        return nbytes + sum(self._drop_unnamed(shard) for (shard,) in shards)
 
     def _now(self) -> float:
         """The clock of GreedyDual-Size: the priority of the last that went."""
@@ -321,65 +382,7 @@ class Store:
                 elif path.suffix in (".tmp", ".safetensors"):
                     path.unlink(missing_ok=True)
             for digest in set(known) - found:
-                self._index.execute("DELETE FROM objects WHERE digest = ?", (digest,))
-                self._index.execute("DELETE FROM results WHERE digest = ?", (digest,))
-
-
-# --- the index
-
-
-def _open_index(path: Path, alone: bool) -> sqlite3.Connection:
-    """The index; one that is no index any more is begun anew where nobody else uses it."""
-    try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        if not alone or error.sqlite_errorcode & 0xFF in NOT_THE_FILE:
-            raise
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
-        return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """The index, opened; to change its journal SQLite does not wait for others who do the same, so we do."""
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            return _opened(path)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-        time.sleep(0.02)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    index = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        index.execute("PRAGMA journal_mode = WAL")
-        index.execute("PRAGMA synchronous = NORMAL")
-        index.executescript(SCHEMA)
-        index.execute("INSERT INTO clock SELECT 0.0 WHERE NOT EXISTS (SELECT 1 FROM clock)")
-        index.execute("SELECT count(*) FROM results JOIN objects USING (digest)").fetchone()
-    except BaseException:
-        index.close()
-        raise
-    return index
-
-
-def _enter(path: Path) -> tuple[bool, sqlite3.Connection]:
-    """Whether no other process is in the store. SQLite's lock on a file says so: it ends with the process."""
-    presence = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-    try:
-        presence.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
-        return False, presence
-    return True, presence
-
-
-def _stay(presence: sqlite3.Connection) -> None:
-    """Hold a shared lock, so that nobody sweeps while this process is in the store."""
-    if presence.in_transaction:
-        presence.execute("COMMIT")
-    presence.execute(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000:.0f}")
-    presence.execute("BEGIN")
-    presence.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                values = self._index.execute("SELECT digest FROM shards WHERE shard = ?", (digest,)).fetchall()
+                for value in {digest, *(value for (value,) in values)}:
+                    self._index.execute("DELETE FROM results WHERE digest = ?", (value,))
+                    self._drop_unnamed(value)

@@ -79,6 +79,6 @@ def cached_velocity(
     added = Added(cache.first, cache.rest) if cache.first is not None and cache.rest is not None else None
     through = CachedBlocks(added, threshold)
     tokens = velocities(dit, [patches], [text], at.sigma, precision, through)[0]
-    assert through.added is not None
-    kept = BlockCache(*through.added, cache.reused + through.reused)
+    first, rest = through.added or (None, None)
+    kept = BlockCache(first, rest, cache.reused + through.reused)
     return CachedVelocity(replace(patches, tokens=tokens), kept)

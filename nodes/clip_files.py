@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from kineograph.nodes.decode import PICTURES, VIDEOS
+from kineograph.nodes.media.decode import PICTURES, VIDEOS
 from kineograph.nodes.sockets import LeftOut
 
 SUFFIXES = frozenset(ending for kind in VIDEOS + PICTURES for ending in kind.endings)

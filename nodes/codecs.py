@@ -26,26 +26,30 @@ class TensorCodec:
     """A tensor on the CPU, with its strides where they are not the usual ones."""
 
     def take_apart(self, value: Tensor) -> dict[str, Any]:
-        """Its bytes in row-major order; a repeated side (stride 0) is written once."""
+        """Its bytes in row-major order; a repeated side (stride 0) is written once. Of a sharded one, its own rows."""
         import torch
 
-        from kineograph.nodes.networks.ranks import whole
+        from kineograph.nodes.networks import ranks
 
-        value = whole(value)
+        whole = tuple(value.shape) if ranks.is_sharded(value) else None
+        grad = value.requires_grad and value.is_leaf
+        value = ranks.rows(value) if ranks.is_sharded(value) else value
         dtype = next((name for name, known in DTYPES.items() if getattr(torch, known) is value.dtype), None)
         if dtype is None or type(value) not in (torch.Tensor, torch.nn.Parameter) or value.device.type != "cpu":
             raise CannotKeep(f"a {type(value).__name__} of {value.dtype} on {value.device} has no codec")
         plain = value.detach().resolve_neg()
-        parts: dict[str, Any] = {"grad": value.requires_grad and value.is_leaf}
-        if plain.stride() != torch.empty(plain.shape, device="meta").stride():
+        parts: dict[str, Any] = {"grad": grad}
+        if whole is None and plain.stride() != torch.empty(plain.shape, device="meta").stride():
             parts |= {"shape": tuple(plain.shape), "stride": plain.stride()}
             plain = _without_repeats(plain).contiguous()
         raw: Any = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy() if plain.numel() else b""
-        return parts | {"data": Buffer(dtype, tuple(plain.shape), memoryview(raw))}
+        return parts | {"data": Buffer(dtype, tuple(plain.shape), memoryview(raw), whole)}
 
     def put_together(self, parts: dict[str, Any]) -> Tensor:
-        """The tensor in memory of its own."""
+        """The tensor in memory of its own, sharded again where its own rows were read."""
         import torch
+
+        from kineograph.nodes.networks.ranks import from_rows
 
         data: Buffer = parts["data"]
         dtype = getattr(torch, DTYPES[data.dtype])
@@ -55,7 +59,8 @@ class TensorCodec:
         if "stride" in parts:
             strided = torch.empty_strided(data.shape, parts["stride"], dtype=dtype)
             plain = strided.copy_(plain).expand(parts["shape"])
-        return plain.requires_grad_(parts["grad"])
+        tensor = plain if data.whole is None else from_rows(plain, data.whole)
+        return tensor.requires_grad_(parts["grad"])
 
 
 def _without_repeats(tensor: Tensor) -> Tensor:
@@ -83,7 +88,7 @@ class NetworkCodec:
 
     def put_together(self, parts: dict[str, Any]) -> nn.Module:
         """A network of that kind that holds these very tensors."""
-        network = _network(parts["network"])
+        network = _network(parts["network"], parts["weights"])
         network.load_state_dict(parts["weights"], assign=True)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in parts["trained"])
@@ -107,11 +112,19 @@ def _description(network: nn.Module) -> dict[str, Any]:
     return {"kind": kind, "config": asdict(network.config)}  # type: ignore[arg-type]
 
 
-def _network(about: dict[str, Any]) -> nn.Module:
+def _network(about: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """A network to hold weights: without numbers of its own, where they are sharded."""
     import torch
 
+    from kineograph.nodes.networks import ranks
     from kineograph.nodes.networks.caption_reader import CaptionReader
     from kineograph.nodes.networks.components import build
+
+    if any(ranks.is_sharded(each) for each in weights.values()):
+        with torch.device("meta"):
+            network = build(about["kind"], about["config"])
+        ranks.shard(network)
+        return network
 
     if about["kind"] != "caption_reader":
         return build(about["kind"], about["config"])

@@ -98,9 +98,6 @@ def skipped_velocity(
     """
     from kineograph.nodes.networks.dit import skipping
 
-    depth = dit.network.config.depth
-    if unknown := sorted(set(skip) - set(range(depth))):
-        raise ValueError(f"There is no block {unknown[0]} to skip: this DiT has blocks 0 to {depth - 1}.")
     return replace(patches, tokens=velocities(dit, [patches], [text], at.sigma, precision, skipping(skip))[0])
 
 

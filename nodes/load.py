@@ -10,13 +10,13 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.paths import input_file, open_input
-from kineograph.nodes.decode import PICTURES, VIDEOS
+from kineograph.nodes.media.decode import PICTURES, VIDEOS
 from kineograph.nodes.sockets import Video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kineograph.nodes.decode import Format, Kind
+    from kineograph.nodes.media.decode import Format, Kind
 
 Side = Annotated[int, Field(ge=0, le=16384)]
 GREYS = {"black": 0.0, "grey": 0.5, "white": 1.0}
@@ -56,7 +56,7 @@ def load_video(
     Raises:
         ValueError: it is no such video, is damaged, ends before that, or needs more memory than is lent.
     """
-    from kineograph.nodes.decode import probe, read_frames
+    from kineograph.nodes.media.decode import probe, read_frames
 
     name = repr(Path(path).name)
     with open_input(path) as file:
@@ -91,7 +91,7 @@ def load_image(
     Raises:
         ValueError: it is no such picture, is damaged, or is too large.
     """
-    from kineograph.nodes.decode import probe, read_frames
+    from kineograph.nodes.media.decode import probe, read_frames
 
     name = repr(Path(path).name)
     with open_input(path) as file:
@@ -100,8 +100,8 @@ def load_image(
 
 
 def _digest(path: str, kinds: Sequence[Kind]) -> str:
-    from kineograph.nodes.decode import check_kind
     from kineograph.nodes.digests import file_digest
+    from kineograph.nodes.media.decode import check_kind
 
     with open_input(path) as file:
         check_kind(file, repr(Path(path).name), kinds)
@@ -131,7 +131,7 @@ def _size(found: Format, height: int, width: int) -> tuple[int, int]:
 
 
 def _check_room(name: str, frames: int, height: int, width: int) -> None:
-    from kineograph.nodes.decode import Limits
+    from kineograph.nodes.media.decode import Limits
 
     limits = Limits()
     if frames > limits.frames:

@@ -39,9 +39,9 @@ def latent_noises(
     found = [SIZE.fullmatch(size) for size in sizes]
     if wrong := [size for size, match in zip(sizes, found, strict=True) if match is None]:
         raise ValueError(f"sizes has {', '.join(map(repr, wrong))}: each is frames x height x width, like 17x64x64.")
-    sides = [tuple(map(int, match.groups())) for match in found if match]
-    seeds = [scene_seed(seed, number, stream=9) for number in range(len(sides))]
-    return Stream.of([latent_noise(vae, *each, fps, seed=own) for each, own in zip(sides, seeds, strict=True)])
+    sides = [map(int, match.groups()) for match in found if match]
+    seeds = (scene_seed(seed, number, stream=9) for number in range(len(found)))
+    return Stream.of([latent_noise(vae, t, h, w, fps, seed=own) for (t, h, w), own in zip(sides, seeds, strict=True)])
 
 
 @node

@@ -1,14 +1,11 @@
-"""Between latents, frames and files. Knows no model's inside and no container format."""
+"""Between latents and frames. Knows no model's inside and no file."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from kineograph.graph_runtime.node import RunContext, node
-from kineograph.graph_runtime.paths import output_file
+from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_alike
 from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
 
@@ -48,53 +45,6 @@ def time_of(video: Video, spec: LatentSpec) -> Time:
     if video.frames.shape[1] % spec.time_ratio:
         return "line"
     return "circle" if video.loop else "groups"
-
-
-@node(effect=True)
-def save_video(
-    video: Video,
-    run: RunContext,
-    path: Annotated[str, output_file(".mp4")] = "video.mp4",
-    upscale: Annotated[int, Field(ge=0, le=16)] = 0,
-) -> None:
-    """Write an MP4 that carries its workflow and inputs: ``kineograph run video.mp4`` makes the same frames again.
-
-    Args:
-        video: one clip; several are stacked side by side.
-        path: below the output folder, ends in .mp4.
-        upscale: each pixel becomes a square of so many; 0 chooses the least that makes the short side 256 or more.
-    """
-    from kineograph.nodes.media import write_video
-
-    frames = video.frames.permute(1, 2, 3, 0, 4).flatten(3)  # B clips side by side: (T, 3, H, B W)
-    factor = upscale or max(1, -(-256 // min(video.frames.shape[-2:])))
-    target = run.output_path(path)
-    write_video(target, frames, video.fps, upscale=factor, provenance=run.provenance)
-    run.wrote(target)
-
-
-@node(effect=True)
-def save_contact_sheet(
-    video: Video,
-    run: RunContext,
-    path: Annotated[str, output_file(".png")] = "sheet.png",
-    columns: Annotated[int, Field(ge=1, le=64)] = 9,
-    upscale: Annotated[int, Field(ge=1, le=16)] = 2,
-) -> None:
-    """Write a PNG of frames: a row for each clip, its frames from left to right.
-
-    Args:
-        video: clips.
-        path: below the output folder, ends in .png.
-        columns: frames in a row, evenly chosen.
-        upscale: each pixel becomes a square of so many.
-    """
-    from kineograph.nodes.media import contact_sheet, write_image
-
-    large = video.frames.repeat_interleave(upscale, -1).repeat_interleave(upscale, -2)
-    target = run.output_path(path)
-    write_image(target, contact_sheet(list(large), columns=columns))
-    run.wrote(target)
 
 
 @node

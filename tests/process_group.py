@@ -1,14 +1,16 @@
-"""A program for test_ranks.py: forks the processes of runs of the command line, as torchrun would start them.
+"""A program for tests: forks the processes of runs of the command line, as torchrun would start them.
 
 Importing torch takes longer than the runs, so one process imports it and forks. In: JSON on stdin, a list of runs,
-each {"processes": n, "arguments": [...], "kill_at": metrics after which process 1 is killed, or null}. Out: JSON on
-stdout, for each run the exit codes, the events of process 0, and what all of them said.
+each {"processes": n, "arguments": [...], "kill_at": metrics after which process 1 is killed, or null, "program": a
+file whose ``main`` stands for the command line, or empty}. Out: JSON on stdout, for each run the exit codes, the lines
+of process 0, and what all of them said.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -28,8 +30,9 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def run(processes: int, arguments: list[str], kill_at: int | None = None) -> dict:
+def run(processes: int, arguments: list[str], kill_at: int | None = None, program: str = "") -> dict:
     """One run, each process a fork."""
+    entry = runpy.run_path(program)["main"] if program else main
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     with tempfile.TemporaryFile() as said:
         reading, writing = os.pipe()
@@ -42,14 +45,14 @@ def run(processes: int, arguments: list[str], kill_at: int | None = None) -> dic
                 os.dup2(writing if rank == 0 else 2, 1)
                 os.close(writing)
                 os.environ.update(environment | {"RANK": str(rank)} if processes > 1 else {})
-                os._exit(main(arguments))
+                os._exit(entry(arguments))
             pids.append(pid)
         os.close(writing)
         lines, told = [], 0
         with open(reading) as seen:
             for line in seen:
                 lines.append(json.loads(line))
-                told += lines[-1]["event"] == "Metric"
+                told += lines[-1].get("event") == "Metric"
                 if told == kill_at:
                     os.kill(pids[1], signal.SIGKILL)
                     kill_at = None

@@ -18,9 +18,9 @@ from kineograph.graph_runtime.events import NodeStarted
 from kineograph.graph_runtime.objects import Content, read
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.store import Store
-from kineograph.nodes import codecs, model, sample, text, video, world
+from kineograph.nodes import block_cache, codecs, guidance, model, sample, solvers, text, video, world
 from kineograph.nodes.media import write_video
-from kineograph.nodes.sockets import TrainState, Video
+from kineograph.nodes.sockets import SigmaStep, TrainState, Video
 from kineograph.nodes.train import adversarial, data, encoded, loss, mixed, noise, optimizer, recipe, streams
 from kineograph.nodes.train.clips import clip_folder
 
@@ -63,6 +63,13 @@ VALUES = {
     "TextEmbedding": lambda: text.encode_text(ENCODER, "a red circle"),
     "Posterior": lambda: loss.vae_posterior(VAE, BATCH.video),
     "Sigmas": lambda: sample.shifted_sigmas(5),
+    "SolverHistory": lambda: solvers.unipc_step(clean(), clean(), SigmaStep(0.8, 0.6), solvers.begin_history()).history,
+    "BlockCache": lambda: (
+        block_cache.cached_velocity(
+            *(DIT, sample.patchify(clean()), text.encode_text(ENCODER), SigmaStep(0.8, 0.6), block_cache.begin_cache())
+        ).cache
+    ),
+    "GuidanceMomentum": guidance.begin_momentum,
     "Loss": lambda: some_loss(optimizer.begin_training(DIT)),
     "Gradients": lambda: optimizer.gradients(with_history(), STATE),
     "Weights": lambda: optimizer.begin_average(optimizer.begin_training(VAE)),
@@ -85,7 +92,7 @@ def there_and_back(value, folder: Path):
     content = Content(value)
     path = content.write(folder)
     assert path.stat().st_size == content.nbytes
-    return read(path, content.digest)
+    return read(lambda _: path, content.digest)
 
 
 @pytest.mark.parametrize("name", VALUES)

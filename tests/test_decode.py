@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kineograph.nodes.decode import Format, Limits, probe, read_frames
 from kineograph.nodes.media import write_image, write_video
+from kineograph.nodes.media.decode import Format, Limits, probe, read_frames
 
 
 def write_levels(path: Path, count: int, fps: int, gop: int = 12, options: dict | None = None) -> None:

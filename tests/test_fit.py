@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kineograph.nodes import model
-from kineograph.nodes.decode import read_frames
 from kineograph.nodes.fit import (
     concat_videos,
     crop_video,
@@ -20,6 +19,7 @@ from kineograph.nodes.fit import (
     trim_video,
 )
 from kineograph.nodes.media import write_image
+from kineograph.nodes.media.decode import read_frames
 from kineograph.nodes.sockets import Video
 from kineograph.nodes.video import join_videos, vae_encode
 

@@ -116,7 +116,7 @@ def test_a_path_is_refused_before_anything_runs(cli, changed, path):
 
 def test_a_computed_path_is_checked_when_it_arrives():
     from kineograph.graph_runtime.node import node_type
-    from kineograph.nodes.video import save_video
+    from kineograph.nodes.save import save_video
 
     assert "path" in node_type(save_video).bounded
 

@@ -1,4 +1,4 @@
-"""Videos and pictures as files: what is written comes back, and what is hostile or unlucky ends in a sentence."""
+"""Videos and pictures as files: what is written comes back, and what cannot be written ends in a sentence."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import decode, media
-from kineograph.nodes.mp4 import ProvenanceError, read_provenance
+from kineograph.nodes import media
+from kineograph.nodes.media.decode import read_video
 
 WORKFLOW = '{"prompt": "赤い円が右へ動く — \\"a \\\\ red\\" circle; it\'s\\n = # 🎞", "seed": 0}'
 
@@ -56,7 +56,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_video_round_trip(tmp_path, upscale, least):
     path = tmp_path / "clip.mp4"
     media.write_video(path, clip(), 8, upscale=upscale)
-    frames, fps = media.read_video(path)
+    frames, fps = read_video(path)
     assert (fps, frames.shape, frames.dtype) == (8, (9, 3, 64 * upscale, 64 * upscale), torch.float32)
     assert frames.min() >= 0
     assert frames.max() <= 1
@@ -67,7 +67,7 @@ def test_grey_and_primaries_keep_their_values(tmp_path):
     colours = torch.tensor([[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     frames = colours.view(6, 3, 1, 1).expand(6, 3, 32, 32)
     media.write_video(tmp_path / "flat.mp4", frames, 24)
-    back, _ = media.read_video(tmp_path / "flat.mp4")
+    back, _ = read_video(tmp_path / "flat.mp4")
     assert (back - frames).abs().max() < 4 / 255  # 8-bit limited range has steps of up to 2, in luma and colour
 
 
@@ -75,7 +75,7 @@ def test_grey_and_primaries_keep_their_values(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_frame_rate_and_number_survive(tmp_path, fps, count):
     media.write_video(tmp_path / "clip.mp4", clip(count, 16, 32), fps)
-    frames, back = media.read_video(tmp_path / "clip.mp4")
+    frames, back = read_video(tmp_path / "clip.mp4")
     assert frames.shape == (count, 3, 16, 32)
     assert back == pytest.approx(fps, rel=1e-4)
 
@@ -89,7 +89,7 @@ def test_bytes_and_floats_are_the_same_video(tmp_path):
 
 @pytest.mark.parametrize("side", [32, 64, 96, 136])
 def test_same_frames_same_bytes(tmp_path, side):
-    """Many times over, with used memory in between: x264 has been seen to read it (`media._encode` says when)."""
+    """Many times over, with used memory in between: x264 has been seen to read it (`media.write._encode` says when)."""
     path, kinds = tmp_path / "clip.mp4", set()
     for times in range(12):
         media.write_video(path, (clip(9, side, side) + 0.1 * noise(9, side)).clamp(0, 1), 8, provenance=WORKFLOW)
@@ -110,16 +110,16 @@ def test_bytes_do_not_depend_on_torch_threads(tmp_path):
 
 
 def test_first_reads_no_further(written):
-    frames, _ = media.read_video(written, first=2)
-    assert torch.equal(frames, media.read_video(written)[0][:2])
+    frames, _ = read_video(written, first=2)
+    assert torch.equal(frames, read_video(written)[0][:2])
     with pytest.raises(ValueError, match="at least one frame"):
-        media.read_video(written, first=0)
+        read_video(written, first=0)
 
 
 def test_a_turned_phone_video_is_upright(tmp_path):
     path = tmp_path / "phone.mp4"
     media.write_video(path, clip(2, 32, 64), 8)
-    upright, _ = media.read_video(path)
+    upright, _ = read_video(path)
     quarter = [
         0,
         1 << 16,
@@ -135,7 +135,7 @@ def test_a_turned_phone_video_is_upright(tmp_path):
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = b"".join(n.to_bytes(4, "big", signed=True) for n in quarter)
     path.write_bytes(data)
-    turned, _ = media.read_video(path)
+    turned, _ = read_video(path)
     assert torch.equal(turned, upright.rot90(-1, (2, 3)))
 
 
@@ -159,184 +159,13 @@ def test_contact_sheet_has_a_row_per_clip():
     assert (sheet[:, 8] == 1).all()  # below the second, smaller clip
 
 
-# Provenance
-
-
-def test_provenance_round_trip(written):
-    assert read_provenance(written) == WORKFLOW
-
-
-def test_provenance_agrees_with_ffmpeg(written):
-    import av
-
-    with av.open(str(written)) as container:
-        assert container.metadata["kineograph"] == container.metadata["comment"] == WORKFLOW
-
-
-def test_provenance_survives_a_copy_that_keeps_only_the_comment(written, tmp_path):
-    import av
-
-    copy = tmp_path / "copy.mp4"
-    with av.open(str(written)) as source, av.open(str(copy), "w") as target:
-        target.metadata.update(source.metadata)
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    assert read_provenance(copy) == WORKFLOW
-
-
-def test_a_long_provenance_fits_and_a_longer_one_is_refused(tmp_path):
-    text = "é" * 1_000_000
-    media.write_video(tmp_path / "long.mp4", clip(1), 8, provenance=text)
-    assert read_provenance(tmp_path / "long.mp4") == text
-    with pytest.raises(ValueError, match=r"16,000,002 bytes; at most 16,000,000"):
-        media.write_video(tmp_path / "longer.mp4", clip(1), 8, provenance="é" * 8_000_001)
-    assert not (tmp_path / "longer.mp4").exists()
-
-
-def test_too_much_provenance_in_a_file_is_refused(tmp_path, monkeypatch):
-    media.write_video(tmp_path / "clip.mp4", clip(1), 8, provenance="x" * 2000)
-    monkeypatch.setattr("kineograph.nodes.mp4.PROVENANCE_LIMIT", 1999)
-    with pytest.raises(ProvenanceError, match=r"2,000 bytes of text; at most 1,999"):
-        read_provenance(tmp_path / "clip.mp4")
-
-
-def test_no_provenance(tmp_path):
-    media.write_video(tmp_path / "clip.mp4", clip(1), 8)
-    with pytest.raises(ProvenanceError, match=r"clip\.mp4 carries no workflow"):
-        read_provenance(tmp_path / "clip.mp4")
-    with pytest.raises(ProvenanceError, match="is no file"):
-        read_provenance(tmp_path / "none.mp4")
-
-
-def test_every_truncation_is_noticed(written, tmp_path):
-    data = written.read_bytes()
-    cut = tmp_path / "cut.mp4"
-    for length in [*range(40), *range(40, len(data), 97), len(data) - 1]:
-        cut.write_bytes(data[:length])
-        with pytest.raises(ProvenanceError, match=r"cut\.mp4"):
-            read_provenance(cut)
-
-
-def test_damage_never_ends_in_another_error(written, tmp_path):
-    data = written.read_bytes()
-    generator = torch.Generator().manual_seed(1)
-    header = data.index(b"mdat")
-    for _ in range(300):
-        damaged = bytearray(data)
-        for place, value in torch.randint(0, 1 << 20, (4, 2), generator=generator).tolist():
-            damaged[place % header] = value % 256
-        (tmp_path / "x.mp4").write_bytes(damaged)
-        try:
-            read_provenance(tmp_path / "x.mp4")
-        except ProvenanceError as error:
-            assert "x.mp4" in str(error)  # noqa: PT017 - most damage is harmless, some is not
-
-
-def test_provenance_loads_no_decoder(written):
-    code = (
-        "import sys; from kineograph.nodes.mp4 import read_provenance; read_provenance(sys.argv[1]);"
-        "sys.exit(bool({'av', 'torch', 'numpy'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code, written], check=False, capture_output=True).returncode == 0
-
-
-# What is no video
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"hello",
-        b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n",
-        b"ffconcat version 1.0\nfile {clip}\n",
-        b"\x89PNG\r\n\x1a\n" + bytes(100),
-        b"PK\x03\x04" + bytes(100),
-    ],
-    ids=["empty", "text", "playlist", "concat list", "picture", "archive"],
-)
-def test_not_a_video(written, tmp_path, content):
-    path = tmp_path / "trap.mp4"
-    path.write_bytes(content.replace(b"{clip}", os.fsencode(written)))
-    with pytest.raises(ValueError, match=r"trap\.mp4 is no MP4 or MOV and no MKV or WebM"):
-        media.read_video(path)
-    with pytest.raises(ProvenanceError, match=r"trap\.mp4 is no MP4"):
-        read_provenance(path)
-
-
-def test_a_playlist_is_refused_by_ffmpeg_too(written, tmp_path, monkeypatch):
-    playlist = tmp_path / "trap.mp4"
-    playlist.write_text(f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{written}\n#EXT-X-ENDLIST\n")
-    monkeypatch.setattr(decode, "check_kind", lambda file, name, kinds: None)
-    with pytest.raises(ValueError, match=r"trap\.mp4 is no video that can be read"):
-        media.read_video(playlist)
-
-
-def test_a_name_is_never_a_protocol(written, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in (f"concat:{written.name}", "http:x.mp4", "subfile,,start,0,end,9,,:x"):
-        Path(name).write_bytes(written.read_bytes())
-        assert len(media.read_video(name)[0]) == 9
-    with pytest.raises(ValueError, match="is no file"):
-        media.read_video(f"concat:{written}")
-
-
-def test_truncated_videos_are_sentences_or_shorter(written, tmp_path):
-    data = written.read_bytes()
-    cut = tmp_path / "cut.mp4"
-    for length in (20, 500, data.index(b"mdat") + 4, data.index(b"mdat") + 300, len(data) - 200):
-        cut.write_bytes(data[:length])
-        try:
-            frames, _ = media.read_video(cut)
-        except ValueError as error:
-            assert str(error).startswith("cut.mp4")  # noqa: PT017 - a late cut leaves whole frames
-        else:
-            assert 0 < len(frames) <= 9
-    cut.write_bytes(data[: data.index(b"mdat") + 4])
-    with pytest.raises(ValueError, match=r"cut\.mp4"):
-        media.read_video(cut)
-
-
-@pytest.mark.parametrize(
-    ("limits", "sentence"),
-    [
-        (media.Limits(frames=8), "more than 8 frames"),
-        (media.Limits(pixels=128 * 128 - 1), r"128 x 128 pixels; at most 16,383"),
-        (media.Limits(bytes=9 * 128 * 128 * 12 - 1), r"more than 1,769,471 bytes"),
-        (media.Limits(seconds=1e-9), "more than 1e-09 seconds|no video that can be read"),
-    ],
-    ids=["frames", "pixels", "bytes", "seconds"],
-)
-def test_limits(written, limits, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        media.read_video(written, limits=limits)
-    exact = media.Limits(frames=9, pixels=128 * 128, bytes=9 * 128 * 128 * 12)
-    assert len(media.read_video(written, limits=exact)[0]) == 9
-
-
-def test_an_unlisted_codec_is_refused(tmp_path):
-    import av
-
-    with av.open(str(tmp_path / "old.mkv"), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
-        container.mux(stream.encode(None))
-    with pytest.raises(ValueError, match=r"old\.mkv is coded as mpeg2video; known are av1, "):
-        media.read_video(tmp_path / "old.mkv")
-
-
 # What cannot be written
 
 
 @pytest.mark.parametrize(
     ("frames", "arguments", "sentence"),
     [
-        (torch.zeros(2, 3, 17, 33), {}, r"33 x 17 pixels .* to 34 x 18, or set upscale to 2"),
+        (torch.zeros(2, 3, 17, 33), {}, r"33 x 17 pixels .* to 34 x 18 with resize_video, or set upscale to 2"),
         (torch.zeros(2, 16, 16, 3), {}, r"not \(2, 16, 16, 3\) float32"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), {}, r"not \(2, 3, 16, 16\) uint8"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.int64), {}, "int64"),
@@ -368,13 +197,13 @@ def test_a_file_in_the_way_is_replaced_only_by_a_whole_one(tmp_path):
         media.write_video(path, torch.cat([clip(1), torch.full((1, 3, 64, 64), torch.nan)]), 8)
     assert path.read_bytes() == b"before"
     media.write_video(path, clip(1), 8)
-    assert len(media.read_video(path)[0]) == 1
+    assert len(read_video(path)[0]) == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
 WRITE_TOO_MUCH = """
 import sys, torch
-from kineograph.nodes import decode, media
+from kineograph.nodes import media
 if sys.argv[2] != "0":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

@@ -15,16 +15,23 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import (
     block_cache,
+    caption,
     edit,
     fit,
     guidance,
+    judge,
+    judge_content,
     load,
     model,
+    prompts,
+    report,
     sample,
+    save,
     schedules,
     sizes,
     solvers,
     splice,
+    sweep,
     text,
     video,
     world,
@@ -162,6 +169,12 @@ CALLS = {
     "concat_videos": lambda run: (fit.concat_videos, BATCH.video, OTHER),
     "fit_video": lambda run: (fit.fit_video, BATCH.video, VAE, 4, 20),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
+    "expand_prompt": lambda run: (prompts.expand_prompt, "a red ball", 3),
+    "caption_world": lambda run: (caption.caption_world, BATCH.video, "long", 3),
+    "spread_frames": lambda run: (caption.spread_frames, dataset(run), 3),
+    "clip_videos": lambda run: (caption.clip_videos, dataset(run)),
+    "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
+    "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
@@ -219,8 +232,10 @@ CALLS = {
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
-    "save_video": lambda run: (video.save_video, BATCH.video, run),
-    "save_contact_sheet": lambda run: (video.save_contact_sheet, BATCH.video, run),
+    "save_video": lambda run: (save.save_video, BATCH.video, run),
+    "save_animation": lambda run: (save.save_animation, BATCH.video, run),
+    "save_image": lambda run: (save.save_image, BATCH.video, run),
+    "save_contact_sheet": lambda run: (save.save_contact_sheet, BATCH.video, run),
     "world_clips": lambda run: (world.world_clips, 2, ["5x16x16:3"], 1),
     "world_prompts": lambda run: (world.world_prompts,),
     "oracle_score": lambda run: (
@@ -230,6 +245,29 @@ CALLS = {
         run,
     ),
     "videos_as_batch": lambda run: (world.videos_as_batch, Stream.of([BATCH.video, BATCH.video])),
+    "join_scores": lambda run: (judge.join_scores, BATCH.video, [3], run, OTHER),
+    "loop_scores": lambda run: (judge.loop_scores, BATCH.video, OTHER, run, BATCH.video),
+    "identity_scores": lambda run: (judge.identity_scores, BATCH.video, run, OTHER),
+    "framing_scores": lambda run: (judge.framing_scores, BATCH.video, run, OTHER),
+    "permanence_scores": lambda run: (judge.permanence_scores, WALLS, run, WALLS),
+    "caption_scores": lambda run: (judge_content.caption_scores, BATCH.video, BATCH, run),
+    "edit_scores": lambda run: (
+        judge_content.edit_scores,
+        MANY.video,
+        Stream.of([MANY.video]),
+        Stream.of([0.5]),
+        world.change_prompts(MANY.clips),
+        run,
+    ),
+    "distance_scores": lambda run: (judge_content.distance_scores, MANY.video, MANY.video, run),
+    "drift_scores": lambda run: (judge_content.drift_scores, MANY.video, MANY.clips, run, 5),
+    "world_batch": lambda run: (world.world_batch, 3, 5, 16, 16),
+    "change_prompts": lambda run: (world.change_prompts, MANY.clips, "shape"),
+    "sweep": lambda run: (sweep.sweep, [0.5, 0.7]),
+    "sweep_texts": lambda run: (sweep.sweep_texts, ["a", "b"]),
+    "read_size": lambda run: (sweep.read_size, "5x16x16"),
+    "report_section": lambda run: (report.report_section, "Clips", None, None, BATCH.video),
+    "save_report": lambda run: (report.save_report, report.report_section("Clips", video=BATCH.video), run),
     "clip_video": lambda run: (data.clip_video, BATCH),
     "encode_captions": lambda run: (data.encode_captions, ENCODER, BATCH, 0.5, 1, 2),
     "logit_normal_levels": lambda run: (noise.logit_normal_levels, 0.5, 2.0, 3.0),
@@ -325,6 +363,8 @@ CALLS = {
     "batch_part": lambda run: (passes.batch_part, BATCH, 1, 3),
     "rank_share": lambda run: (ranks.rank_share, BATCH),
     "rank_gather": lambda run: (ranks.rank_gather, BATCH),
+    "rank_number": lambda run: (ranks.rank_number,),
+    "rank_places": lambda run: (ranks.rank_places, Stream.of([BATCH, BATCH]), VAE),
     "rank_loss": lambda run: (ranks.rank_loss, loss.Loss(torch.tensor(2.0), torch.tensor(5))),
     "numbered_path": lambda run: (passes.numbered_path, 500),
     "held_out_loss": lambda run: (evaluate.held_out_loss, DIT, CLEAN, TEXT, run),
@@ -339,8 +379,16 @@ CALLS = {
 }
 OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_weights", "gradients"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
-OPTIONAL = {"clip_table"}
+OPTIONAL = {
+    "clip_table",
+    "load_language_model",
+    "expand_prompt_with_model",
+    "load_caption_model",
+    "caption_clips_with_model",
+}
 """Nodes that need a library of an extra: they have tests of their own."""
+MANY = world.world_batch(8, 5, 16, 16)
+WALLS = world.world_batch(2, 17, 32, 32, path="wall").video
 STEPS = sample.shifted_sigmas(7)
 OTHER_PATCHES = sample.patchify(sample.latent_noise(VAE, frames=5, height=16, width=16, seed=6))
 CACHE = block_cache.cached_velocity(DIT, OTHER_PATCHES, TEXT, STEP, block_cache.begin_cache()).cache

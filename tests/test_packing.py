@@ -24,7 +24,7 @@ from kineograph.nodes.networks.rope import rotary_angles
 from kineograph.nodes.sockets import Loss
 from kineograph.nodes.train import data, loss, mixed, noise, optimizer, passes, streams
 
-WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit_packed.json"
+WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit.json"
 GRIDS = ((1, 3, 2), (3, 2, 4), (2, 5, 1), (2, 5, 1))
 CLIPS = (1, 2, 1, 1)
 LEVELS = ("clip", "frame", "token", "frame")

@@ -21,11 +21,11 @@ STEPS = 6
 
 
 def tiny_training() -> dict:
-    """``train_dit`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate.
+    """``train_dit_batches`` with a DiT of one narrow block on batches of 4 clips of 5 x 16 x 16, at a constant rate.
 
     In float32: in bfloat16 each share's gradient is rounded to 8 bits, so losses part by 1e-4 within 6 steps.
     """
-    raw = json.loads((HERE.parent / "workflows" / "train_dit.json").read_text())
+    raw = json.loads((HERE.parent / "workflows" / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:4"]
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
     body = raw["nodes"]["train"]["body"]["nodes"]
@@ -38,10 +38,39 @@ def tiny_training() -> dict:
     return raw
 
 
+def tiny_packed() -> dict:
+    """``train_dit`` with a DiT of one narrow block on groups of small clips, at a constant rate, in float32."""
+    raw = json.loads((HERE.parent / "workflows" / "train_dit.json").read_text())
+    raw["nodes"]["clips"]["params"] |= {"budget": 160, "longest": 9, "smallest": 16, "largest": 32}
+    raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
+    body = raw["nodes"]["train"]["body"]["nodes"]
+    body["record"]["params"]["every"] = body["record_norm"]["params"]["every"] = 1
+    del body["rate"], body["update"]["links"]["lr"]
+    del raw["nodes"]["train"]["links"]["steps"], raw["nodes"]["train"]["links"]["peak"], raw["inputs"]["rate"]
+    body["update"]["params"] = {"lr": 3e-3}
+    body["predicted"]["params"]["precision"] = "float32"
+    return raw
+
+
+def tiny_vae() -> dict:
+    """``train_vae`` with small batches, in float32."""
+    raw = json.loads((HERE.parent / "workflows" / "train_vae.json").read_text())
+    raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:4", "1x16x24:8"]
+    for clips in ("some_clips", "other_clips"):
+        raw["nodes"][clips]["params"] |= {"batches": 1, "formats": ["5x16x16:8"]}
+    body = raw["nodes"]["train"]["body"]["nodes"]
+    body["record"]["params"]["every"] = body["record_norm"]["params"]["every"] = 1
+    body["posterior"]["params"]["precision"] = body["back"]["params"]["precision"] = "float32"
+    return raw
+
+
 def with_muon() -> dict:
     raw = tiny_training()
     raw["nodes"]["optimizer"] = {"type": "muon@1"}
     return raw
+
+
+WORKFLOWS = {"plain": tiny_training, "muon": with_muon, "packed": tiny_packed, "vae": tiny_vae}
 
 
 class Runs:
@@ -49,8 +78,8 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "plain.json").write_text(json.dumps(tiny_training()))
-        (folder / "muon.json").write_text(json.dumps(with_muon()))
+        for name, raw in WORKFLOWS.items():
+            (folder / f"{name}.json").write_text(json.dumps(raw()))
         self.asked: dict[str, dict] = {}
 
     def ask(self, name: str, processes: int, *more: str, file: str = "plain", kill_at: int | None = None) -> None:
@@ -76,8 +105,9 @@ def told(folder: Path) -> dict[str, dict]:
     runs = Runs(folder)
     for count in (1, 2, 4):
         runs.ask(f"by {count}", count, "--no-store")
-    runs.ask("muon by 1", 1, "--no-store", file="muon")
-    runs.ask("muon by 2", 2, "--no-store", file="muon")
+    for file in ("muon", "packed", "vae"):
+        for count in (1, 2):
+            runs.ask(f"{file} by {count}", count, "--no-store", file=file)
     runs.ask("by 3", 3, "--no-store")
     store = ("--store", str(folder / "store"), "--keep-every", "2")
     runs.ask("cut", 2, *store, kill_at=2 * 3)
@@ -118,6 +148,28 @@ def test_muon_takes_whole_matrices_of_mean_gradients(told: dict, folder: Path) -
     assert metrics(told["muon by 2"]) == pytest.approx(metrics(told["muon by 1"]), abs=1e-4)
     hidden, otherwise = (weights(folder, run)["blocks.0.up.weight"].float() for run in ("muon by 2", "by 2"))
     assert (hidden - otherwise).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("file", ["packed", "vae"])
+def test_packed_groups_and_batches_of_a_vae_are_shared_out(file: str, told: dict) -> None:
+    alone, together = told[f"{file} by 1"], told[f"{file} by 2"]
+    assert together["codes"] == [0, 0], together["said"]
+    for metric in ("loss", "gradient_norm"):
+        assert len(metrics(alone, metric)) == STEPS
+        assert metrics(together, metric) == pytest.approx(metrics(alone, metric), rel=1e-5)
+
+
+def test_a_process_takes_its_share_of_a_packed_group(told: dict) -> None:
+    all_clips, own = (
+        sum(line["total"] for line in told[name]["lines"] if is_last_clip(line))
+        for name in ("packed by 1", "packed by 2")
+    )
+    assert all_clips > 6 * STEPS
+    assert 0.3 < own / all_clips < 0.7
+
+
+def is_last_clip(line: dict) -> bool:
+    return line["event"] == "NodeProgress" and line["path"] == "train/clips" and line["done"] == line["total"]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_said_so(told: dict) -> None:

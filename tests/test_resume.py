@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def tiny_training(*, schedule: bool) -> dict:
-    """``train_dit`` with a DiT of one narrow block on clips of 5 x 16 x 16, and its last state as outputs."""
-    raw = json.loads((WORKFLOWS / "train_dit.json").read_text())
+    """``train_dit_batches`` with a DiT of one narrow block on clips of 5 x 16 x 16, and its last state as outputs."""
+    raw = json.loads((WORKFLOWS / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:2"]
     raw["nodes"]["dit"]["params"] = {"channels": 8, "width": 32, "depth": 1, "heads": 2}
     body = raw["nodes"]["train"]["body"]["nodes"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from kineograph.nodes import schedules, solvers
 from kineograph.nodes.networks import flow
 from kineograph.nodes.networks import solvers as maths
+from kineograph.nodes.networks.schedules import started_at
 from kineograph.nodes.sample import euler_step
 from kineograph.nodes.sockets import Latent, LatentSpec, SigmaStep
 from kineograph.nodes.train.data import step_generator
@@ -135,11 +136,12 @@ def test_given_cells_keep_their_bits_and_soft_ones_wait_for_their_level(name: st
 
 
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name not in ("ddim", "ddpm", "flow")])
-def test_a_soft_cell_goes_the_way_of_a_free_one_that_starts_at_its_level(name: str) -> None:
+@pytest.mark.parametrize("level", [0.5, 0.55])
+def test_a_soft_cell_goes_the_way_of_a_free_one_that_starts_at_its_level(name: str, level: float) -> None:
     levels = [1.0, 0.9, 0.7, 0.5, 0.4, 0.25, 0.1, 0.0]
-    soft = torch.full((2, 1, 3, 2, 2), 0.5, dtype=torch.float64)
-    late = solve(SOLVERS[name], latent_of(exact(noise(), 0.5), soft), levels)
-    alone = solve(SOLVERS[name], latent_of(exact(noise(), 0.5)), levels[3:])
+    soft = torch.full((2, 1, 3, 2, 2), level, dtype=torch.float64)
+    late = solve(SOLVERS[name], latent_of(exact(noise(), level), soft), levels)
+    alone = solve(SOLVERS[name], latent_of(exact(noise(), level)), started_at(levels, level))
     torch.testing.assert_close(late.x, alone.x, atol=1e-12, rtol=1e-12)
 
 

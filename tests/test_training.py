@@ -146,7 +146,7 @@ def test_every_runs_after_each_nth_pass() -> None:
 
 
 def test_train_dit_judges_itself_when_it_is_time(tmp_path: Path) -> None:
-    raw = json.loads((WORKFLOWS / "train_dit.json").read_text())
+    raw = json.loads((WORKFLOWS / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x16x16:2"]
     raw["nodes"]["unseen"]["params"]["formats"] = ["5x16x16:2"]
     body = raw["nodes"]["train"]["body"]["nodes"]

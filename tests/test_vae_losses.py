@@ -16,6 +16,7 @@ from kineograph.graph_runtime.events import Metric
 from kineograph.nodes import model
 from kineograph.nodes.networks import adversarial as networks
 from kineograph.nodes.networks import perceptual
+from kineograph.nodes.networks.batches import part_of
 from kineograph.nodes.networks.weights import load_weights
 from kineograph.nodes.sockets import LatentSpec, Loss, Posterior, Video
 from kineograph.nodes.train import adversarial, loss, optimizer
@@ -47,6 +48,13 @@ def test_kl_is_that_of_torchs_own_gaussians() -> None:
 def test_a_reconstruction_without_posterior_counts_pixels_alone() -> None:
     video = random_video(1)
     assert loss.reconstruction_loss(changed(video, 0.1), video).value.item() == pytest.approx(0.01)
+
+
+def test_parts_of_a_batch_are_drawn_as_the_batch_is() -> None:
+    made = torch.Generator().manual_seed(0)
+    whole = Posterior(*torch.randn(2, 6, 3, 1, 4, 4, generator=made), 8.0, LatentSpec(3, 4, 8))
+    parts = [loss.sample_posterior(part_of(whole, part, 3), seed=1, step=2, part=part, parts=3) for part in range(3)]
+    assert torch.equal(torch.cat([part.x for part in parts]), loss.sample_posterior(whole, seed=1, step=2).x)
 
 
 # what the eye sees

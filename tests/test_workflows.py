@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
 from kineograph.graph_runtime.workflow import parse_json, parse_workflow
-from kineograph.nodes.media import read_video
-from kineograph.nodes.mp4 import read_provenance
+from kineograph.nodes.media.decode import read_video
+from kineograph.nodes.media.provenance import read_provenance
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 TEXT_TO_VIDEO = WORKFLOWS / "text_to_video.json"
@@ -80,6 +81,18 @@ def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path:
     assert not list(tmp_path.glob("**/*.mp4"))
 
 
+def test_samplers_share_noise_and_each_is_wired_as_it_should_be(tmp_path: Path, runtime) -> None:
+    small = {"frames": 5, "height": 32, "width": 32}
+    raw = json.loads((WORKFLOWS / "samplers.json").read_text())
+    raw["nodes"]["noise"]["params"] = small
+    rows = runtime.run(raw, {"calls": 3, "heun_steps": 2}, out=tmp_path).outputs["videos"].frames
+    plain = runtime.run(TEXT_TO_VIDEO, small | {"steps": 3}, outputs=["video"]).outputs["video"].frames
+    assert rows.shape == (5, 5, 3, 32, 32)
+    assert torch.equal(rows[:1], plain)
+    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(rows, 2))
+    assert (tmp_path / "samplers.png").exists()
+
+
 def test_problems_are_told_all_at_once(runtime) -> None:
     raw = json.loads(TEXT_TO_VIDEO.read_text())
     raw["nodes"]["sigmas"]["params"]["shift"] = -1
@@ -111,7 +124,7 @@ def test_training_a_part_from_nothing_lowers_its_loss_and_leaves_a_file(
 
 
 def test_training_is_the_same_twice_and_a_dit_goes_on_from_the_embedded_one(tmp_path: Path, runtime) -> None:
-    raw = json.loads((WORKFLOWS / "train_dit.json").read_text())
+    raw = json.loads((WORKFLOWS / "train_dit_batches.json").read_text())
     raw["nodes"]["clips"]["params"]["formats"] = ["5x32x32:2", "1x32x32:4"]
     raw["nodes"]["train"]["body"]["nodes"]["record"]["params"]["every"] = 1
 

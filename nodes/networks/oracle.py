@@ -97,14 +97,14 @@ def _nearest(rgb_B3: Tensor, palette: tuple[tuple[float, float, float], ...]) ->
     return index, distance
 
 
-def _background(video: Tensor) -> Tensor:
+def paper_colour(video: Tensor) -> Tensor:
     """(B, 3): median over the border of all frames, where the object is in the minority."""
     edge = torch.zeros(video.shape[-2:], dtype=torch.bool)
     edge[:_BORDER], edge[-_BORDER:], edge[:, :_BORDER], edge[:, -_BORDER:] = True, True, True, True
     return video[..., edge].transpose(1, 2).flatten(2).median(2).values
 
 
-def _object_share(video: Tensor, paper_B3: Tensor) -> tuple[Tensor, Tensor]:
+def object_share(video: Tensor, paper_B3: Tensor) -> tuple[Tensor, Tensor]:
     """How much of each pixel is not background, (B, T, H, W) in [0, 1], and the object's colour, (B, 3).
 
     The colour is the median of the pixels that differ nearly as much as the most different hundredth does; what differs
@@ -174,8 +174,8 @@ def _motion(velocity: Tensor, frames: int, fps: float) -> Tensor:
 def _read(video: Tensor, fps: float) -> Reading:
     _, frames, _, height, width = video.shape
     short = min(height, width)
-    paper = _background(video)
-    share, ink = _object_share(video, paper)
+    paper = paper_colour(video)
+    share, ink = object_share(video, paper)
     contrast = (ink - paper).norm(dim=1)
     mask = _sharpened(share)
     centroid_px, area_px = _centroids(mask)

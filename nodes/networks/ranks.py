@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from kineograph.nodes.networks.batches import mapped, part_of
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
@@ -80,9 +82,7 @@ def _gathered(value: Any) -> Any:
         parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(count())]
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
-    texts: list[Any] = [None] * count()
-    dist.all_gather_object(texts, value)
-    return tuple(text for part in texts for text in part)
+    return tuple(text for part in words_of_ranks(value) for text in part)
 
 
 def mean_of_ranks(value: Tensor, weight: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -121,6 +121,13 @@ def word_of_first(said: T) -> T:
     return words[0]
 
 
+def words_of_ranks(said: T) -> list[T]:
+    """What each process says, a few plain values, in all of them."""
+    words: list[Any] = [None] * count()
+    dist.all_gather_object(words, said)
+    return words
+
+
 # --- weights
 
 
@@ -128,22 +135,28 @@ def shard(network: nn.Module) -> None:
     """Spread a network's weights over the processes: FSDP2 over every block of its stacks, and over the rest.
 
     Args:
-        network: called by its ``forward`` alone; all processes hold equal weights.
+        network: called by its ``forward`` alone; all processes hold equal weights. One that is sharded stays so.
     """
-    if count() == 1:
+    if count() == 1 or _any_sharded(network):
         return
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     # Its hooks would be lost where somebody overwrites what a block gives; ours give views, and nobody does.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh("cpu", (count(),))
+    mesh = _mesh()
     for stack in network.modules():
         if isinstance(stack, nn.ModuleList):
             for block in stack:
                 fully_shard(block, mesh=mesh)
     # The rest is gathered twice a step, as blocks are, so that between two nodes all weights are sharded.
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
+
+
+@cache
+def _mesh() -> DeviceMesh:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh("cpu", (count(),))
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
@@ -153,6 +166,31 @@ def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
+
+
+def _any_sharded(network: nn.Module) -> bool:
+    return any(is_sharded(parameter) for parameter in network.parameters())
+
+
+def rows(tensor: DTensor) -> Tensor:
+    """This process's rows of a sharded tensor: those that ``torch.chunk`` gives it, in this process's memory."""
+    from torch.distributed.tensor import Shard
+
+    assert tensor.placements == (Shard(0),)
+    return tensor.to_local()
+
+
+def from_rows(rows: Tensor, shape: Sequence[int]) -> DTensor:
+    """A sharded tensor of rows that this process has read: the inverse of :func:`rows`.
+
+    Args:
+        rows: its own, kept without a copy.
+        shape: of the whole.
+    """
+    from torch.distributed.tensor import DTensor, Shard
+
+    stride = torch.empty(*shape, device="meta").stride()
+    return DTensor.from_local(rows, _mesh(), [Shard(0)], run_check=False, shape=torch.Size(shape), stride=stride)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -173,7 +211,7 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
 def plain_class(network: nn.Module) -> type[nn.Module]:
     """The class that a network was built of; FSDP2 derives one of its own from it."""
     kind = type(network)
-    if not any(is_sharded(parameter) for parameter in network.parameters()):
+    if not _any_sharded(network):
         return kind
     _, kind = kind.__bases__
     return kind

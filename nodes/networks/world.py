@@ -45,8 +45,8 @@ HALF_EXTENT = ((1.0, 1.0), (0.886, 0.886), (1.083, 0.938))
 """Half width and half height of each shape's bounding box in radii; square and circle are equal in area."""
 DIRECTION = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 PATHS = ("straight", "loop", "wall")
-"""straight: at constant velocity; loop: to and fro about a point, ending as it began; wall: straight, and hidden by a
-bar across the way when half of it is done."""
+"""straight: at constant velocity; loop: forth and back about a point, ending as it began; wall: straight, and hidden by
+a bar across the way when half of it is done."""
 SWING = (0.12, 0.22)
 """Distance in short sides between the middle of a loop and its ends."""
 SMALL = 0.11
@@ -191,7 +191,7 @@ def sample_scenes(
         hold_out: never draw `HELD_OUT_COMBINATIONS` (what training wants).
         given: attributes that are not drawn but taken, by name: (B,) or scalar indices. Combinations that arise so
             are not checked against the held-out ones.
-        path: one of `PATHS`. What would move left or right goes to and fro in a loop, what would move up or down
+        path: one of `PATHS`. What would move left or right goes forth and back in a loop, what would move up or down
             goes up and down; behind a wall everything moves, and a clip of less than `WALL_SECONDS` has none.
 
     Raises:

@@ -114,7 +114,7 @@ def _probed(listed: Iterable[Found | LeftOut], where: str, captions: Captions, r
 
 
 def _probe(found: Found, captions: Captions) -> ClipFile | LeftOut:
-    from kineograph.nodes.decode import probe
+    from kineograph.nodes.media.decode import probe
 
     if captions == "needed" and not found.caption:
         return LeftOut(found.name, "no caption", "Write one into a text file of the same name.")

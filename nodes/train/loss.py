@@ -115,17 +115,28 @@ def vae_posterior(vae: VAE, video: Video, precision: Precision = "float32") -> P
 
 
 @node
-def sample_posterior(posterior: Posterior, seed: int = 0, step: int = 0) -> Latent:
+def sample_posterior(
+    posterior: Posterior,
+    seed: int = 0,
+    step: int = 0,
+    part: Annotated[int, Field(ge=0)] = 0,
+    parts: Annotated[int, Field(ge=1)] = 1,
+) -> Latent:
     """Draw a latent: mean + std e (Kingma & Welling 2014).
 
     Args:
         posterior: of the encoder.
         seed: same seed and step, same draw.
         step: number of the pass.
+        part: which equal part of a batch the posterior is of; e is drawn for the batch and cut.
+        parts: how many.
     """
     import torch
 
-    noise = torch.randn(posterior.mean.shape, generator=step_generator(seed, step))
+    from kineograph.nodes.networks.batches import part_of
+
+    batch, *sides = posterior.mean.shape
+    noise = part_of(torch.randn((batch * parts, *sides), generator=step_generator(seed, step)), part, parts)
     x = posterior.mean + (0.5 * posterior.logvar).exp() * noise
     return Latent(x, x, torch.zeros_like(x[:, :1]), posterior.fps, posterior.spec)
 
@@ -288,4 +299,4 @@ def mean_loss(losses: Stream[Loss]) -> Loss:
 
     if not len(losses):
         raise ValueError("There is no loss to take the mean of: the stream is empty.")
-    return Loss(torch.stack([loss.value for loss in losses]).mean())
+    return Loss(torch.stack([loss.value for loss in losses]).mean(), torch.tensor(len(losses)))

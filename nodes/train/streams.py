@@ -137,7 +137,7 @@ def decoded(clip: ClipFile) -> Tensor:
     Raises:
         ValueError: it cannot be decoded.
     """
-    from kineograph.nodes.decode import read_frames
+    from kineograph.nodes.media.decode import read_frames
 
     times = [clip.start + number / clip.fps for number in range(clip.frames)]
     with clip.source.open() as file:

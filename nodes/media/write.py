@@ -1,4 +1,4 @@
-"""Videos and pictures as files, written through FFmpeg (`av`), and read by `decode`: knows no graph and no network.
+"""Videos and pictures as files, written through FFmpeg (`av`): knows no graph and no network. `decode` reads them.
 
 H.264 keeps one colour for 2 x 2 pixels (yuv420p, the only kind that plays everywhere). PSNR at crf 12, after a round
 trip, of a 64 x 64 clip of saturated discs: 28 dB as it is, 49 dB with every pixel drawn 2 x 2, 50 dB with 4 x 4; by
@@ -7,36 +7,25 @@ swscale's own conversion 28, 44 and 49. So colours are converted here, and `upsc
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph.nodes.decode import Limits, read_video
-from kineograph.nodes.mp4 import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError, read_provenance
+from kineograph.nodes.media.chunks import with_png_text
+from kineograph.nodes.media.provenance import PROVENANCE_KEY, check_length
+from kineograph.nodes.media.whole_file import write_whole
 
 if TYPE_CHECKING:
     import av
     from torch import Tensor
 
-__all__ = [
-    "PROVENANCE_LIMIT",
-    "Limits",
-    "ProvenanceError",
-    "contact_sheet",
-    "read_provenance",
-    "read_video",
-    "write_image",
-    "write_video",
-]
-
 BT709 = 1
 """FFmpeg's number for BT.709, as matrix, primaries and transfer alike."""
+MOST_PIXELS = 16383
+"""Of a side; WebP has no more."""
 LIMITED_RANGE = 1
 """FFmpeg's number for the range of television: luma 16 to 235, colour 16 to 240."""
 
@@ -64,37 +53,52 @@ def write_video(
         ValueError: frames, fps or sizes that no MP4 can hold, or a folder that is not there.
         OSError: the file could not be written.
     """
-    _check_frames(frames, upscale)
+    check_frames(frames, upscale)
+    _check_even(frames, upscale)
     if not (0 < fps <= 1000):
         raise ValueError(f"fps is {fps}; a video needs more than 0 and at most 1000 frames per second.")
-    if provenance is not None and len(provenance.encode()) > PROVENANCE_LIMIT:
-        raise ValueError(f"The provenance has {len(provenance.encode()):,} bytes; at most {PROVENANCE_LIMIT:,} fit.")
-    _write_whole(Path(path), _encode(frames, fps, upscale, crf, provenance))
+    check_length(provenance)
+    write_whole(Path(path), _encode(frames, fps, upscale, crf, provenance))
 
 
-def write_image(path: str | os.PathLike[str], frame: Tensor) -> None:
+def write_image(path: str | os.PathLike[str], frame: Tensor, *, provenance: str | None = None) -> None:
     """Write a PNG.
 
     Args:
         path: the file; its folder must exist.
         frame: (3, H, W) float in [0, 1], or (H, W, 3) uint8.
+        provenance: text to keep in the file, such as the workflow that made it; at most 16 MB as UTF-8.
 
     Raises:
         ValueError: no such frame, or a folder that is not there.
         OSError: the file could not be written.
     """
+    check_length(provenance)
+    png = image_bytes(frame)
+    write_whole(Path(path), png if provenance is None else with_png_text(png, provenance))
+
+
+def image_bytes(frame: Tensor) -> bytes:
+    """A PNG as bytes.
+
+    Args:
+        frame: (3, H, W) float in [0, 1], or (H, W, 3) uint8.
+
+    Raises:
+        ValueError: no such frame.
+    """
     import av
 
     if frame.ndim != 3:
         raise ValueError(f"A picture is (3, H, W) float or (H, W, 3) uint8, not {_kind(frame)}.")
-    rgb_HWC = next(_as_bytes(frame[None]))
+    rgb_HWC = next(as_bytes(frame[None]))
     encoder = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = rgb_HWC.shape[:2]
     encoder.pix_fmt, encoder.time_base, encoder.thread_count = "rgb24", Fraction(1), 1
     picture = av.VideoFrame.from_ndarray(rgb_HWC.contiguous().numpy(), format="rgb24")
     picture.pts, picture.time_base = 0, Fraction(1)
     packets = [*encoder.encode(picture), *encoder.encode(None)]
-    _write_whole(Path(path), b"".join(bytes(packet) for packet in packets))
+    return b"".join(bytes(packet) for packet in packets)
 
 
 def contact_sheet(videos: Sequence[Tensor], columns: int = 8, gap: int = 2, background: float = 1.0) -> Tensor:
@@ -135,7 +139,12 @@ def _kind(frames: Tensor) -> str:
     return f"{tuple(frames.shape)} {str(frames.dtype).removeprefix('torch.')}"
 
 
-def _check_frames(frames: Tensor, upscale: int) -> None:
+def check_frames(frames: Tensor, upscale: int = 1) -> None:
+    """Refuse what is no video.
+
+    Raises:
+        ValueError: with the shape that is needed.
+    """
     import torch
 
     is_bytes = frames.dtype == torch.uint8
@@ -145,16 +154,28 @@ def _check_frames(frames: Tensor, upscale: int) -> None:
         raise ValueError(f"upscale is {upscale}; it may be 1 to 64.")
     sides = frames.shape[1:3] if is_bytes else frames.shape[2:]
     height, width = (side * upscale for side in sides)
-    if not frames.numel() or max(height, width) > 16384:
-        raise ValueError(f"{len(frames)} frames of {width} x {height} pixels are no video; sides may be 2 to 16384.")
-    if height % 2 or width % 2:
+    if not frames.numel() or max(height, width) > MOST_PIXELS:
         raise ValueError(
-            f"Frames of {width} x {height} pixels do not fit an H.264 video, whose sides are even. "
-            f"Change the size to {width + width % 2} x {height + height % 2}, or set upscale to {2 * upscale}."
+            f"{len(frames)} frames of {width} x {height} pixels are no video; sides may be 1 to {MOST_PIXELS}. "
+            "Make it smaller with resize_video."
         )
 
 
-def _as_bytes(frames: Tensor) -> Iterator[Tensor]:
+def _check_even(frames: Tensor, upscale: int) -> None:
+    """H.264 as it plays everywhere has sides that are even."""
+    import torch
+
+    sides = frames.shape[1:3] if frames.dtype == torch.uint8 else frames.shape[2:]
+    height, width = (side * upscale for side in sides)
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"Frames of {width} x {height} pixels do not fit an H.264 video, whose sides are even. "
+            f"Change the size to {width + width % 2} x {height + height % 2} with resize_video, "
+            f"or set upscale to {2 * upscale}."
+        )
+
+
+def as_bytes(frames: Tensor) -> Iterator[Tensor]:
     """Each frame as (H, W, 3) uint8 on the CPU, one at a time."""
     import torch
 
@@ -196,7 +217,7 @@ def _encode(frames: Tensor, fps: float, upscale: int, crf: int, provenance: str 
         context.thread_count = 1  # x264's bytes depend on the number of threads
         context.pix_fmt, context.color_range = "yuv420p", LIMITED_RANGE
         context.colorspace = context.color_primaries = context.color_trc = BT709
-        for index, rgb_HWC in enumerate(_as_bytes(frames)):
+        for index, rgb_HWC in enumerate(as_bytes(frames)):
             picture = _to_yuv420p(rgb_HWC.repeat_interleave(upscale, 0).repeat_interleave(upscale, 1))
             if index == 0:
                 context.width, context.height = picture.width, picture.height
@@ -251,49 +272,3 @@ def _to_yuv420p(rgb_HWC: Tensor) -> av.VideoFrame:
         rows[:, : values.shape[1]] = values.round().clamp(0, 255)
         target.update(rows.numpy().tobytes())
     return picture
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write under another name, sync, rename: the name stands for the whole file or for what it stood for before."""
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.name} cannot be written: its folder {path.parent} does not exist. Create it first.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, so no file can be written there. Choose another name.")
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as failure:
-        raise _unwritten(path, len(data), failure) from failure
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _unwritten(path: Path, size: int, failure: OSError) -> OSError:
-    full = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "your quota is used up",
-        errno.EFBIG: "it is too large here",
-    }
-    if failure.errno in full:
-        why = f"{full[failure.errno]}. Free {size:,} bytes or choose another folder"
-    else:
-        why = f"{failure.strerror or failure}. Choose another folder"
-    error = OSError(f"{path.name} was not written: {why}. Nothing is left of it.")
-    error.errno = failure.errno
-    return error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # other systems open no folders
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,19 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-PROVENANCE_KEY = "kineograph"
-"""The name our text has among an MP4's metadata."""
-PROVENANCE_LIMIT = 16_000_000
-"""Most bytes of it that are read or written."""
+from kineograph.nodes.media.provenance import PROVENANCE_KEY, PROVENANCE_LIMIT, ProvenanceError
+
 _MOST_BOXES = 100_000
 _COMMENTS = ("comment", "\xa9cmt")
-
-
-class ProvenanceError(ValueError):
-    """The file is no whole MP4, or carries no text of ours."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +25,13 @@ class _Box:
     end: int
 
 
-def read_provenance(path: str | os.PathLike[str]) -> str:
-    """The text that `media.write_video` kept in the file.
-
-    Args:
-        path: an MP4.
-
-    Returns:
-        The text; it is a stranger's until it has been checked.
+def mp4_text(file: BinaryIO, name: str) -> str:
+    """The text that `media.write_video` kept in a file.
 
     Raises:
         ProvenanceError: no MP4, cut off, more than 16 MB of text, or none.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ProvenanceError(f"{path.name} is no file.")
-    with open(path, "rb") as file:
-        return _Reader(file, path.name).provenance()
+    return _Reader(file, name).provenance()
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from kineograph.nodes.pixels import covering, covering_size, upright_size
+from kineograph.nodes.media.pixels import covering, covering_size, upright_size
 
 if TYPE_CHECKING:
     import torch
