@@ -215,12 +215,14 @@ def _out_problems(out: Path, make: bool) -> list[Problem]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    _, runs, problems = _prepare(options)
+    runtime, runs, problems = _prepare(options)
     if problems:
         raise InvalidWorkflow(problems)
     workflow = runs.workflow
     count = _count(workflow.nodes.values())
     print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
+    for what, needs in runtime.plan(workflow, runs.inputs).left_out.items():
+        print(one_line(f"Left out: {what.removeprefix('outputs.')}, it needs {needs}"))
     if workflow.inputs:
         print("Its inputs:")
     for name, spec in workflow.inputs.items():
