@@ -25,6 +25,11 @@ PACKS = ROOT / "tests/runtime/packs"
 COMMAND = "import sys; from kineograph.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.fixture(autouse=True)
+def _writes_below_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def flow(tmp_path):
     """A file of a loop that naps, a note of its sum, and a node of choice."""
@@ -141,7 +146,7 @@ def test_the_parent_loads_no_torch(flow, tmp_path):
 
 def test_a_prompt_becomes_the_same_video_and_the_next_one_finds_the_models(tmp_path):
     workflow = json.loads((ROOT / "workflows/text_to_video.json").read_text())
-    inputs = {"prompt": "a red circle moves right", "steps": 2, "frames": 5}
+    inputs = {"prompt": "a red circle moves right", "steps": 1, "frames": 5}
     unit = WorkUnit(workflow, inputs, out=str(tmp_path / "there"), store=str(tmp_path / "store"))
     here = default_runtime().run(workflow, inputs, out=tmp_path / "here").outputs["video"]
     with WorkerExecutor() as executor:

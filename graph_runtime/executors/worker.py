@@ -168,7 +168,7 @@ class ProcessLink:
         except subprocess.TimeoutExpired:  # its pipe is closed, so nothing can come from it
             self._process.kill()
             code = self._process.wait()
-        self._readers[1].join(0.5)
+        self._readers[1].join(0.2)
         clause, advice = how_it_ended(code, self._nbytes, self._kills, oom_kills())
         return Ended(clause, advice, self._last_words.decode(errors="replace"))
 
@@ -183,9 +183,10 @@ class ProcessLink:
         self._drain(SECONDS_TO_LEAVE + 1.0, lambda: self._process.poll() is None)
         self._process.kill()
         self._process.wait()
-        self._drain(SECONDS_TO_READ, self._readers[0].is_alive)
+        until = time.monotonic() + (0.0 if self._gone else SECONDS_TO_READ)  # else that was waited for already
+        self._drain(until - time.monotonic(), self._readers[0].is_alive)
         for reader in self._readers:
-            reader.join(SECONDS_TO_READ)
+            reader.join(max(0.0, until - time.monotonic()))
 
     def _drain(self, seconds: float, lasts: Callable[[], bool]) -> None:
         """Read what nobody wants any more, so that nobody waits to write it."""

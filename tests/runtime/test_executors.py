@@ -118,7 +118,7 @@ def test_only_the_outputs_that_are_wanted_are_computed(executor, unit, tmp_path)
 
 
 def test_events_are_those_of_a_plain_run_in_order(executor, unit, plain, loop, tmp_path):
-    nodes = summing(loop, 7, toy("doze", {"a": "$item"}, seconds=0.11))
+    nodes = summing(loop, 2, toy("doze", {"a": "$item"}, seconds=0.11))
     nodes |= {"zero": toy("add", a=77), "w": toy("note", {"a": "l.acc"}), "p": toy("plot", n=5)}
     asked = unit(nodes, {"store": ""}, y="l.acc", p="p")
     told, heard = [], []

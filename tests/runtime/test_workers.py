@@ -18,6 +18,7 @@ from kineograph.graph_runtime.executors.deaths import how_it_ended, oom_kills
 from kineograph.graph_runtime.executors.units import WorkUnit
 from kineograph.graph_runtime.executors.worker import WorkerExecutor, environment
 from kineograph.graph_runtime.resume import KeepEvery
+from kineograph.graph_runtime.store import Store
 
 PACKS = (str(Path(__file__).parent / "packs"),)
 SECONDS = 120.0
@@ -26,7 +27,7 @@ AGAIN = "Run it again: it goes on from what the store kept."
 
 @pytest.fixture(scope="module")
 def executor():
-    with WorkerExecutor(grace=1.0) as made:
+    with WorkerExecutor(grace=1.5) as made:
         yield made
 
 
@@ -137,7 +138,7 @@ def test_a_node_that_hangs_is_named_and_ended_after_its_limit(executor, unit, lo
 
 
 def test_a_busy_node_is_not_taken_for_a_hang_where_there_is_no_limit(executor, unit):
-    asked = unit({"s": toy("sleep", a=1, at=1, seconds=2.0)}, y="s")
+    asked = unit({"s": toy("sleep", a=1, at=1, seconds=1.0)}, y="s")
     assert executor.submit(asked).result(SECONDS).outputs["y"] == 1
 
 
@@ -151,7 +152,7 @@ def test_what_does_not_listen_is_ended_by_a_second_cancel_or_after_a_while(execu
         job.cancel()
     with pytest.raises(Cancelled, match="Stopped at s"):
         job.result(SECONDS)
-    assert (time.monotonic() - started < 0.9) == twice
+    assert (time.monotonic() - started < 1.4) == twice
     assert process_of(executor, unit)
 
 
@@ -286,3 +287,22 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_an_output_that_cannot_come_says_why_when_it_is_asked_for(executor, unit, tmp_path):
+    def outputs(**options):
+        return executor.submit(unit({"d": toy("digits", n=40_000)}, options, y="d")).result(SECONDS).outputs
+
+    with pytest.raises(
+        LookupError, match=r"^The output y stays in the process of its run: it is too large to come with"
+    ):
+        outputs(store="")["y"]
+    with pytest.raises(LookupError, match=r"it was not asked for\.$"):
+        outputs(deliver=False)["y"]
+    there = outputs()
+    assert len(there["y"]) == 40_000
+    store = Store(tmp_path / "store")
+    store.prune(0)
+    store.close()
+    with pytest.raises(LookupError, match="other results took its place"):
+        there["y"]
