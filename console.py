@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
+    LeftOut,
     Metric,
     NodeCached,
     NodeFinished,
@@ -23,6 +24,7 @@ from kineograph.graph_runtime.events import (
     NodeStarted,
     NotKept,
     RunFinished,
+    SweepRun,
     event_json,
 )
 
@@ -102,11 +104,17 @@ class Bars:
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
         elif isinstance(event, NotKept):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
+        elif isinstance(event, LeftOut):
+            self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")
+        elif isinstance(event, SweepRun):
+            values = ", ".join(f"{name} = {value}" for name, value in event.values.items())
+            self.line("run", f"{event.number:,} of {event.total:,}: {values}", "bold")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):
             for file in self.files:
                 self.line("wrote", file, "bold")
+            self.files.clear()
             ran = f"{event.ran} node{'' if event.ran == 1 else 's'} ran"
             self.line("", f"{ran}, {event.cached} cached, {duration(event.seconds)}")
 

@@ -45,7 +45,9 @@ def wanted(options: argparse.Namespace) -> bool:
 
 
 def problems(options: argparse.Namespace, count: int) -> list[Problem]:
-    """Why that cannot be, where torchrun started so many processes."""
+    """Why that cannot be: torchrun started so many processes, or a sweep is to keep models in memory."""
+    if wanted(options) and options.sweep:
+        return [Problem("--isolated", "The runs of a sweep share one process.", "Leave it out, or --sweep.")]
     if count == 1 or not wanted(options):
         return []
     return [Problem("--isolated", f"torchrun started {count} processes, each is one of its own.", "Leave it out.")]
@@ -80,6 +82,7 @@ def run(
     unit = WorkUnit(
         json.loads(workflow.to_json()),
         dict(inputs),
+        outputs=None if options.only is None else tuple(options.only),
         out=str(out.absolute()),
         packs=tuple(map(str, options.packs)),
         store=str(store.folder.absolute()) if store is not None else "",

@@ -55,9 +55,16 @@ class NodeFailed(WorkflowError):
     def __init__(self, path: str, node_type: str, cause: BaseException) -> None:
         self.path = path
         self.node_type = node_type
+        self.definition = ""
         kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
         self.reason = f"{kind}{said(cause)}"
         super().__init__(f"{path} ({node_type}) failed: {self.reason}")
+
+    def part_of(self, definition: str) -> None:
+        """Say which definition the node is part of, if it is."""
+        if definition and not self.definition:
+            self.definition = definition
+            self.args = (self.args[0].replace(f" ({self.node_type}) ", f" ({self.node_type} in {definition}) ", 1),)
 
 
 class Halted(NodeFailed):

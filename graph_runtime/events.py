@@ -16,6 +16,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One of ``total`` runs of a workflow begins, with values of its own; it writes below a folder of its own."""
+
+    number: int
+    total: int
+    values: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     """A node begins. ``path`` is its place, ``node_type`` its id."""
 
@@ -58,6 +68,23 @@ class NotKept:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An output (``outputs.video``) or a node does not run. ``reason`` is a clause, with what is muted."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTaken:
+    """A branch asks for its ``side``, ``then`` or ``else``; what that needs runs now."""
+
+    path: str
+    node_type: str
+    side: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +141,15 @@ class RunFinished:
 
 
 Event = (
-    RunStarted
+    SweepRun
+    | RunStarted
     | NodeStarted
     | NodeProgress
     | NodeCached
     | NodeResumed
     | NotKept
+    | LeftOut
+    | BranchTaken
     | NodeFinished
     | Metric
     | FileWritten

@@ -170,6 +170,7 @@ class NodeType:
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
+        is_async: its function is a coroutine: it runs beside others.
     """
 
     name: str
@@ -186,6 +187,7 @@ class NodeType:
     counts: tuple[str, ...] = ()
     run_parameter: str | None = None
     pack: str = ""
+    is_async: bool = False
 
     @cached_property
     def id(self) -> str:
@@ -318,6 +320,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         differentiates=declared.differentiates,
         counts=declared.counts,
         run_parameter=run_parameter,
+        is_async=inspect.iscoroutinefunction(function),
     )
 
 

@@ -17,8 +17,9 @@ from kineograph.graph_runtime.workflow import Workflow, load_workflow
 if TYPE_CHECKING:
     from kineograph.graph_runtime.cache import MemoryCache
     from kineograph.graph_runtime.events import Listener
-    from kineograph.graph_runtime.execute import Outcome, Place
+    from kineograph.graph_runtime.execute import Outcome
     from kineograph.graph_runtime.resume import KeepEvery
+    from kineograph.graph_runtime.run_state import Place
     from kineograph.graph_runtime.steps import Plan
     from kineograph.graph_runtime.store import Store
 
@@ -78,7 +79,8 @@ class Runtime:
         Args:
             source: a workflow, its file or its dict.
             inputs: values for its inputs; defaults stand for the rest.
-            outputs: the outputs to compute; all, and every effect, by default.
+            outputs: what to compute: outputs by name, or nodes by place (``denoise``, ``sampler/step``), with the
+                effects of those nodes only; all outputs, and every effect, by default.
 
         Raises:
             InvalidWorkflow: with every problem found.
@@ -100,16 +102,16 @@ class Runtime:
         return plan
 
     def _plan(self, workflow: Workflow, given: dict[str, Any], outputs: list[str] | None) -> Plan:
+        from kineograph.graph_runtime.goals import find_goals
         from kineograph.graph_runtime.plan import make_plan
         from kineograph.graph_runtime.validate import input_values, validate
 
         problems = validate(workflow, self.registry, given)
-        if outputs is not None:
-            problems += _unknown_outputs(workflow, outputs)
-        if problems:
-            raise InvalidWorkflow(problems)
+        goals, unknown = find_goals(workflow, self.registry, outputs)
+        if problems or unknown:
+            raise InvalidWorkflow(problems + unknown)
         values = input_values(workflow.inputs, given)
-        return make_plan(workflow, self.registry, values, outputs=outputs, numerics=self.numerics)
+        return make_plan(workflow, self.registry, values, goals, numerics=self.numerics)
 
     def run(
         self,
@@ -180,14 +182,3 @@ def _numerics() -> str:
         return version("torch").partition("+")[0]
     except PackageNotFoundError:
         return ""
-
-
-def _unknown_outputs(workflow: Workflow, outputs: list[str]) -> list[Problem]:
-    from kineograph.graph_runtime.errors import nearest
-
-    problems = [
-        Problem(f"outputs.{name}", "The workflow has no such output.", nearest(name, workflow.outputs))
-        for name in outputs
-        if name not in workflow.outputs
-    ]
-    return problems if outputs else [Problem("outputs", "No output is asked for.", nearest("", workflow.outputs))]

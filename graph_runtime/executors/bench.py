@@ -10,9 +10,10 @@ from kineograph.graph_runtime.cache import nbytes
 from kineograph.graph_runtime.codecs import CannotKeep, encode
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.events import Listener
-from kineograph.graph_runtime.execute import Outcome, Place
+from kineograph.graph_runtime.execute import Outcome
 from kineograph.graph_runtime.executors.units import Output, WorkUnit
 from kineograph.graph_runtime.resume import KeepEvery
+from kineograph.graph_runtime.run_state import Place
 from kineograph.graph_runtime.steps import Plan
 from kineograph.graph_runtime.store import Store, StoreFault
 

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import Event, event_json
-from kineograph.graph_runtime.execute import Place
 from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime
 from kineograph.graph_runtime.executors.units import Output, WorkUnit
+from kineograph.graph_runtime.run_state import Place
 
 SECONDS_BETWEEN_BEATS = 0.5
 
@@ -107,7 +107,8 @@ class Child:
             return {"cancelled": stopped.path}
         except NodeFailed as failed:
             text = "".join(traceback.format_exception(failed.__cause__ or failed))
-            return {"failed": failed.path, "type": failed.node_type, "reason": failed.reason, "traceback": text}
+            where = {"failed": failed.path, "type": failed.node_type, "definition": failed.definition}
+            return {**where, "reason": failed.reason, "traceback": text}
         except Exception as error:  # noqa: BLE001  a bug of ours: the parent raises it
             return {"broke": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {"done": outputs, "ran": outcome.ran, "cached": outcome.cached, "seconds": outcome.seconds}

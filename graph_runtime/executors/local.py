@@ -6,11 +6,11 @@ import queue
 import threading
 
 from kineograph.graph_runtime.events import Event
-from kineograph.graph_runtime.execute import Place
 from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime
 from kineograph.graph_runtime.executors.executor import GRACE, TRIES, WAITING, Executor
 from kineograph.graph_runtime.executors.follow import Said
 from kineograph.graph_runtime.executors.units import Result, WorkUnit
+from kineograph.graph_runtime.run_state import Place
 
 UNREAD = 256
 """What a run says before it waits for whoever listens."""

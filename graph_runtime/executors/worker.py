@@ -225,7 +225,9 @@ def _error(message: dict[str, Any]) -> BaseException:
     if "invalid" in message:
         return InvalidWorkflow([Problem(*problem) for problem in message["invalid"]])
     if "failed" in message:
-        error: Exception = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]))
+        failed = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]))
+        failed.part_of(message["definition"])
+        error: Exception = failed
     else:
         error = RuntimeError(message["broke"])
     error.__cause__ = RemoteTraceback(message["traceback"])
