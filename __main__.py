@@ -6,7 +6,6 @@ Exit codes: 0, 1 a node failed, 2 invalid (a line for every problem), 130 stoppe
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -14,20 +13,24 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, planning, processes, storage
+from kineograph import __version__, default_runtime, isolation, planning, processes, storage
 from kineograph.console import one_line, stopped_by_signals, watching
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 from kineograph.logs import KINDS as LOGS
 from kineograph.logs import keeping
+from kineograph.sweep import Sweep, read_sweep
+from kineograph.sweep import add_arguments as add_sweep
+from kineograph.values import read_inputs
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event, Listener
     from kineograph.graph_runtime.node import NodeType, Port
     from kineograph.graph_runtime.runtime import Runtime
-    from kineograph.graph_runtime.workflow import InputSpec, LoopSpec, NodeSpec, Workflow
+    from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
 OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -53,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say(str(problem))
         return INVALID
     except NodeFailed as failure:
-        if options.debug:
-            traceback.print_exception(failure.__cause__ or failure)
-        _say(processes.sentence(failure, failure.__cause__))
+        _failed(failure, options.debug)
         return FAILED
     except (Cancelled, KeyboardInterrupt) as stopped:
         if processes.started().first:
@@ -100,22 +101,27 @@ def _parser() -> argparse.ArgumentParser:
     filed.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=values)
 
     usage = (
-        "kineograph run FILE [--set NAME=VALUE ...] [--out DIR] [--packs DIR ...] [--log KIND ...] [--json]\n"
-        "       [--threads N] [--debug] [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME]"
+        "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
+        "       [--packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug] [--store DIR | --no-store]\n"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
+    add_sweep(run)
+    chosen = "outputs or nodes (by place, as denoise or sampler/step) to run, with what they need and no other effects"
+    run.add_argument("--only", nargs="+", action="extend", default=None, metavar="NAME", help=chosen)
     run.add_argument("--out", default=".", metavar="DIR", help="folder that files are written below (default: here)")
     kinds = f"keep metrics below --out, as {', '.join(LOGS)}"
     run.add_argument("--log", nargs="+", action="extend", default=[], choices=LOGS, metavar="KIND", help=kinds)
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
+    isolation.add_arguments(run)
     run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
 
     usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
-    check.set_defaults(command=_check, name="check")
+    check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
     planning.add_command(commands, [filed, common], _prepare)
 
@@ -139,8 +145,9 @@ def _positive(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.threads:
         _limit_threads(options.threads)
-    runtime, workflow, inputs, problems = _prepare(options)
+    runtime, runs, problems = _prepare(options)
     here = processes.started()
+    problems += isolation.problems(options, here.count)
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
@@ -152,22 +159,39 @@ def _run(options: argparse.Namespace) -> int:
         storage.opened_store(options) as store,
         stopped_by_signals(asked),
         watching(options.json, asked) if here.first else processes.unseen(asked) as watch,
-        _logs(options.log if here.first else (), out) as keep,
     ):
-
-        def listen(event: Event) -> None:
-            keep(event)
-            watch(event)
-
         runtime.store = processes.shared(store, here, asked, cancel)
+        how: dict[str, Any] = {"cancel": cancel, "keep_every": options.keep_every}
+        logs = partial(_logs, options.log if here.first else ())
+        well = True
         try:
-            runtime.run(workflow, inputs, out=out, listen=listen, cancel=cancel, keep_every=options.keep_every)
+            if isolation.wanted(options):
+                with logs(out) as keep:
+                    isolation.run(options, runs.workflow, runs.inputs, out, store, _both(keep, watch), asked)
+            elif options.sweep:
+                well = runs.run(runtime, out, watch, logs, partial(_failed, debug=options.debug), **how)
+            else:
+                runs.run_once(runtime, out, watch, logs, **how)
         except Cancelled:
             if watch.lost is None:
                 raise
     if watch.lost is not None:
         raise watch.lost
-    return OK
+    return OK if well else FAILED
+
+
+def _both(one: Listener, other: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return listen
+
+
+def _failed(failure: NodeFailed, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(failure.__cause__ or failure)
+    _say(processes.sentence(failure, failure.__cause__))
 
 
 @contextmanager
@@ -193,11 +217,14 @@ def _out_problems(out: Path, make: bool) -> list[Problem]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    _, workflow, _, problems = _prepare(options)
+    runtime, runs, problems = _prepare(options)
     if problems:
         raise InvalidWorkflow(problems)
+    workflow = runs.workflow
     count = _count(workflow.nodes.values())
     print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
+    for what, needs in runtime.plan(workflow, runs.inputs).left_out.items():
+        print(one_line(f"Left out: {what.removeprefix('outputs.')}, it needs {needs}"))
     if workflow.inputs:
         print("Its inputs:")
     for name, spec in workflow.inputs.items():
@@ -206,15 +233,17 @@ def _check(options: argparse.Namespace) -> int:
     return OK
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Runtime, Workflow, dict[str, Any], list[Problem]]:
-    """The runtime, the workflow, its inputs, and all that is wrong with them."""
+def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]]:
+    """The runtime, the workflow with what it shall be run with, and all that is wrong with them."""
     file = _file(options)
     runtime = _runtime(options)
     workflow = _load(file)
-    inputs, problems = _inputs(options.set, workflow.inputs)
+    inputs, problems = read_inputs(options.set, workflow.inputs)
+    runs, wrong = read_sweep(options, workflow, inputs)
+    problems += wrong
     bad = {problem.place for problem in problems}
-    problems += [found for found in runtime.problems(workflow, inputs) if found.place not in bad]
-    return runtime, workflow, inputs, problems
+    problems += [found for found in runs.plan(runtime) if found.place not in bad]
+    return runtime, runs, problems
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:
@@ -225,7 +254,11 @@ def _runtime(options: argparse.Namespace) -> Runtime:
 def _file(options: argparse.Namespace) -> str:
     """FILE, also where it stands behind the values of another option, which takes all that follow."""
     if options.file is None:
-        behind = [given for given in (options.set, options.packs) if given and Path(given[-1]).is_file()]
+        behind: list[list[str]] = [
+            given
+            for given in (options.set, options.packs, options.sweep, options.only)
+            if given and Path(given[-1]).is_file()
+        ]
         if not behind:
             raise InvalidWorkflow([Problem("", f"No FILE is given: kineograph {options.name} FILE ...")])
         options.file = behind[0].pop()
@@ -248,45 +281,6 @@ def _load(file: str) -> Workflow:
     return parse_workflow(parse_json(text, f"the workflow in {file}"))
 
 
-def _inputs(given: Sequence[str], specs: dict[str, InputSpec]) -> tuple[dict[str, Any], list[Problem]]:
-    """What ``--set`` gives, each as the type its input declares, and what is wrong with it."""
-    values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for pair in given:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            problems.append(Problem("--set", f"{pair!r} is not NAME=VALUE.", "Quote a value that has spaces."))
-            continue
-        try:
-            values[name] = _typed(text, specs[name].type if name in specs else "str")
-        except ValueError as error:
-            problems.append(Problem(f"inputs.{name}", str(error)))
-    return values, problems
-
-
-def _typed(text: str, kind: str) -> Any:
-    from kineograph.graph_runtime.workflow import MAX_INTEGER
-
-    shown = repr(text) if len(text) < 60 else f"{text[:57]!r}..."
-    if kind == "int":
-        if not re.fullmatch(r"[+-]?[0-9]+", text):
-            raise ValueError(f"{shown} is not an int.")
-        if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
-            raise ValueError(f"{shown} is past 64 bits.")
-        return int(text)
-    if kind == "float":
-        if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) or math.isinf(float(text)):
-            raise ValueError(f"{shown} is not a finite float.")
-        return float(text)
-    if kind == "bool":
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{shown} is not a bool, write true or false.")
-        return text.lower() == "true"
-    if any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise ValueError(f"{shown} is not UTF-8 text.")
-    return text
-
-
 def _count(specs: Any) -> int:
     nodes: list[NodeSpec | LoopSpec] = list(specs)
     return len(nodes) + sum(_count(body.nodes.values()) for node in nodes if (body := getattr(node, "body", None)))
@@ -306,7 +300,7 @@ def _nodes(options: argparse.Namespace) -> int:
     import json
 
     registry = _runtime(options).registry
-    described = {kind.id: _describe(kind) for kind in registry} | _describe_loop()
+    described = {kind.id: _describe(kind) for kind in registry} | _describe_control()
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
         return OK
@@ -335,13 +329,14 @@ def _describe_port(port: Port) -> dict[str, Any]:
     return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
 
 
-def _describe_loop() -> dict[str, dict[str, Any]]:
-    """The loop is part of the file's format, but people look for it among the nodes."""
+def _describe_control() -> dict[str, dict[str, Any]]:
+    """The loop and the branch are part of the file's format, but people look for them among the nodes."""
     import inspect
 
-    from kineograph.graph_runtime.workflow import LOOP, LoopSpec
+    from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP, LoopSpec
 
-    return {LOOP: {"id": LOOP, "doc": inspect.getdoc(LoopSpec) or "", "effect": False, "inputs": [], "outputs": []}}
+    docs = {LOOP: inspect.getdoc(LoopSpec) or "", BRANCH: BRANCH_DOC}
+    return {name: {"id": name, "doc": doc, "effect": False, "inputs": [], "outputs": []} for name, doc in docs.items()}
 
 
 def _table(described: dict[str, dict[str, Any]]) -> str:

@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
+    LeftOut,
     Metric,
     NodeCached,
     NodeFinished,
@@ -24,6 +24,8 @@ from kineograph.graph_runtime.events import (
     NodeStarted,
     NotKept,
     RunFinished,
+    SweepRun,
+    event_json,
 )
 
 if TYPE_CHECKING:
@@ -70,8 +72,8 @@ class JsonLines:
 
     def show(self, event: Event) -> None:
         """Write one line."""
-        content = {field.name: _finite(getattr(event, field.name)) for field in fields(event)}
-        self.stream.write(json.dumps({"event": type(event).__name__} | content) + "\n")
+        content = {name: _finite(value) for name, value in event_json(event).items()}
+        self.stream.write(json.dumps(content) + "\n")
         self.stream.flush()
 
 
@@ -102,11 +104,17 @@ class Bars:
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
         elif isinstance(event, NotKept):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
+        elif isinstance(event, LeftOut):
+            self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")
+        elif isinstance(event, SweepRun):
+            values = ", ".join(f"{name} = {value}" for name, value in event.values.items())
+            self.line("run", f"{event.number:,} of {event.total:,}: {values}", "bold")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):
             for file in self.files:
                 self.line("wrote", file, "bold")
+            self.files.clear()
             ran = f"{event.ran} node{'' if event.ran == 1 else 's'} ran"
             self.line("", f"{ran}, {event.cached} cached, {duration(event.seconds)}")
 

@@ -15,12 +15,12 @@ from kineograph.console import duration, one_line, size
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
-    from kineograph.graph_runtime.estimate import Estimate, NodeEstimate
+    from kineograph.graph_runtime.costs import Estimate, NodeEstimate
     from kineograph.graph_runtime.runtime import Runtime
-    from kineograph.graph_runtime.workflow import Workflow
+    from kineograph.sweep import Sweep
 
-Prepare = Callable[[argparse.Namespace], "tuple[Runtime, Workflow, dict[str, Any], list[Problem]]"]
-"""From the arguments to the runtime, the workflow, its inputs, and all that is wrong with them."""
+Prepare = Callable[[argparse.Namespace], "tuple[Runtime, Sweep, list[Problem]]"]
+"""From the arguments to the runtime, the workflow with what it shall be run with, and all that is wrong with them."""
 
 HEADS = ("node", "makes", "tokens", "FLOPs", "peak", "time", "")
 
@@ -31,15 +31,15 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser], prepare: 
     plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=parents)
     plan.add_argument("--json", action="store_true", help="as JSON")
     storage.add_place(plan)
-    plan.set_defaults(command=lambda options: _plan(options, prepare), name="plan")
+    plan.set_defaults(command=lambda options: _plan(options, prepare), name="plan", sweep=[], only=None)
 
 
 def _plan(options: argparse.Namespace, prepare: Prepare) -> int:
-    runtime, workflow, inputs, problems = prepare(options)
+    runtime, runs, problems = prepare(options)
     if problems:
         raise InvalidWorkflow(problems)
     with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
-        estimate = runtime.estimate(workflow, inputs)
+        estimate = runtime.estimate(runs.workflow, runs.inputs)
     print(as_json(estimate) if options.json else as_table(estimate))
     return 0
 
@@ -52,7 +52,8 @@ def as_json(estimate: Estimate) -> str:
 
 def as_table(estimate: Estimate) -> str:
     """A row for each node, those in a loop's body indented, and what all of it takes."""
-    rows = [HEADS, *map(_row, estimate.nodes)]
+    around = {node.path: node.around for node in estimate.nodes}
+    rows = [HEADS, *(_row(node, _depth(node.path, around)) for node in estimate.nodes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(_placed(row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, "", *_sentences(estimate)])
@@ -63,8 +64,13 @@ def _placed(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [f"{cell:{'<' if at in (0, 1, 6) else '>'}{widths[at]}}" for at, cell in enumerate(row)]
 
 
-def _row(node: NodeEstimate) -> tuple[str, ...]:
-    depth, name = node.path.count("/"), node.path.rpartition("/")[2]
+def _depth(path: str, around: dict[str, str]) -> int:
+    """How many loops a node is in."""
+    return 1 + _depth(around[path], around) if around[path] else 0
+
+
+def _row(node: NodeEstimate, depth: int) -> tuple[str, ...]:
+    name = node.path.removeprefix(f"{node.around}/")
     times = f" x {node.passes:,}" if node.passes > 1 else ""
     return (
         "  " * depth + one_line(name + times),

@@ -17,7 +17,7 @@ import torch  # noqa: F401  its import is not what is measured
 
 import kineograph
 from kineograph import default_runtime
-from kineograph.graph_runtime.estimate import Estimate
+from kineograph.graph_runtime.costs import Estimate
 
 ROOT = Path(kineograph.__file__).parent
 

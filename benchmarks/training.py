@@ -3,8 +3,8 @@
     python benchmarks/training.py [--steps 60] [--format 17x64x64:4] [--width 256] [--depth 6]
 
 Each pass of the graph (workflows/train_dit_batches.json, with all that it records) is followed by the same step of the
-script, so both meet the same load; the figure is the median of their ratios, by the clock and by the processor's time (which
-others on the machine disturb less). The losses must be equal to the bit.
+script, so both meet the same load; the figure is the median of their ratios, by the clock and by the processor's time
+(which others on the machine disturb less). The losses must be equal to the bit.
 """
 
 from __future__ import annotations

@@ -3,7 +3,11 @@
 WorkflowError
 ├── InvalidWorkflow   found before anything ran; carries every problem, not the first
 ├── NodeFailed        a node raised while it ran; carries its path in the workflow
-└── Cancelled         the caller asked to stop
+│   └── Halted        not by itself: the run took longer than it may
+│       └── WorkerDied    with the process that it ran in
+├── Cancelled         the caller asked to stop
+├── Busy              an executor has as many runs waiting as it takes
+└── Poisoned          an executor does not try a run any more
 """
 
 from __future__ import annotations
@@ -51,8 +55,39 @@ class NodeFailed(WorkflowError):
     def __init__(self, path: str, node_type: str, cause: BaseException) -> None:
         self.path = path
         self.node_type = node_type
+        self.definition = ""
         kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
-        super().__init__(f"{path} ({node_type}) failed: {kind}{said(cause)}")
+        self.reason = f"{kind}{said(cause)}"
+        super().__init__(f"{path} ({node_type}) failed: {self.reason}")
+
+    def part_of(self, definition: str) -> None:
+        """Say which definition the node is part of, if it is."""
+        if definition and not self.definition:
+            self.definition = definition
+            self.args = (self.args[0].replace(f" ({self.node_type}) ", f" ({self.node_type} in {definition}) ", 1),)
+
+
+class Halted(NodeFailed):
+    """A run was ended in the middle of a node, because it took longer than it may.
+
+    Attributes:
+        what: the sentence that says what happened; the error's own text says too what may help.
+    """
+
+    def __init__(self, path: str, node_type: str, what: str, advice: str) -> None:
+        super().__init__(path, node_type, ValueError(what))
+        self.args = (f"{what} {advice}",)
+        self.what = what
+
+
+class WorkerDied(Halted):
+    """The process that a run was in ended: a node crashed it, the system took it, or it hung and was ended.
+
+    Attributes:
+        last_words: the end of what the process wrote to its standard error.
+    """
+
+    last_words: str = ""
 
 
 class Cancelled(WorkflowError):
@@ -61,6 +96,22 @@ class Cancelled(WorkflowError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(f"Stopped at {path}.")
+
+
+class Busy(WorkflowError):
+    """As many runs wait as an executor takes; a later try may succeed."""
+
+
+class Poisoned(WorkflowError):
+    """A run that ended its process too often. ``history`` has a sentence for each time."""
+
+    def __init__(self, history: Sequence[str]) -> None:
+        self.history = tuple(history)
+        times = " ".join(f"{number}. {sentence}" for number, sentence in enumerate(history, 1))
+        super().__init__(
+            f"This run ended its process {len(history)} times, so it is not tried again. {times} "
+            "Change the workflow or its inputs."
+        )
 
 
 def said(error: BaseException) -> str:

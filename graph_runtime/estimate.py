@@ -7,20 +7,22 @@ trial cannot know (a file without ``estimate=``, a number that only a real run h
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from kineograph.graph_runtime.cache import MemoryCache
+from kineograph.graph_runtime.costs import Estimate, NodeEstimate
 from kineograph.graph_runtime.errors import said
-from kineograph.graph_runtime.execute import NodeContext, RunState
-from kineograph.graph_runtime.holdings import Shapes, held_bytes, likeness, shapes, tensors
-from kineograph.graph_runtime.keys import first_difference, shortened
+from kineograph.graph_runtime.holdings import held_bytes, likeness, shapes, tensors
+from kineograph.graph_runtime.kept import ABSENT
+from kineograph.graph_runtime.keys import first_difference, named_parts
 from kineograph.graph_runtime.machine import spare_memory
 from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType
+from kineograph.graph_runtime.run_state import NodeContext, RunState
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
-from kineograph.graph_runtime.timings import Work
+from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.store import Store
@@ -28,89 +30,6 @@ if TYPE_CHECKING:
 
 WALKED = 32
 """Passes of a loop that are walked one by one where they are not alike."""
-
-
-@dataclass(slots=True)
-class NodeEstimate:
-    """What one node or loop is expected to do.
-
-    Attributes:
-        path, type_id: its place and its node's id.
-        passes: how often it runs.
-        loops: of a loop, how many passes it has each time.
-        shapes: of what it makes, by output and then by field: sides, or the number of weights of a network.
-        tokens: of its outputs that are made of tokens; 0 where none is.
-        flops: in all passes together.
-        peak_bytes: the most that is in memory while it runs, with all that others keep there.
-        output_bytes: of what it makes.
-        cached: its result is kept: it will not run.
-        changed: why an earlier result that is kept does not serve; empty where there is none.
-        unknown: why nothing more is known; empty where it is.
-        note: how its numbers are to be read; may be empty.
-        seconds: in all passes together, from earlier runs on this machine; None where there are none.
-    """
-
-    path: str
-    type_id: str
-    passes: int = 0
-    loops: int = 0
-    shapes: dict[str, Shapes] = field(default_factory=dict[str, Shapes])
-    tokens: int = 0
-    flops: int = 0
-    peak_bytes: int = 0
-    output_bytes: int = 0
-    cached: bool = False
-    changed: str = ""
-    unknown: str = ""
-    note: str = ""
-    seconds: float | None = None
-
-
-@dataclass(slots=True)
-class Estimate:
-    """What a plan is expected to cost.
-
-    Attributes:
-        nodes: in the order in which they first run.
-        flops: of all.
-        peak_bytes: the most that is in memory at once.
-        peak_path: the node that runs then.
-        spare_bytes: what the device has to spare now; None where the system does not say.
-    """
-
-    nodes: list[NodeEstimate]
-    flops: int
-    peak_bytes: int
-    peak_path: str
-    spare_bytes: int | None
-
-    @property
-    def unknown(self) -> list[str]:
-        """The nodes of which nothing is known, so that all sums are lower bounds."""
-        return [node.path for node in self.nodes if node.unknown]
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether it fits the device's memory; None where nobody can say."""
-        return None if self.spare_bytes is None else self.peak_bytes <= self.spare_bytes
-
-    @property
-    def seconds(self) -> float:
-        """What all nodes take together whose seconds are known."""
-        return sum(node.seconds or 0.0 for node in self.nodes)
-
-    def work(self) -> dict[str, Work]:
-        """What each node that will run has to do: FLOPs, else bytes that it makes."""
-        return {
-            row.path: Work(self._kind(row), float(row.flops or row.output_bytes or 1), row.loops)
-            for row in self.nodes
-            if "/" not in row.path and not row.cached
-        }
-
-    def _kind(self, row: NodeEstimate) -> str:
-        """Its type; of a loop, also those in its body."""
-        below = {node.type_id for node in self.nodes if node.path.startswith(f"{row.path}/")}
-        return " ".join([row.type_id, *sorted(below)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +65,8 @@ class _Walk:
         self.tried, self.ledger, self.cache, self.store = tried, ledger, cache, store
         self.rows: dict[str, NodeEstimate] = {}
         self.state = RunState()
-        self.times = 1
+        self.times: int = 1
+        self.around: str = ""
         self.peak, self.peak_path = 0, ""
 
     def whole(self, plan: Plan) -> Estimate:
@@ -158,12 +78,11 @@ class _Walk:
                 self.take(step, values, kept[step.path])
         for step in todo:
             self.step(step, values)
-            self.rows[step.path].changed = self.why(step)
             self.keep(step, values)
             for slot in step.frees:
-                values[slot] = None
+                values[slot] = ABSENT
         rows = list(self.rows.values())
-        flops = sum(row.flops for row in rows if "/" not in row.path)
+        flops = sum(row.flops for row in rows if not row.around)
         return Estimate(rows, flops, self.peak, self.peak_path, spare_memory())
 
     def split(self, plan: Plan) -> tuple[list[Step], dict[str, Any]]:
@@ -172,22 +91,27 @@ class _Walk:
         todo: list[Step] = []
         kept: dict[str, Any] = {}
         for step in reversed(plan.steps):
-            if not step.effect and not any(slot in needed for _, slot in step.outputs):
+            if (not step.effect or step.lazy) and not any(slot in needed for _, slot in step.outputs):
                 continue
-            found = self.store.outline(step.key) if self.store is not None and step.stored else None
+            found = self.outline(step)
             if found is not None:
                 kept[step.path] = found
                 continue
             todo.append(step)
-            needed.update(slot for _, slot in step.arguments)
+            needed.update(_needs(step))
         return todo[::-1], kept
+
+    def outline(self, step: Step) -> tuple[Any, ...] | None:
+        """What is kept of a step's outputs, without numbers."""
+        return self.store.outline(step.key) if self.store is not None and step.stored else None
 
     def why(self, step: Step) -> str:
         """Why a step's result is not kept, as a clause; empty where nothing of the node is."""
         before = self.store.newest(step.path) if self.store is not None and step.stored else None
         parts: dict[str, str] = before.more.get("parts", {}) if before is not None else {}
-        now = shortened(step.parts)
-        return first_difference(parts, now) if parts and parts.get("node") == now.get("node") else ""
+        now = named_parts(*step.parts)
+        same = parts and (step.loop is not None or parts.get("node") == now["node"])
+        return first_difference(parts, now) if same else ""
 
     def take(self, step: Step, values: list[Any], found: tuple[Any, ...]) -> None:
         """A step that need not run: its outputs are read."""
@@ -201,15 +125,16 @@ class _Walk:
         self.describe(row, step, values)
 
     def keep(self, step: Step, values: list[Any]) -> None:
-        """What the run's cache in memory keeps, stays in memory."""
+        """What the run's cache in memory keeps, stays in memory; why the store has nothing, is told."""
         outputs = tuple(values[slot] for _, slot in step.outputs)
         row = self.rows[step.path]
-        if step.cacheable and not row.unknown:
+        row.changed = self.why(step)
+        if step.cacheable and step.branch is None and not row.unknown:
             self.cache.put(step.key, outputs, row.output_bytes, float(row.flops))
 
     def row(self, step: Step) -> NodeEstimate:
         """The row of a step; a new one if it has none."""
-        return self.rows.setdefault(step.path, NodeEstimate(step.path, step.type_id))
+        return self.rows.setdefault(step.path, NodeEstimate(step.path, step.type_id, self.around))
 
     def step(self, step: Step, values: list[Any]) -> None:
         """Walk one step: read its slots, write its slots."""
@@ -217,19 +142,53 @@ class _Walk:
         row.passes += self.times
         around, self.ledger.peak = self.ledger.peak, self.ledger.live
         before = self.ledger.flops
-        made = self.loop(step, step.loop, values, row) if step.loop is not None else self.node(step, values)
+        made = self.made(step, values, row)
         if isinstance(made, Unknown):
             row.unknown = made.why
             made = tuple(Unknown(f"it needs {step.path}") for _ in step.outputs)
         for (_, slot), value in zip(step.outputs, made, strict=True):
             values[slot] = value
-        if step.loop is None:
+        if step.node is not None:  # what a branch or a loop asks for has rows of its own
             row.flops += (self.ledger.flops - before) * self.times
         row.peak_bytes = max(row.peak_bytes, self.ledger.peak)
         if self.ledger.peak > self.peak:
             self.peak, self.peak_path = self.ledger.peak, step.path
         self.ledger.peak = max(around, self.ledger.peak)
         self.describe(row, step, values)
+
+    def made(self, step: Step, values: list[Any], row: NodeEstimate) -> tuple[Any, ...] | Unknown:
+        """The outputs of a step, or why they are unknown."""
+        if step.loop is not None:
+            return self.loop(step, step.loop, values, row)
+        return self.node(step, values) if step.branch is None else self.branch(step.branch, values, row)
+
+    def branch(self, branch: BranchPlan, values: list[Any], row: NodeEstimate) -> tuple[Any, ...] | Unknown:
+        """The side that is taken; both are walked where only a real run knows which."""
+        when = values[branch.when]
+        sides = branch.sides if isinstance(when, Unknown) else (branch.sides[not when],)
+        if len(sides) > 1:
+            row.note = "both sides are counted: only a real run knows which it takes"
+        for side in sides:
+            self.lazily(side, branch.plan, values)
+        known = [values[side] for side in sides if not isinstance(values[side], Unknown)]
+        return (known[0],) if known else Unknown("what it gives on is unknown")
+
+    def lazily(self, slot: int, plan: Plan, values: list[Any]) -> None:
+        """Walk what a slot needs and nobody has asked for yet."""
+        if values[slot] is not ABSENT:
+            return
+        step = plan.steps[plan.makers[slot]]
+        found = None if self.around else self.outline(step)
+        if found is not None:
+            self.take(step, values, found)
+            return
+        for needed in _needs(step):
+            self.lazily(needed, plan, values)
+        times, self.times = self.times, 1 if step.invariant else self.times
+        self.step(step, values)
+        self.times = times
+        if not self.around:
+            self.keep(step, values)
 
     def node(self, step: Step, values: list[Any]) -> tuple[Any, ...] | Unknown:
         """The outputs of a node, or why they are unknown."""
@@ -256,6 +215,7 @@ class _Walk:
                 self.ledger.hold(tensors(result))
             else:
                 result = kind.function(**arguments)
+                result = asyncio.run(result) if kind.is_async else result
         except Exception as error:  # noqa: BLE001  a real run has numbers where this one has none
             return Unknown(_reason(error))
         if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
@@ -274,34 +234,37 @@ class _Walk:
             inner[loop.body.inputs[name]] = given[name]
         passes = _Passes(step, loop, stream, inner, tuple(given[name] for name in loop.carry))
         row.loops = passes.total
-        outer, flops = self.times, self.flops_below(step)
+        times, around, flops = self.times, self.around, self.flops_in(step)
+        self.around = step.path
         while passes.done < passes.total:
-            times = passes.alike()
-            self.times = outer * times
+            stands_for = passes.alike()
+            self.times = times * stands_for
             self.one_pass(passes)
-            passes.skip(times - 1)
+            passes.skip(stands_for - 1)
             row.note = passes.note
-        self.times = outer
-        row.flops += self.flops_below(step) - flops
+        self.times, self.around = times, around
+        row.flops += self.flops_in(step) - flops
         return passes.outputs()
 
-    def flops_below(self, step: Step) -> int:
-        """Of the nodes directly in a loop's body, so far."""
-        depth = step.path.count("/") + 1
-        below = (row for path, row in self.rows.items() if path.startswith(f"{step.path}/"))
-        return sum(row.flops for row in below if row.path.count("/") == depth)
+    def flops_in(self, loop: Step) -> int:
+        """Of the nodes of a loop's body, so far."""
+        return sum(row.flops for row in self.rows.values() if row.around == loop.path)
 
     def one_pass(self, passes: _Passes) -> None:
         """Walk one pass: from one state to the next."""
         passes.enter()
+        for step in passes.loop.body.steps:
+            if step.lazy and not step.invariant:  # of the pass before
+                for _, slot in step.outputs:
+                    passes.inner[slot] = ABSENT
         times = self.times
         for step in passes.loop.body.steps:
-            if step.invariant and passes.walked:
+            if step.lazy or (step.invariant and passes.walked):
                 continue
             self.times = 1 if step.invariant else times
             self.step(step, passes.inner)
             for slot in step.frees:
-                passes.inner[slot] = None
+                passes.inner[slot] = ABSENT
         self.times = times
         passes.leave()
 
@@ -385,7 +348,7 @@ class _Passes:
 
 
 def _fresh(plan: Plan) -> list[Any]:
-    values: list[Any] = [None] * len(plan.keys)
+    values: list[Any] = [ABSENT] * len(plan.keys)
     for slot, value in plan.preset.items():
         values[slot] = value
     return values
@@ -394,6 +357,11 @@ def _fresh(plan: Plan) -> list[Any]:
 def _names_files(kind: NodeType) -> bool:
     """Whether a node reads files, and not only says that its results are not to be kept."""
     return kind.fingerprint is not None and bool(inspect.signature(kind.fingerprint).parameters)
+
+
+def _needs(step: Step) -> list[int]:
+    """The slots that must be filled before a step runs; a branch asks for its side itself."""
+    return [slot for _, slot in step.arguments] if step.branch is None else [step.branch.when]
 
 
 def _reason(error: Exception) -> str:

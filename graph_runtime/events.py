@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,16 @@ class RunStarted:
 
     total: int
     cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One of ``total`` runs of a workflow begins, with values of its own; it writes below a folder of its own."""
+
+    number: int
+    total: int
+    values: dict[str, Any]
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,23 @@ class NotKept:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An output (``outputs.video``) or a node does not run. ``reason`` is a clause, with what is muted."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTaken:
+    """A branch asks for its ``side``, ``then`` or ``else``; what that needs runs now."""
+
+    path: str
+    node_type: str
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFinished:
     """A node ended well after ``seconds``; its outputs hold ``nbytes``."""
 
@@ -88,6 +116,13 @@ class FileWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsMissed:
+    """Whoever reads was so slow that ``count`` events before the next one are gone; never the end of a run."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFailure:
     """A node raised; the run ends. ``message`` is the sentence a person reads."""
 
@@ -106,16 +141,32 @@ class RunFinished:
 
 
 Event = (
-    RunStarted
+    SweepRun
+    | RunStarted
     | NodeStarted
     | NodeProgress
     | NodeCached
     | NodeResumed
     | NotKept
+    | LeftOut
+    | BranchTaken
     | NodeFinished
     | Metric
     | FileWritten
+    | EventsMissed
     | NodeFailure
     | RunFinished
 )
 Listener = Callable[[Event], None]
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event as one JSON object: its fields, and its class as ``event``."""
+    return {"event": type(event).__name__} | {field.name: getattr(event, field.name) for field in fields(event)}
+
+
+def event_of(json: Mapping[str, Any]) -> Event:
+    """The event that ``event_json`` wrote."""
+    values = dict(json)
+    return _KINDS[values.pop("event")](**values)

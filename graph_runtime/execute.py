@@ -2,121 +2,34 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from kineograph.graph_runtime.cache import MemoryCache, nbytes
-from kineograph.graph_runtime.codecs import CannotKeep
-from kineograph.graph_runtime.errors import Cancelled, NodeFailed, said
+from kineograph.graph_runtime.ahead import Ended
+from kineograph.graph_runtime.cache import MemoryCache
+from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import (
-    Event,
-    FileWritten,
-    Listener,
+    BranchTaken,
+    LeftOut,
     Metric,
     NodeCached,
     NodeFailure,
-    NodeFinished,
-    NodeProgress,
     NodeResumed,
     NodeStarted,
-    NotKept,
     RunFinished,
     RunStarted,
 )
-from kineograph.graph_runtime.keys import shortened
-from kineograph.graph_runtime.node import ONLY_OUTPUT, Port
-from kineograph.graph_runtime.paths import inside
-from kineograph.graph_runtime.resume import KeepEvery, Passes, State
+from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
+from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
+from kineograph.graph_runtime.resume import Passes, State
+from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
-from kineograph.graph_runtime.store import BYTES_A_SECOND, Store, StoreFault
-
-SECONDS_BETWEEN_PROGRESS = 0.1
-Hit = tuple[Step, tuple[Any, ...], list[Any]]
-"""A step that need not run, its outputs, and the (name, step, value) of the numbers that it reported."""
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens."""
-
-
-@dataclass
-class RunState:
-    """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
-
-    out: Path = field(default_factory=Path)
-    describe: Callable[[], str] = lambda: "{}"
-    listen: Listener = _ignore
-    cancel: threading.Event = field(default_factory=threading.Event)
-    grad: _GradMode = field(default_factory=lambda: _GradMode())
-    store: Store | None = None
-    keep_every: KeepEvery = field(default_factory=KeepEvery)
-    debts: dict[int, float] = field(default_factory=dict[int, float])
-    told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
-
-    @cached_property
-    def provenance(self) -> str:
-        """The workflow with the inputs of this run, as JSON; written out when the first effect asks."""
-        return self.describe()
-
-    def check_cancelled(self, path: str) -> None:
-        """Raise ``Cancelled`` where the caller asked to stop."""
-        if self.cancel.is_set():
-            raise Cancelled(path)
-
-
-@dataclass(slots=True)
-class NodeContext:
-    """The ``RunContext`` of one node."""
-
-    path: str
-    state: RunState
-    started: float
-    reported: float = 0.0
-    before: int = 0  # done by an earlier run
-
-    @property
-    def provenance(self) -> str:
-        """The workflow with the inputs of this run, as JSON."""
-        return self.state.provenance
-
-    def progress(self, done: int, total: int) -> None:
-        """Report progress, at most ten times a second."""
-        self.check_cancelled()
-        now = time.perf_counter()
-        if done >= total or now - self.reported >= SECONDS_BETWEEN_PROGRESS:
-            self.reported = now
-            left = (now - self.started) / max(done - self.before, 1) * (total - done)
-            self.state.listen(NodeProgress(self.path, done, total, left))
-
-    def metric(self, name: str, step: int, value: float) -> None:
-        """Report a number to plot."""
-        event = Metric(self.path, name, step, float(value))
-        if self.state.store is not None and "/" not in self.path:
-            self.state.told.setdefault(self.path, []).append(event)
-        self.state.listen(event)
-
-    def check_cancelled(self) -> None:
-        """Raise ``Cancelled`` where the run was stopped."""
-        self.state.check_cancelled(self.path)
-
-    def output_path(self, relative: str) -> Path:
-        """A path below the output folder; its parent is made."""
-        path = inside(self.state.out, relative)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"{relative!r} cannot be written, its folder cannot be made: {said(error)}") from error
-        return path
-
-    def wrote(self, path: Path) -> None:
-        """Report a file that is now complete."""
-        self.state.listen(FileWritten(self.path, str(path)))
+from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
+from kineograph.graph_runtime.store import Store
 
 
 @dataclass(frozen=True)
@@ -139,145 +52,198 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     started = time.perf_counter()
     todo, hits = _split(plan, cache, state.store)
     state.listen(RunStarted(len(todo) + len(hits), len(hits)))
+    for what, needs in plan.left_out.items():
+        state.listen(LeftOut(what, f"it needs {needs}"))
     values = _fresh(plan)
-    for step, outputs, metrics in hits:
-        for (_, slot), value in zip(step.outputs, outputs, strict=True):
-            values[slot] = value
-        state.listen(NodeCached(step.path, step.type_id, step.key))
-        for metric in metrics:
-            state.listen(Metric(step.path, *metric))
-    state.grad.enter(todo)
+    _use(hits, values, state)
+    state.grad.enter(plan.steps if plan.makers else todo)
     try:
-        for step in todo:
-            state.check_cancelled(step.path)
-            _run_and_keep(step, values, cache, state)
+        if any(step.node is not None and step.node.is_async for step in todo):
+            _run_beside(todo, values, cache, state)
+        else:
+            for step in todo:
+                state.check_cancelled(step.path)
+                _run_and_keep(step, values, cache, state)
     except NodeFailed as failure:
+        failure.part_of(plan.definition_around(failure.path))
         state.listen(NodeFailure(failure.path, failure.node_type, str(failure)))
         raise
     finally:
+        state.coroutines.close()
         state.grad.leave()
     seconds = time.perf_counter() - started
-    state.listen(RunFinished(len(todo), len(hits), seconds))
+    state.listen(RunFinished(state.ran, state.cached, seconds))
     outputs = {name: values[slot] for name, slot in plan.outputs.items()}
-    return Outcome(outputs, len(todo), len(hits), seconds)
+    return Outcome(outputs, state.ran, state.cached, seconds)
 
 
 def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[Step], list[Hit]]:
-    """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at."""
+    """Walk back from the outputs and effects: the steps to run, in order, and the known ones that they stop at.
+
+    What only a branch may ask for is not among them.
+    """
     needed = set(plan.outputs.values())
     todo: list[Step] = []
     hits: list[Hit] = []
     for step in reversed(plan.steps):
-        if not step.effect and not any(slot in needed for _, slot in step.outputs):
+        if (not step.effect or step.lazy) and not any(slot in needed for _, slot in step.outputs):
             continue
-        hit = _known(step, cache, store)
+        hit = known(step, cache, store)
         if hit is not None:
             hits.append(hit)
         else:
             todo.append(step)
-            needed.update(slot for _, slot in step.arguments)
+            needed.update(_needs(step))
     return todo[::-1], hits[::-1]
 
 
-def _known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
-    """A step's outputs from memory, else, with the numbers that it reported, from the store."""
-    entry = cache.get(step.key) if step.cacheable else None
-    if entry is not None:
-        return step, entry.outputs, []
-    found = store.get(step.key) if store is not None and step.stored else None
-    if found is None:
-        return None
-    outputs, kept = found
-    if step.cacheable:
-        cache.put(step.key, outputs, nbytes(outputs), kept.seconds)
-    return step, outputs, kept.more["metrics"]
+def _needs(step: Step) -> Iterable[int]:
+    """The slots that must be filled before a step runs; a branch asks for its side itself."""
+    return [slot for _, slot in step.arguments] if step.branch is None else (step.branch.when,)
+
+
+def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
+    for step, outputs, metrics in hits:
+        for (_, slot), value in zip(step.outputs, outputs, strict=True):
+            values[slot] = value
+        state.cached += 1
+        state.listen(NodeCached(step.path, step.type_id, step.key))
+        for metric in metrics:
+            state.listen(Metric(step.path, *metric))
 
 
 def _fresh(plan: Plan) -> list[Any]:
-    values: list[Any] = [None] * len(plan.keys)
+    values: list[Any] = [ABSENT] * len(plan.keys)
     for slot, value in plan.preset.items():
         values[slot] = value
     return values
 
 
+def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: RunState) -> None:
+    """Run steps of which some are coroutines: those begin as soon as they can, and are waited for when they must.
+
+    One that changes the world, overwrites or is recorded runs in its turn like any other step.
+    """
+    ahead = [step for step in todo if _may_run_beside(step)]
+    begun: dict[str, tuple[Step, Future[Ended]]] = {}
+
+    def finish(path: str) -> None:
+        step, future = begun.pop(path)
+        ended = _wait(step, future, state)
+        _assign(step, values, ended.result)
+        keep(step, values, cache, state, ended.seconds, time.perf_counter() - ended.seconds)
+
+    def begin() -> None:
+        for step in [step for step in ahead if all(values[slot] is not ABSENT for slot in _needs(step))]:
+            ahead.remove(step)
+            state.listen(NodeStarted(step.path, step.type_id))
+            begun[step.path] = step, _begin(step, values, state)
+
+    makers = {slot: step.path for step in ahead for _, slot in step.outputs}
+    for step in todo:
+        state.check_cancelled(step.path)
+        state.coroutines.tell(state.listen)
+        begin()
+        if step.path in begun:
+            continue
+        everything = step.branch is not None or step.donates
+        wanted = list(begun) if everything else [makers.get(slot, "") for slot in _needs(step)]
+        for path in wanted:
+            if path in begun:
+                finish(path)
+        begin()
+        if step.path not in begun and not _may_run_beside(step):
+            _run_and_keep(step, values, cache, state)
+    for path in list(begun):
+        finish(path)
+
+
+def _may_run_beside(step: Step) -> bool:
+    return step.node is not None and step.node.is_async and not (step.effect or step.donates or step.record)
+
+
 def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunState) -> None:
-    silent = state.listen is _ignore
-    if not silent:
+    if state.listen is not ignore:
         state.listen(NodeStarted(step.path, step.type_id))
     started = time.perf_counter()
-    passes = _passes(step, state)
-    _run(step, values, state, started, passes)
+    passes = states_of(step, state)
+    _run(step, values, state, started, passes, cache)
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
-    outputs = tuple([values[slot] for _, slot in step.outputs])
-    size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
-    if step.cacheable:
-        cache.put(step.key, outputs, size, seconds)
-    kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
-    if passes is not None:
-        passes.finished(kept)
-    if not silent:
-        state.listen(NodeFinished(step.path, step.type_id, time.perf_counter() - started, size))
-    for slot in step.frees:
-        values[slot] = None
+    keep(step, values, cache, state, seconds, started, passes)
 
 
-def _passes(step: Step, state: RunState) -> Passes | None:
-    """What keeps the states of a loop; a recorded one has a history that serves only once."""
-    if state.store is None or step.loop is None or step.record:
-        return None
-
-    def complain(reason: str) -> None:
-        state.listen(NotKept(step.path, reason))
-
-    return Passes(state.store, step, state.keep_every, complain)
-
-
-def _store(step: Step, outputs: tuple[Any, ...], seconds: float, store: Store, state: RunState) -> bool:
-    """Keep what a step made, if it is worth it; whether it is kept.
-
-    A slot's debt is what it would take to have it again: a decoder may be fast, but its weights must be loaded first.
-    """
-    debt = seconds + sum(state.debts.get(slot, 0.0) for _, slot in step.arguments)
-    kept = 0
-    try:
-        if step.stored and outputs and store.worth(debt):
-            metrics = [(metric.name, metric.step, metric.value) for metric in state.told.get(step.path, ())]
-            more = {"path": step.path, "metrics": metrics, "parts": shortened(step.parts)}
-            kept = store.put(step.key, outputs, debt, more=more)
-    except CannotKeep:  # a stream that is made again, a class of a pack that says nothing
-        pass
-    except StoreFault as fault:
-        state.listen(NotKept(step.path, f"{fault}; the next run computes it again"))
-    state.debts.update((slot, kept / BYTES_A_SECOND if kept else debt) for _, slot in step.outputs)
-    return kept > 0
-
-
-def _run(step: Step, values: list[Any], state: RunState, now: float, passes: Passes | None = None) -> None:
+def _run(
+    step: Step,
+    values: list[Any],
+    state: RunState,
+    now: float,
+    passes: Passes | None = None,
+    cache: MemoryCache | None = None,
+) -> None:
     """Run one step: read its slots, write its slots."""
-    if step.loop is not None:
-        _run_loop(step, step.loop, values, state, passes)
-        return
+    state.at.path = step.path
     kind = step.node
-    assert kind is not None
+    if kind is None:
+        if step.loop is not None:
+            _run_loop(step, step.loop, values, state, passes)
+        else:
+            assert step.branch is not None
+            _run_branch(step, step.branch, values, state, cache)
+        return
+    state.grad.set(step.record)
+    if kind.is_async and not step.record:
+        _assign(step, values, _wait(step, _begin(step, values, state), state).result)
+        return
+    try:
+        result = kind.function(**_arguments(step, kind, values, state, now))
+        if kind.is_async:  # whose history is recorded: torch's switch for that is one for each thread
+            result = asyncio.run(result)
+        _assign(step, values, result)
+    except (NodeFailed, Cancelled):
+        raise
+    except (Exception, SystemExit) as error:
+        raise NodeFailed(step.path, step.type_id, error) from error
+
+
+def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, now: float) -> dict[str, Any]:
     arguments = step.constants.copy()
     for port, slot in step.arguments:
         arguments[port] = values[slot]
     if kind.run_parameter is not None:
         arguments[kind.run_parameter] = NodeContext(step.path, state, now)
-    state.grad.set(step.record)
+    for port in step.checked:
+        arguments[port] = _checked(kind.inputs[port], arguments[port])
+    return arguments
+
+
+def _assign(step: Step, values: list[Any], result: Any) -> None:
+    if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
+        values[step.outputs[0][1]] = result
+    elif step.outputs:
+        for (_, slot), value in zip(step.outputs, result, strict=True):
+            values[slot] = value
+
+
+def _begin(step: Step, values: list[Any], state: RunState) -> Future[Ended]:
+    """Let a coroutine run; what it tells waits for this thread."""
+    assert step.node is not None
+    seen = replace(state, listen=state.coroutines.heard.put)
     try:
-        for port in step.checked:
-            arguments[port] = _checked(kind.inputs[port], arguments[port])
-        result = kind.function(**arguments)
-        if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
-            values[step.outputs[0][1]] = result
-        elif step.outputs:
-            for (_, slot), value in zip(step.outputs, result, strict=True):
-                values[slot] = value
-    except (NodeFailed, Cancelled):
-        raise
-    except (Exception, SystemExit) as error:
+        return state.coroutines.start(
+            step.node.function(**_arguments(step, step.node, values, seen, time.perf_counter()))
+        )
+    except ValueError as error:  # an input is out of bounds
         raise NodeFailed(step.path, step.type_id, error) from error
+
+
+def _wait(step: Step, future: Future[Ended], state: RunState) -> Ended:
+    state.at.path = step.path
+    ended = state.coroutines.wait(future, state.listen, lambda: state.check_cancelled(step.path))
+    if isinstance(ended.error, Cancelled):
+        raise ended.error
+    if ended.error is not None:
+        raise NodeFailed(step.path, step.type_id, ended.error) from ended.error
+    return ended
 
 
 def _checked(port: Port, value: Any) -> Any:
@@ -285,6 +251,39 @@ def _checked(port: Port, value: Any) -> Any:
         return port.literal(value)
     except ValueError as error:
         raise ValueError(f"{port.name}: {error}") from None
+
+
+def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunState, cache: MemoryCache | None) -> None:
+    """Choose a side, and run what it needs and nobody has asked for yet; in a loop's body there is no cache."""
+    taken = bool(values[branch.when])
+    side = branch.sides[not taken]
+    plan = branch.plan
+    if cache is not None:
+        state.listen(BranchTaken(step.path, step.type_id, "then" if taken else "else"))
+    todo: set[int] = set()
+    waiting = [side]
+    while waiting:
+        slot = waiting.pop()
+        at = plan.makers.get(slot, -1)
+        if values[slot] is not ABSENT or at in todo:
+            continue
+        needed = plan.steps[at]
+        hit = known(needed, cache, state.store) if cache is not None else None
+        if hit is not None:
+            _use([hit], values, state)
+        else:
+            todo.add(at)
+            waiting += _needs(needed)
+    for at in sorted(todo):
+        needed = plan.steps[at]
+        state.check_cancelled(needed.path)
+        if cache is not None:
+            _run_and_keep(needed, values, cache, state)
+        else:
+            _run_inside(needed, values, state)
+    output = step.outputs[0][1]
+    values[output] = values[side]
+    state.debts[output] = state.debts.get(side, 0.0) + state.debts.get(branch.when, 0.0)
 
 
 def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, passes: Passes | None) -> None:
@@ -303,8 +302,8 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
     inner = _fresh(loop.body)
     for name in loop.links:
         inner[loop.body.inputs[name]] = given[name]
-    varying = [inner_step for inner_step in loop.body.steps if not inner_step.invariant]
-    steps = loop.body.steps
+    steps = [inner_step for inner_step in loop.body.steps if not inner_step.lazy]
+    varying = [inner_step for inner_step in steps if not inner_step.invariant]
     try:
         while at.done < total and not at.ended:
             context.check_cancelled()
@@ -338,41 +337,20 @@ def _run_pass(
     inner[body.inputs["index"]] = at.done
     for name, value in zip(loop.carry, at.carry, strict=True):
         inner[body.inputs[name]] = value
+    for inner_step in body.steps if body.makers else ():  # of the pass before
+        if inner_step.lazy and not inner_step.invariant:
+            for _, slot in inner_step.outputs:
+                inner[slot] = ABSENT
     for inner_step in steps:
-        _run(inner_step, inner, state, 0.0)
-        for slot in inner_step.frees:
-            inner[slot] = None
+        _run_inside(inner_step, inner, state)
     for name, gathered in at.collected.items():
         gathered.append(inner[body.outputs[name]])
     ended = loop.until is not None and bool(inner[body.outputs[loop.until]])
     return State(at.done + 1, tuple([inner[body.outputs[name]] for name in loop.carry]), at.collected, ended)
 
 
-class _GradMode:
-    """Autograd on for recorded steps and off for the rest; touches torch only where a plan moves tensors."""
-
-    def __init__(self) -> None:
-        self._set: Callable[[bool], Any] | None = None
-        self._before = True
-
-    def enter(self, steps: list[Step]) -> None:
-        if any(map(_moves_tensors, steps)):
-            import torch
-
-            self._before = torch.is_grad_enabled()
-            self._set = torch.set_grad_enabled
-
-    def set(self, record: bool) -> None:
-        if self._set is not None:
-            self._set(record)
-
-    def leave(self) -> None:
-        if self._set is not None:
-            self._set(self._before)
-
-
-def _moves_tensors(step: Step) -> bool:
-    if step.loop is not None:
-        return any(map(_moves_tensors, step.loop.body.steps))
-    assert step.node is not None
-    return step.node.moves_tensors
+def _run_inside(step: Step, inner: list[Any], state: RunState) -> None:
+    """Run one step of a body."""
+    _run(step, inner, state, 0.0)
+    for slot in step.frees:
+        inner[slot] = ABSENT

@@ -9,8 +9,6 @@ from typing import Any, cast
 from kineograph.graph_runtime.cache import parts
 from kineograph.graph_runtime.sockets import Stream
 
-Shapes = dict[str, tuple[int, ...] | str]
-
 
 def tensors(value: Any) -> Iterator[Any]:
     """The tensors that a value holds, each once."""
@@ -61,7 +59,7 @@ def shapes(name: str, value: Any) -> Iterator[tuple[str, tuple[int, ...] | str]]
     if hasattr(value, "untyped_storage"):
         yield name, tuple(value.shape)
     elif hasattr(value, "parameters") and callable(value.parameters):
-        weights = value.parameters()
+        weights: Any = value.parameters()
         yield name, f"{sum(weight.numel() for weight in weights):,} weights"
     elif isinstance(value, Stream):
         yield name, f"{len(cast(Stream[Any], value)):,} items"

@@ -33,29 +33,26 @@ def canonical(value: Any) -> str:
     raise TypeError(f"{value!r} cannot stand in a workflow.")
 
 
-KINDS_OF_PARTS = {
-    "code": "its code",
-    "numerics": "the version of torch",
-    "files": "the file that it reads",
-    "body": "its body",
-}
-"""Parts of a key that are no inputs."""
+PARTS = ("schema", "node", "code", "numerics", "files")
+"""The parts of a node's key before its inputs; of a loop, the second is its body."""
+CHANGED = {"code": "its code", "numerics": "the version of torch", "files": "the file that it reads"}
 
 
-def shortened(parts: Mapping[str, str]) -> dict[str, str]:
-    """Parts of a key as they are kept beside a result."""
-    return {name: text if len(text) <= SHOWN else f"#{digest(text)}" for name, text in parts.items()}
+def named_parts(head: Sequence[str], inputs: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a key by name, as they are kept beside a result: of a long one, the digest."""
+    named = dict(zip(PARTS, head, strict=False)) | dict(inputs)
+    return {name: text if len(text) <= SHOWN else f"#{digest(text)}" for name, text in named.items()}
 
 
 def first_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What of a key is another than it was, as a clause; both as :func:`shortened` gives them."""
+    """What of a key is another than it was, as a clause; both as :func:`named_parts` gives them."""
     name = next((name for name in now if before.get(name) != now[name]), None)
     if name is None:
-        return "an input is no longer there"
-    if name in KINDS_OF_PARTS:
-        return f"{KINDS_OF_PARTS[name]} changed since it was kept"
+        return "it is the same, but no longer there"
+    if name in PARTS:
+        return f"{CHANGED.get(name, 'its body')} changed since it was kept"
     old, new = before.get(name, ""), now[name]
-    if f"{name}=" in old and f"{name}=" in new and "#" not in (old[0], new[0]):
+    if old.startswith(f"{name}=") and new.startswith(f"{name}="):
         return f"{name} was {_shown(old)}, is {_shown(new)}"
     return f"its input {name} is another than the one kept"
 

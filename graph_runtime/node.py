@@ -171,6 +171,7 @@ class NodeType:
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
+        is_async: its function is a coroutine: it runs beside others.
     """
 
     name: str
@@ -188,6 +189,7 @@ class NodeType:
     estimate: Callable[..., Any] | None = None
     run_parameter: str | None = None
     pack: str = ""
+    is_async: bool = False
 
     @cached_property
     def id(self) -> str:
@@ -325,6 +327,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         counts=declared.counts,
         estimate=declared.estimate,
         run_parameter=run_parameter,
+        is_async=inspect.iscoroutinefunction(function),
     )
 
 

@@ -5,10 +5,11 @@ A step *donates* an input that it overwrites, and *views* one that its output ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from kineograph.graph_runtime.errors import Problem
+from kineograph.graph_runtime.lazy import Side, Sides, has_branches
 from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
         return
     import networkx as nx
 
-    alias = _aliases(plan)
+    sides = Sides(plan) if has_branches(plan) else None
+    only = sides.only() if sides is not None else {}
     writer = {slot: at for at, step in enumerate(steps) for _, slot in step.outputs}
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(range(len(steps)))
@@ -38,6 +40,8 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
     )
     graph = flow.copy()
     for at, port, slot in donors:
+        untaken = _untaken(steps, only, at)
+        alias = _aliases(plan, untaken=untaken)
         donor, shared = steps[at], alias(slot)
         name = donor.path.rpartition("/")[2]
         later = _after(flow, at)
@@ -48,7 +52,11 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
         for other, step in enumerate(steps):
             if any(alias(made) == shared for _, made in step.outputs):
                 step.cacheable = False
-            read = [reader for reader, taken in step.arguments if alias(taken) == shared]
+            read = [
+                reader
+                for reader, taken in step.arguments
+                if alias(taken) == shared and (other, reader) not in untaken and not _apart(only, at, other)
+            ]
             overwrites = any(alias(taken) == shared for _, taken in _overwritten(step))
             if not read or (other == at and len(read) == 1):
                 continue
@@ -61,6 +69,7 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
                 problems.append(Problem(step.path, message, f"Read the output of {name} instead."))
             elif not (overwrites and at in _after(flow, other)):
                 graph.add_edge(other, at)
+                graph.add_edges_from(_askers_first(sides, other, at) if sides is not None else ())
     try:
         plan.steps = [steps[at] for at in nx.lexicographical_topological_sort(graph)]
     except nx.NetworkXUnfeasible:
@@ -77,6 +86,28 @@ def _after(flow: nx.DiGraph[int], at: int) -> set[int]:
         found |= new
         waiting.extend(new)
     return found
+
+
+def _untaken(steps: list[Step], only: dict[Side, set[int]], at: int) -> set[tuple[int, str]]:
+    """The (branch, port) pairs that are not read in any run in which a step runs."""
+    conditions = {when: side for (when, side), members in only.items() if at in members}
+    return {
+        (other, "else" if conditions[step.branch.when] else "then")
+        for other, step in enumerate(steps)
+        if step.branch is not None and step.branch.when in conditions
+    }
+
+
+def _apart(only: dict[Side, set[int]], one: int, other: int) -> bool:
+    """Whether two steps never run both, because a condition chooses between them."""
+    return any(one in members and other in only[when, not side] for (when, side), members in only.items())
+
+
+def _askers_first(sides: Sides, reader: int, donor: int) -> list[tuple[int, int]]:
+    """What must run in which order, so that a reader never runs after a donor because a branch asked for it late."""
+    asking = [at for at, behind in sides.behind.items() if reader in behind and donor not in behind]
+    after = [donor, *(at for at, behind in sides.behind.items() if donor in behind)]
+    return [(one, other) for one in asking for other in after if one != other]
 
 
 def loop_hazards(loop: LoopPlan, gone: set[int], path: str) -> list[Problem]:
@@ -112,8 +143,14 @@ def _overwritten(step: Step) -> list[tuple[str, int]]:
     return [(port, slot) for port, slot in step.arguments if port in step.donates] if step.donates else []
 
 
-def _aliases(plan: Plan, also: tuple[tuple[int, int], ...] = ()) -> Alias:
-    """A function from a slot to the one that stands for all slots it may share memory with (union-find)."""
+def _aliases(plan: Plan, also: tuple[tuple[int, int], ...] = (), untaken: Collection[tuple[int, str]] = ()) -> Alias:
+    """A function from a slot to the one that stands for all slots it may share memory with (union-find).
+
+    Args:
+        plan: the steps.
+        also: further pairs of slots that share memory.
+        untaken: (step, port) pairs that are not read.
+    """
     parent = list(range(len(plan.keys)))
 
     def find(slot: int) -> int:
@@ -121,11 +158,11 @@ def _aliases(plan: Plan, also: tuple[tuple[int, int], ...] = ()) -> Alias:
             parent[slot] = slot = parent[parent[slot]]
         return slot
 
-    for step in plan.steps:
+    for at, step in enumerate(plan.steps):
         if step.views:
             arguments, outputs = dict(step.arguments), dict(step.outputs)
             for port, output in step.views:
-                if port in arguments:
+                if port in arguments and (at, port) not in untaken:
                     parent[find(outputs[output])] = find(arguments[port])
     for one, other in also:
         parent[find(one)] = find(other)

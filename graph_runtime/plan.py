@@ -14,24 +14,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, said
+from kineograph.graph_runtime.expand import FlatBody, expand
+from kineograph.graph_runtime.goals import Goals
 from kineograph.graph_runtime.keys import canonical, digest
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.lazy import has_branches, lazy_lifetimes, mark_lazy
+from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
 from kineograph.graph_runtime.registry import Registry
-from kineograph.graph_runtime.steps import LoopPlan, NamedFiles, Plan, Step
-from kineograph.graph_runtime.workflow import LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
+from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, NamedFiles, Plan, Step
+from kineograph.graph_runtime.workflow import BRANCH, LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
 
 SCHEMA = "kineograph-key-1"
 
 
 def make_plan(
-    workflow: Workflow,
-    registry: Registry,
-    inputs: Mapping[str, Any],
-    *,
-    outputs: Iterable[str] | None = None,
-    numerics: str = "",
+    workflow: Workflow, registry: Registry, inputs: Mapping[str, Any], goals: Goals, *, numerics: str = ""
 ) -> Plan:
     """Plan a workflow that ``validate`` found no fault with.
 
@@ -39,19 +37,23 @@ def make_plan(
         workflow: the workflow.
         registry: where its node types stand.
         inputs: the value of every input.
-        outputs: names of the outputs to compute; all, and all effects, by default.
+        goals: what is wanted of it.
         numerics: what besides the graph decides the numbers: dtype, attention family.
 
     Raises:
-        InvalidWorkflow: values are read after they were overwritten, or a file that a node names cannot be read.
+        InvalidWorkflow: values are read after they were overwritten, a file that a node names cannot be read, or what
+            is wanted is muted.
     """
     planner = _Planner(registry, numerics)
-    constants = dict(inputs)
-    wanted = {name: link for name, link in workflow.outputs.items() if outputs is None or name in outputs}
-    plan = planner.graph(workflow.nodes, wanted, constants, {}, "", effects=outputs is None)
+    flat = expand(workflow, registry, goals.links, inputs)
+    effects = [name for name, spec in flat.nodes.items() if goals.has_effect(name) and planner.has_effect(spec)]
+    planner.problems += goals.unreachable(flat, effects)
+    plan = planner.graph(flat.nodes, flat.outputs, {**inputs, **flat.constants}, {}, "", effects)
+    plan.definitions = flat.definitions
     if planner.problems:
-        raise InvalidWorkflow(planner.problems)
+        raise InvalidWorkflow([_named(problem, plan) for problem in planner.problems])
     plan.files = planner.files
+    plan.left_out = flat.left_out
     return plan
 
 
@@ -69,10 +71,17 @@ class _Planner:
         constants: Mapping[str, Any],
         entering: Mapping[str, str],
         place: str,
-        *,
-        effects: bool = True,
+        effects: Iterable[str],
     ) -> Plan:
-        """Plan one graph. ``constants`` are inputs of known value, ``entering`` maps the others to their keys."""
+        """Plan one graph.
+
+        Args:
+            nodes: written out flat.
+            wanted: the links of its outputs.
+            constants: inputs of known value. entering: the keys of the others.
+            place: of the loop around it.
+            effects: the nodes that run whether an output needs them or not.
+        """
         plan = Plan()
         plan.inputs = {name: plan.slot(key) for name, key in entering.items()}
         slots: dict[str, int] = {}
@@ -88,12 +97,15 @@ class _Planner:
             return slot
 
         goals = [source.node for link in wanted.values() if (source := reference(link)).node]
-        goals += [name for name, spec in nodes.items() if effects and self.has_effect(spec)]
-        order, _ = dependency_order(nodes, goals)
+        order, _ = dependency_order(nodes, [*goals, *effects])
         for name in order:
             spec = nodes[name]
-            make = self.loop if isinstance(spec, LoopSpec) else self.node
-            step = make(plan, spec, place + name, constants, read)  # type: ignore[arg-type]
+            if isinstance(spec, LoopSpec):
+                step = self.loop(plan, spec, place + name, constants, read)
+            elif spec.type == BRANCH:
+                step = _branch(plan, spec, place + name, read)
+            else:
+                step = self.node(plan, spec, place + name, constants, read)
             plan.steps.append(step)
             slots.update({f"{name}.{port}": slot for port, slot in step.outputs})
             if len(step.outputs) == 1:
@@ -102,6 +114,7 @@ class _Planner:
         order_overwrites(plan, self.problems)
         _record_history(plan)
         _merge_twins(plan)
+        mark_lazy(plan)
         _lifetimes(plan)
         return plan
 
@@ -121,8 +134,7 @@ class _Planner:
         linked: dict[str, int] = {}
         for name, link in spec.links.items():
             if link[0] == "$" and link[1:] in constants:
-                value, port = constants[link[1:]], kind.inputs[name]
-                literals[name] = port.literal(value) if port.type.is_literal else value
+                literals[name] = self.constant(f"{path}.{name}", kind.inputs[name], constants[link[1:]])
             else:
                 linked[name] = read(link)
         head = [SCHEMA, kind.id, kind.code_digest, self.numerics if kind.moves_tensors else ""]
@@ -158,8 +170,16 @@ class _Planner:
             cacheable=not kind.effect,
             stored=not kind.effect and kind.fingerprint is None,
             checked=tuple([name for name in linked if name in kind.bounded]) if kind.bounded else (),
-            parts=dict(zip(("node", "code", "numerics", "files"), head[1:], strict=False)) | ports,
+            parts=(head, ports),
         )
+
+    def constant(self, place: str, port: Port, value: Any) -> Any:
+        """A known value as a port takes it."""
+        try:
+            return port.literal(value) if port.type.is_literal else value
+        except ValueError as error:  # it came by a way that was not judged: past a bypassed node, out of a definition
+            self.problems.append(Problem(place, f"{error}."))
+            return value
 
     def loop(
         self, plan: Plan, spec: LoopSpec, path: str, constants: Mapping[str, Any], read: Callable[[str], int]
@@ -170,7 +190,9 @@ class _Planner:
         arguments = tuple((port, read(link)) for port, link in wires(spec) if port not in known)
         links = tuple(name for name in spec.links if name not in known)
         entering = {name: f"${name}" for name in ("item", "index", *spec.carry, *links)}
-        body = self.graph(spec.body.nodes, spec.body.outputs, known, entering, f"{path}/")
+        inside = known | spec.body.constants if isinstance(spec.body, FlatBody) else known
+        effects = [name for name, inner in spec.body.nodes.items() if self.has_effect(inner)]
+        body = self.graph(spec.body.nodes, spec.body.outputs, inside, entering, f"{path}/", effects)
         loop = LoopPlan(tuple(spec.carry), links, tuple(spec.collect), spec.until, body)
         gone = overwritten_slots(loop)
         self.problems += loop_hazards(loop, gone, path)
@@ -197,10 +219,45 @@ class _Planner:
             cacheable=not effect,
             stored=bool(spec.carry) or not effect,
             passes=_passes_key(spec, plan, arguments, body),
-            parts={"body": digest(*parts[2:5], *(body.keys[slot] for slot in body.outputs.values()))}
-            | {port: f"{port}@{plan.keys[slot]}" for port, slot in arguments},
+            parts=(
+                (SCHEMA, digest(*parts[2:5], *(body.keys[slot] for slot in body.outputs.values()))),
+                {port: f"{port}@{plan.keys[slot]}" for port, slot in arguments},
+            ),
             extends=each is not None,
         )
+
+
+def _branch(plan: Plan, spec: NodeSpec, path: str, read: Callable[[str], int]) -> Step:
+    """A branch whose condition is computed: its output is one of its sides."""
+    slots: dict[str, int] = {}
+    for name in ("when", "then", "else"):
+        if name in spec.links:
+            slots[name] = read(spec.links[name])
+        else:
+            slots[name] = plan.slot(digest("constant", canonical(spec.params[name])))
+            plan.preset[slots[name]] = spec.params[name]
+    key = digest(SCHEMA, BRANCH, *(plan.keys[slot] for slot in slots.values()))
+    return Step(
+        path,
+        BRANCH,
+        key,
+        None,
+        None,
+        {},
+        tuple(slots.items()),
+        ((ONLY_OUTPUT, plan.slot(key)),),
+        views=(("then", ONLY_OUTPUT), ("else", ONLY_OUTPUT)),
+        stored=False,
+        branch=BranchPlan(slots["when"], (slots["then"], slots["else"]), plan),
+    )
+
+
+def _named(problem: Problem, plan: Plan) -> Problem:
+    """A problem that says which definition its place is part of, if it is."""
+    around = plan.definition_around(problem.place)
+    if not around:
+        return problem
+    return Problem(problem.place, f"{problem.message.rstrip('.')}.", f"{problem.hint} It is part of {around}.".strip())
 
 
 def _without_counts(ports: Mapping[str, str], kind: NodeType, linked: Mapping[str, int], plan: Plan) -> list[str]:
@@ -261,7 +318,8 @@ def _record_history(plan: Plan) -> None:
             recorded.update(slot for port, slot in step.arguments if port in step.node.differentiates)
         if recorded and any(slot in recorded for _, slot in step.outputs):
             _record(step)
-            recorded.update(slot for _, slot in step.arguments)
+            condition = step.branch.when if step.branch is not None else -1
+            recorded.update(slot for _, slot in step.arguments if slot != condition)
 
 
 def _record(step: Step) -> None:
@@ -279,10 +337,14 @@ def _merge_twins(plan: Plan) -> None:
     first: dict[str, Step] = {}
     instead: dict[int, int] = {}
     kept: list[Step] = []
+    apart = has_branches(plan)  # then one of two that overwrite may have readers that the other has not
     for step in plan.steps:
         if instead:
             step.arguments = tuple((port, instead.get(slot, slot)) for port, slot in step.arguments)
-        twin = first.setdefault(step.key, step) if step.cacheable else step
+            if step.branch is not None:
+                slots = dict(step.arguments)
+                step.branch.when, step.branch.sides = slots["when"], (slots["then"], slots["else"])
+        twin = step if not step.cacheable or (apart and step.donates) else first.setdefault(step.key, step)
         if twin is step:
             kept.append(step)
         else:
@@ -312,7 +374,10 @@ def _mark_invariant(body: Plan, varying: set[int], overwritten: set[int]) -> Non
 def _lifetimes(plan: Plan) -> None:
     """Tell each step which values nobody reads after it."""
     kept = {*plan.outputs.values(), *plan.inputs.values(), *plan.preset}
-    for step in reversed(plan.steps):
-        read = {slot for _, slot in (*step.arguments, *step.outputs)} - kept
-        step.frees = tuple(read)
-        kept |= read
+    held = lazy_lifetimes(plan, kept)
+    for at in reversed(range(len(plan.steps))):
+        step = plan.steps[at]
+        if not step.lazy:
+            read = {slot for _, slot in (*step.arguments, *step.outputs)}.union(held.get(at, ())) - kept
+            step.frees = tuple(read)
+            kept |= read

@@ -13,8 +13,8 @@ from types import ModuleType
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
 from kineograph.graph_runtime.node import NodeType, node_type
-from kineograph.graph_runtime.sockets import LITERALS, SocketType
-from kineograph.graph_runtime.workflow import LOOP
+from kineograph.graph_runtime.sockets import ANY, LITERALS, SocketType, stream_of
+from kineograph.graph_runtime.workflow import BRANCH, LOOP
 
 ENTRY_POINTS = "kineograph.nodes"
 
@@ -24,7 +24,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeType] = {}
-        self._sockets: dict[str, SocketType] = dict(LITERALS)
+        self._sockets: dict[str, SocketType] = {**LITERALS, ANY.name: ANY}
 
     def __iter__(self) -> Iterator[NodeType]:
         return iter(sorted(self._nodes.values(), key=lambda kind: (kind.pack, kind.name, kind.version)))
@@ -37,8 +37,15 @@ class Registry:
         return self._nodes.get(type_id)
 
     def socket(self, name: str) -> SocketType | None:
-        """The socket type of a name, or None."""
+        """The socket type of a name such as ``int``, ``any``, ``Video`` or ``Stream[Video]``, or None."""
+        if name.startswith("Stream[") and name.endswith("]"):
+            item = self._sockets.get(name[len("Stream[") : -1])
+            return None if item is None else stream_of(item)
         return self._sockets.get(name)
+
+    def sockets(self) -> list[str]:
+        """The names of all types that there are streams of."""
+        return sorted(self._sockets)
 
     def unknown(self, type_id: str) -> str:
         """A sentence of advice for an id that is not there."""
@@ -48,7 +55,7 @@ class Registry:
             return f"A type is written with its version: {versions[-1]}."
         if versions:
             return f"This installation has {', '.join(versions)}."
-        return nearest(type_id, [*self._nodes, LOOP])
+        return nearest(type_id, [*self._nodes, LOOP, BRANCH])
 
     def add(self, kind: NodeType) -> None:
         """Add one node type.
@@ -56,7 +63,7 @@ class Registry:
         Raises:
             ValueError: its id is taken, or it names a socket that another class has already.
         """
-        if kind.id in self._nodes or kind.id == LOOP:
+        if kind.id in self._nodes or kind.id in (LOOP, BRANCH):
             raise ValueError(f"The node {kind.id} is there already; a pack cannot replace a node.")
         for port in (*kind.inputs.values(), *kind.outputs.values()):
             kind_of_port = port.type.item or port.type

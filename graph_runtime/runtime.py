@@ -16,10 +16,11 @@ from kineograph.graph_runtime.workflow import Workflow, load_workflow
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.cache import MemoryCache
-    from kineograph.graph_runtime.estimate import Estimate
+    from kineograph.graph_runtime.costs import Estimate
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
     from kineograph.graph_runtime.resume import KeepEvery
+    from kineograph.graph_runtime.run_state import Place
     from kineograph.graph_runtime.steps import Plan
     from kineograph.graph_runtime.store import Store
 
@@ -45,6 +46,11 @@ class Runtime:
         self.store = store
         self.cache = MemoryCache() if cache is None else cache
         self._plans: dict[str, Plan] = {}
+
+    @property
+    def numerics(self) -> str:
+        """What besides the graph decides the bits of tensors, and so is part of their keys."""
+        return _numerics()
 
     def load(self, source: WorkflowSource) -> Workflow:
         """The workflow of a file, a dict, or itself.
@@ -74,7 +80,8 @@ class Runtime:
         Args:
             source: a workflow, its file or its dict.
             inputs: values for its inputs; defaults stand for the rest.
-            outputs: the outputs to compute; all, and every effect, by default.
+            outputs: what to compute: outputs by name, or nodes by place (``denoise``, ``sampler/step``), with the
+                effects of those nodes only; all outputs, and every effect, by default.
 
         Raises:
             InvalidWorkflow: with every problem found.
@@ -127,16 +134,16 @@ class Runtime:
         return found
 
     def _plan(self, workflow: Workflow, given: dict[str, Any], outputs: list[str] | None) -> Plan:
+        from kineograph.graph_runtime.goals import find_goals
         from kineograph.graph_runtime.plan import make_plan
         from kineograph.graph_runtime.validate import input_values, validate
 
         problems = validate(workflow, self.registry, given)
-        if outputs is not None:
-            problems += _unknown_outputs(workflow, outputs)
-        if problems:
-            raise InvalidWorkflow(problems)
+        goals, unknown = find_goals(workflow, self.registry, outputs)
+        if problems or unknown:
+            raise InvalidWorkflow(problems + unknown)
         values = input_values(workflow.inputs, given)
-        return make_plan(workflow, self.registry, values, outputs=outputs, numerics=_numerics())
+        return make_plan(workflow, self.registry, values, goals, numerics=self.numerics)
 
     def run(
         self,
@@ -148,6 +155,7 @@ class Runtime:
         listen: Listener | None = None,
         cancel: threading.Event | None = None,
         keep_every: KeepEvery | None = None,
+        at: Place | None = None,
     ) -> Outcome:
         """Run a workflow.
 
@@ -157,6 +165,7 @@ class Runtime:
             listen: called with every event, in order, on this thread.
             cancel: set it from another thread to stop between steps and passes.
             keep_every: when a loop's state goes into the store; every minute by default.
+            at: told which node runs, for other threads to read.
 
         Raises:
             InvalidWorkflow: before anything ran.
@@ -173,6 +182,7 @@ class Runtime:
         state.cancel = cancel or state.cancel
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
+        state.at = at or state.at
         folder = getattr(self.store, "folder", None)  # several processes share one, and wait for each other: no measure
         if folder is None:
             return execute(plan, self.cache, state)
@@ -211,14 +221,3 @@ def _numerics() -> str:
         return version("torch").partition("+")[0]
     except PackageNotFoundError:
         return ""
-
-
-def _unknown_outputs(workflow: Workflow, outputs: list[str]) -> list[Problem]:
-    from kineograph.graph_runtime.errors import nearest
-
-    problems = [
-        Problem(f"outputs.{name}", "The workflow has no such output.", nearest(name, workflow.outputs))
-        for name in outputs
-        if name not in workflow.outputs
-    ]
-    return problems if outputs else [Problem("outputs", "No output is asked for.", nearest("", workflow.outputs))]

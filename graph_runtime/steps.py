@@ -5,7 +5,7 @@ Slots are numbered places for values; a loop's body is a plan of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ class Step:
 
     Attributes:
         path: its place in the workflow. type_id: its node's id. key: what its outputs are known by.
-        node, loop: what runs; one of the two.
+        node, loop, branch: what runs; one of the three.
         constants: literals by port. arguments: (port, slot) of what is read. outputs: (port, slot) of what is written.
         effect: it changes the world, itself or in its body.
         donates: ports whose value it overwrites. views: (port, output) pairs that may share memory.
@@ -29,8 +29,9 @@ class Step:
             items, so a finished loop's last state is worth keeping.
         record: autograd records it, because somebody differentiates what it led to.
         invariant: inside a body: the same in every pass, so it runs once.
+        lazy: it runs only if a branch asks for it.
         frees: slots that nobody reads after it.
-        parts: what its key is made of, by name: its code, what the numbers depend on, files, and each input.
+        parts: what its key is made of, for people: the texts that ``keys.PARTS`` names, and one for each input.
         checked: literal ports with bounds that arrive by a link, so are checked when the value is there.
     """
 
@@ -51,9 +52,11 @@ class Step:
     extends: bool = False
     record: bool = False
     invariant: bool = False
+    lazy: bool = False
     frees: tuple[int, ...] = ()
     checked: tuple[str, ...] = ()
-    parts: dict[str, str] = field(default_factory=dict[str, str])
+    branch: BranchPlan | None = None
+    parts: tuple[Sequence[str], Mapping[str, str]] = ((), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,22 @@ class LoopPlan:
 
 
 @dataclass(slots=True)
+class BranchPlan:
+    """A branch's own wiring: the slots of its condition and of its sides (then, else), and the plan it stands in."""
+
+    when: int
+    sides: tuple[int, int]
+    plan: Plan
+
+
+@dataclass(slots=True)
 class Plan:
     """Steps in order; where inputs enter and outputs leave; values known beforehand; files that literals name.
 
     ``endless`` has a second key for streams whose node says which inputs only count items: the key without those.
-    A plan is made once and run many times: nothing changes it.
+    ``makers`` (slot -> the step that makes it, as counted in ``steps``) is there where branches ask for steps.
+    ``left_out`` says what an output or a place would need that is muted; ``definitions`` has the types that nodes stood
+    for, by place. A plan is made once and run many times: nothing changes it.
     """
 
     steps: list[Step] = field(default_factory=list[Step])
@@ -91,8 +105,19 @@ class Plan:
     keys: list[str] = field(default_factory=list[str])
     endless: dict[int, str] = field(default_factory=dict[int, str])
     files: list[NamedFiles] = field(default_factory=list["NamedFiles"])
+    makers: dict[int, int] = field(default_factory=dict[int, int])
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+    definitions: dict[str, str] = field(default_factory=dict[str, str])
 
     def slot(self, key: str) -> int:
         """A new slot for a value known by ``key``."""
         self.keys.append(key)
         return len(self.keys) - 1
+
+    def definition_around(self, place: str) -> str:
+        """The type of the innermost definition that a place is part of, or nothing."""
+        while "/" in place:
+            place = place.rpartition("/")[0]
+            if place in self.definitions:
+                return self.definitions[place]
+        return ""

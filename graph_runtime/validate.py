@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kineograph.graph_runtime.definitions import Definitions, build_order, definition_kinds, given_values
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
-from kineograph.graph_runtime.node import MISSING, NodeType, Port
+from kineograph.graph_runtime.expand import passed_on
+from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, cycle_problems, dependency_order
 from kineograph.graph_runtime.plan import files_digest
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY, BOOL, INT, LITERALS, SocketType, misfit, stream_of
 from kineograph.graph_runtime.workflow import (
-    MAX_NODES,
+    BRANCH,
     InputSpec,
     LoopSpec,
     NodeSpec,
@@ -23,6 +25,7 @@ from kineograph.graph_runtime.workflow import (
 )
 
 Outputs = Mapping[str, SocketType]
+BRANCH_INPUTS = ("when", "then", "else")
 
 
 @dataclass
@@ -34,19 +37,21 @@ class _Scope:
     inputs: dict[str, SocketType]
     values: dict[str, Any] = field(default_factory=dict[str, Any])
     outputs: dict[str, Outputs] = field(default_factory=dict[str, Outputs])
+    passed: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """Of the bypassed nodes: output -> the input that stands for it."""
 
 
 def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -> list[Problem]:
     """Every problem of a workflow's wiring and values, given values for its inputs."""
-    check = _Check(registry)
+    check = _Check(registry, workflow.definitions)
     values = check.workflow_inputs(workflow.inputs, given)
+    if not check.all_definitions(workflow.nodes):
+        return check.problems
     kinds = {name: LITERALS.get(spec.type, ANY) for name, spec in workflow.inputs.items()}
     scope = _Scope(workflow.nodes, "", kinds, values)
     check.graph(scope)
     for name, link in workflow.outputs.items():
         check.source(scope, f"outputs.{name}", link)
-    if check.count > MAX_NODES:
-        check.say("", f"{check.count:,} nodes, a workflow has at most {MAX_NODES:,}.")
     if not workflow.outputs and not check.effects and not check.problems:
         check.say("", "Nothing to run: no outputs, and no node that writes a file.", "Name a node under outputs.")
     if check.problems:  # else the planner looks at the files, once
@@ -61,12 +66,15 @@ def input_values(inputs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> d
 
 
 class _Check:
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, definitions: Definitions) -> None:
         self.registry = registry
+        self.definitions = definitions
+        self.kinds: dict[str, NodeType] = {}
+        self.faults: dict[str, set[tuple[str, str]]] = {}
+        """(place, message) of what is wrong with a definition itself, whatever its inputs are."""
         self.problems: list[Problem] = []
         self.files: list[tuple[str, Callable[..., str], dict[str, Any]]] = []
         self.effects = 0
-        self.count = 0
 
     def say(self, place: str, message: str, hint: str = "") -> None:
         self.problems.append(Problem(place, message, hint))
@@ -91,35 +99,48 @@ class _Check:
         return values
 
     def graph(self, scope: _Scope) -> None:
-        self.count += len(scope.nodes)
         order, cycles = dependency_order(scope.nodes)
         self.problems += cycle_problems(cycles, scope.place)
         for name in order:
             spec = scope.nodes[name]
             place = scope.place + name
             if isinstance(spec, LoopSpec):
-                scope.outputs[name] = self.loop(scope, place, spec)
+                made = self.loop(scope, place, spec)
             else:
-                scope.outputs[name] = self.node(scope, place, spec)
+                made = self.node(scope, place, spec)
+            scope.outputs[name] = made
+            if spec.mode == "bypass" and not isinstance(made, _Unknown):
+                scope.passed[name] = passed_on(spec, self.kinds.get(spec.type) or self.registry.get(spec.type))
 
     def node(self, scope: _Scope, place: str, spec: NodeSpec) -> Outputs:
-        kind = self.registry.get(spec.type)
+        if spec.type == BRANCH:
+            return self.branch(scope, place, spec)
+        kind = self.kinds.get(spec.type) or self.registry.get(spec.type)
+        muted = spec.mode == "mute"
         if kind is None:
-            self.say(place, f"There is no node {spec.type!r}.", self.registry.unknown(spec.type))
+            if not muted:
+                self.say(place, f"There is no node {spec.type!r}.", self.advice(spec.type))
             for port, link in spec.links.items():
                 self.source(scope, f"{place}.{port}", link)
             return _Unknown()
-        self.effects += kind.effect
         self.params(place, spec, kind)
-        if kind.fingerprint is not None:
-            self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
         for name, link in spec.links.items():
             port = kind.inputs.get(name)
             if port is None:
                 self.say(f"{place}.{name}", f"{spec.type} has no input {name!r}.", nearest(name, kind.inputs))
             else:
                 self.link(scope, f"{place}.{name}", link, port)
+        if spec.mode is None:
+            self.effects += kind.effect
+            if kind.fingerprint is not None:
+                self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
+            if spec.type in self.kinds:
+                self.instance(scope, place, spec, kind)
         return {name: port.type for name, port in kind.outputs.items()}
+
+    def advice(self, type_id: str) -> str:
+        """What else may be meant by the type of a node."""
+        return nearest(type_id, self.kinds) if type_id.startswith("#") else self.registry.unknown(type_id)
 
     def named_files(self) -> None:
         """Say which files that literals name are missing; where a literal itself is at fault, that is said already."""
@@ -141,7 +162,7 @@ class _Check:
             else:
                 self.value(f"{place}.{name}", port, value)
         for name, port in kind.inputs.items():
-            if port.required and name not in spec.params and name not in spec.links:
+            if spec.mode != "mute" and port.required and name not in spec.params and name not in spec.links:
                 self.say(f"{place}.{name}", f"{spec.type} needs {name} ({port.type.name}).", self.makers(port.type))
 
     def value(self, place: str, port: Port, value: Any, source: str = "") -> None:
@@ -195,15 +216,22 @@ class _Check:
             self.say(place, f"{node} has no output to link to.")
             return None
         if "." not in link and len(outputs) == 1:
-            return next(iter(outputs.values()))
-        if port not in outputs or "." not in link:
+            port = next(iter(outputs))
+        elif port not in outputs or "." not in link:
             named = ", ".join(f"{node}.{name}" for name in outputs)
             self.say(place, f"{link} names no output of {node}.", f"Use {named}.")
             return None
+        if port not in scope.passed.get(node, outputs):
+            message = (
+                f"{node} is bypassed, and nothing of type {outputs[port].name} that is given to it can pass through."
+            )
+            self.say(place, message, f"Mute {node}, or link past it.")
         return outputs[port]
 
     def loop(self, scope: _Scope, place: str, spec: LoopSpec) -> Outputs:
         sources = {name: self.source(scope, f"{place}.{name}", link) for name, link in wires(spec)}
+        if spec.mode == "mute":
+            return _Unknown()
         each = sources["each"]
         if each is not None and each.item is None and each != ANY:
             self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is {each.one}.")
@@ -243,6 +271,84 @@ class _Check:
         for name in sorted({name for name in leaving if leaving.count(name) > 1}):
             hint = "Give the body a second output for the same link and collect that."
             self.say(f"{place}.{name}", f"Two outputs of this loop would be called {name!r}.", hint)
+
+    def branch(self, scope: _Scope, place: str, spec: NodeSpec) -> Outputs:
+        """Its condition is a bool, and one type of socket holds both of its sides."""
+        kinds: dict[str, SocketType | None] = dict.fromkeys(BRANCH_INPUTS)
+        for name in [*spec.params, *spec.links]:
+            if name not in kinds:
+                self.say(f"{place}.{name}", f"{BRANCH} has no input {name!r}.", nearest(name, kinds))
+        for name in kinds:
+            if name in spec.params and name in spec.links:
+                self.say(f"{place}.{name}", "It is both typed in and linked.", "Remove it from params or from links.")
+            elif name in spec.links:
+                kinds[name] = self.source(scope, f"{place}.{name}", spec.links[name])
+            elif name in spec.params:
+                kinds[name] = self.typed_in(f"{place}.{name}", spec.params[name])
+            elif spec.mode != "mute":
+                self.say(f"{place}.{name}", f"{BRANCH} needs {name}.")
+        when, one, other = (kind or ANY for kind in kinds.values())
+        if when not in (BOOL, ANY):
+            self.say(f"{place}.when", f"It is {when.one}, a bool is needed.", self.makers(BOOL))
+        if misfit(one, other) is None:
+            return {ONLY_OUTPUT: one if other == ANY else other}
+        if misfit(other, one) is not None:
+            self.say(
+                place, f"then is {one.one} and else {other.one}, so nothing can be wired to it.", "Make them alike."
+            )
+        return {ONLY_OUTPUT: one}
+
+    def typed_in(self, place: str, value: Any) -> SocketType | None:
+        """The type of a literal that stands where any type may."""
+        kind = next((kind for kind in LITERALS.values() if type(value) is kind.python), None)
+        if kind is None:
+            self.say(place, "Only a number, a text, true or false can be typed in here.", "Link it to a node.")
+        else:
+            self.value(place, Port("", kind, kind.python), value)
+        return kind
+
+    # Definitions
+
+    def all_definitions(self, nodes: Nodes) -> bool:
+        """Check every definition once, whether it is used or not; False where they cannot be written out."""
+        self.kinds, problems = definition_kinds(self.definitions, self.registry)
+        order, unbuildable = build_order(self.definitions, nodes)
+        self.problems += problems + unbuildable
+        if unbuildable:
+            return False
+        for type_id in order:
+            before = len(self.problems), len(self.files), self.effects
+            inputs = {name: port.type for name, port in self.kinds[type_id].inputs.items()}
+            self.inside(type_id, _Scope(self.definitions[type_id[1:]].nodes, f"{type_id}/", inputs))
+            found = self.problems[before[0] :]
+            self.faults[type_id] = {(problem.place.removeprefix(f"{type_id}/"), problem.message) for problem in found}
+            del self.files[before[1] :]
+            self.effects = before[2]
+        return True
+
+    def inside(self, type_id: str, scope: _Scope) -> None:
+        """Check the graph of a definition."""
+        self.graph(scope)
+        for name, port in self.kinds[type_id].outputs.items():
+            place = f"{scope.place}outputs.{name}"
+            made = self.source(scope, place, self.definitions[type_id[1:]].outputs[name].link)
+            if made is not None and (reason := misfit(made, port.type)):
+                self.say(place, f"It does not fit: {reason}.")
+
+    def instance(self, scope: _Scope, place: str, spec: NodeSpec, kind: NodeType) -> None:
+        """Check what one use of a definition adds: the values that it gives to the inputs, and the files they name."""
+        values = given_values(kind, spec.params, spec.links)
+        for name, link in spec.links.items():
+            if link.startswith("$") and link[1:] in scope.values and name in kind.inputs:
+                values[name] = scope.values[link[1:]]
+        before = len(self.problems)
+        inputs = {name: port.type for name, port in kind.inputs.items()}
+        self.inside(spec.type, _Scope(self.definitions[spec.type[1:]].nodes, f"{place}/", inputs, values))
+        found, known = self.problems[before:], self.faults[spec.type]
+        del self.problems[before:]
+        for problem in found:
+            if (problem.place.removeprefix(f"{place}/"), problem.message) not in known:
+                self.say(problem.place, problem.message, f"{problem.hint} It is part of {spec.type}.".strip())
 
 
 def _literals(scope: _Scope, spec: NodeSpec, kind: NodeType) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The JSON file as pydantic models, and the strict reading of it. Knows no node types.
 
 ``params`` are typed in, ``links`` are wired by name. A link is ``node`` for an only output, ``node.port`` else, or
-``$x`` for an input of the enclosing graph; inside a loop's body also ``$item`` and ``$index``.
+``$x`` for an input of the enclosing graph; inside a loop's body also ``$item`` and ``$index``. A node whose type is
+``#name@1`` stands for the graph of that name under ``definitions``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.node import ONLY_OUTPUT
 
 LOOP = "loop@1"
+BRANCH = "branch@1"
+BRANCH_DOC = """One of two values; only what the chosen one needs is computed.
+
+Inputs:
+    when: a bool. Where it is known before the run, the branch is its side, and the other side is no part of the plan.
+    then: the output, if it is true: a link, or a number, text or bool.
+    else: the output, if it is false; both fit one type of socket."""
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
@@ -32,6 +40,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 LINK = rf"^(\$?{NAME}|{NAME}\.{NAME})$"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Link = Annotated[str, StringConstraints(pattern=LINK)]
+DEFINITION = rf"^{NAME}@[1-9][0-9]{{0,8}}$"
+DefinitionId = Annotated[str, StringConstraints(pattern=DEFINITION)]
+Mode = Literal["mute", "bypass"]
+"""Muted: it and what needs it do not run. Bypassed: its first input of the same type passes through."""
 
 
 class _Model(BaseModel):
@@ -44,6 +56,7 @@ class NodeSpec(_Model):
     type: str
     params: dict[Name, JsonValue] = {}
     links: dict[Name, Link] = {}
+    mode: Mode | None = None
     title: str = ""
 
 
@@ -72,6 +85,7 @@ class LoopSpec(_Model):
     collect: list[Name] = []
     until: Name | None = None
     body: Body
+    mode: Mode | None = None
     title: str = ""
 
 
@@ -86,12 +100,29 @@ class InputSpec(_Model):
     about: str = ""
 
 
+class OutputSpec(_Model):
+    """An output of a definition: its type, and the link it comes from."""
+
+    type: str
+    link: Link
+
+
+class Definition(_Model):
+    """A named graph that the nodes of type ``#name@1`` stand for. Its inputs may be of any type of socket."""
+
+    about: str = ""
+    inputs: dict[Name, InputSpec] = {}
+    nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
+    outputs: dict[Name, OutputSpec] = {}
+
+
 class Workflow(_Model):
     """A workflow file. ``ui`` belongs to the editor and is part of no key."""
 
     format: Literal[1] = FORMAT
     about: str = ""
     inputs: dict[Name, InputSpec] = {}
+    definitions: dict[DefinitionId, Definition] = {}
     nodes: dict[Name, Annotated[Spec, Discriminator(lambda raw: _kind(raw))]]
     outputs: dict[Name, Link] = {}
     ui: dict[str, Any] = {}
@@ -111,6 +142,7 @@ def _kind(raw: Any) -> str:
 
 
 Body.model_rebuild()
+Definition.model_rebuild()
 Workflow.model_rebuild()
 
 
@@ -206,6 +238,8 @@ def _form_problem(detail: dict[str, Any]) -> Problem:
         message = f"A {detail['type'].removesuffix('_type')} is needed here."
     elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == LINK:
         message = f"{detail['input']!r} is no link: write node, node.port or $input."
+    elif detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == DEFINITION:
+        message = f"{detail['input']!r} names no definition: write its name and version, like denoise_step@1."
     elif detail["type"] == "string_pattern_mismatch":
         message = "A name is letters, digits, _ or -, begins with a letter and has at most 128 characters."
     elif detail["type"] == "literal_error" and field == "format":
@@ -217,6 +251,8 @@ def _form_place(loc: tuple[str | int, ...]) -> str:
     """Where ``("nodes", "a", "loop", "body", "nodes", "b", "node", "links", "x")`` is for people: ``a/b.links.x``."""
     parts = [str(part) for part in loc if part != "[key]"]
     nodes = ""
+    if parts[:1] == ["definitions"] and len(parts) > 2:
+        nodes, parts = f"#{parts[1]}/", parts[2:]
     while parts[:1] == ["nodes"] and len(parts) > 1:
         nodes, parts = f"{nodes}{parts[1]}", parts[3:]  # the third is the tag, node or loop
         if parts[:1] == ["body"] and len(parts) > 1:

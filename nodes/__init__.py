@@ -2,6 +2,8 @@
 
 MODULES = (
     "text",
+    "prompts",
+    "caption",
     "model",
     "sample",
     "guidance",

@@ -170,6 +170,24 @@ class TextEncoder:
     network: text.TextEncoder
 
 
+@socket(family="model")
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model of the library transformers, and its tokenizer."""
+
+    network: Any
+    tokenizer: Any
+
+
+@socket(family="model")
+@dataclass(frozen=True)
+class CaptionModel:
+    """A model of the library transformers that writes about pictures, and its processor."""
+
+    network: Any
+    processor: Any
+
+
 @socket(family="codec")
 @dataclass(frozen=True)
 class VAE:

@@ -139,6 +139,16 @@ def test_check_says_ok_and_counts_nodes_in_loops(cli, flow, packs):
     assert cli("check", path, "--packs", packs) == (0, f"{path}: ok, 3 nodes\n", "")
 
 
+def test_check_says_what_is_left_out(cli, flow, packs):
+    nodes = {
+        "a": {"type": "toy/add@1", "params": {"a": 1}, "mode": "mute"},
+        "b": {"type": "toy/add@1", "params": {"a": 1}},
+    }
+    path = flow(nodes, outputs={"y": "a", "z": "b"})
+    told = "Left out: y, it needs a, which is muted"
+    assert cli("check", path, "--packs", packs) == (0, f"{path}: ok, 2 nodes\n{told}\n", "")
+
+
 def test_all_problems_come_at_once_each_on_its_line(cli, flow, packs):
     given = ["scale=inf", "loud=maybe", "b=101", "colour=red", "nonsense"]
     for command in ("check", "run"):
@@ -237,7 +247,7 @@ def test_nodes_lists_and_describes(cli, packs):
     about = json.loads(cli("nodes", "toy/add@1", "--json", "--packs", packs)[1])
     assert [port["name"] for port in about["inputs"]] == ["a", "b"]
     assert about["outputs"] == [{"name": "output", "type": "int"}]
-    assert len(json.loads(cli("nodes", "--json", "--packs", packs)[1])) == 7
+    assert len(json.loads(cli("nodes", "--json", "--packs", packs)[1])) == 8
     assert cli("nodes", "loop@1")[0] == 0
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from kineograph import default_runtime
-from kineograph.graph_runtime.estimate import Estimate
+from kineograph.graph_runtime.costs import Estimate
 from kineograph.graph_runtime.machine import spare_memory
 from kineograph.graph_runtime.node import RunContext, node, node_type
 from kineograph.graph_runtime.registry import Registry
@@ -98,6 +98,18 @@ def scaled(a: Block, by: float = 1.0) -> Block:
 
 
 @node
+def is_odd(number: int = 0) -> bool:
+    """What is known before a run."""
+    return number % 2 == 1
+
+
+@node
+def is_bright(a: Block) -> bool:
+    """What only a run can say."""
+    return bool(a.x.mean() > 0.5)
+
+
+@node
 def slowly(a: Block, by: float = 1.0) -> Block:
     """The block times a number, worth keeping on disk."""
     time.sleep(0.01)
@@ -116,7 +128,22 @@ def written(a: Block, run: RunContext) -> None:
     run.output_path("written").write_text(str(a.x.sum()))
 
 
-TOYS = (drawn, product, below, upper, numbers, floats, rows_at, mean, scaled, slowly, opened, written)
+TOYS = (
+    drawn,
+    product,
+    below,
+    upper,
+    numbers,
+    floats,
+    rows_at,
+    mean,
+    scaled,
+    is_odd,
+    is_bright,
+    slowly,
+    opened,
+    written,
+)
 
 
 def toys(store: Store | None = None) -> Runtime:
@@ -213,6 +240,34 @@ def test_a_carry_that_grows_is_walked_to_its_end() -> None:
     found, true = toys().estimate(source), truth(toys(), source)
     assert found.peak_bytes == true.peak
     assert row(found, "loop").shapes["a"] == {"x": (21 * 30, 64)}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("in_a_loop", [False, True])
+def test_of_a_branch_the_side_that_is_taken_is_walked_or_both_where_nobody_knows(known, in_a_loop) -> None:
+    odd, bright = {"type": "is_odd@1", "params": {"number": 3}}, {"type": "is_bright@1", "links": {"a": "$b"}}
+    nodes = {
+        "when": odd if known else bright,
+        "small": {"type": "drawn@1", "params": {"rows": 10}},
+        "large": {"type": "product@1", "links": {"a": "$b", "b": "$b"}},
+        "one": {"type": "branch@1", "links": {"when": "when", "then": "small", "else": "large"}},
+    }
+    start = {"start": {"type": "drawn@1", "params": {"rows": 50}}, "items": {"type": "floats@1"}}
+    if in_a_loop:
+        body = {"nodes": nodes, "outputs": {"a": "one"}}
+        loop = {"type": "loop@1", "each": "items", "carry": {"a": "start"}, "links": {"b": "start"}, "body": body}
+        source = workflow({**start, "loop": loop}, {"made": "loop.a"})
+    else:
+        source = json.loads(json.dumps(workflow({**start, **nodes}, {"made": "one"})).replace("$b", "start"))
+    found = toys().estimate(source)
+    assert {each.path.rpartition("/")[2] for each in found.nodes} >= {"small", "one"}
+    if known:
+        true = truth(toys(), source)
+        assert (found.peak_bytes, found.flops) == (true.peak, true.flops)
+        assert "large" not in {each.path.rpartition("/")[2] for each in found.nodes}
+    else:
+        assert found.flops == 2 * 2 * 50 * 50 * 64  # in a loop too: it is the same in every pass
+        assert next(each for each in found.nodes if each.path.endswith("one")).note.startswith("both sides")
 
 
 def test_of_many_passes_that_differ_it_says_that_it_saw_some() -> None:

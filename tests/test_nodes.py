@@ -15,6 +15,7 @@ from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import (
     block_cache,
+    caption,
     edit,
     fit,
     guidance,
@@ -22,6 +23,7 @@ from kineograph.nodes import (
     judge_content,
     load,
     model,
+    prompts,
     report,
     sample,
     save,
@@ -167,6 +169,12 @@ CALLS = {
     "concat_videos": lambda run: (fit.concat_videos, BATCH.video, OTHER),
     "fit_video": lambda run: (fit.fit_video, BATCH.video, VAE, 4, 20),
     "encode_text": lambda run: (text.encode_text, ENCODER, "a big blue box"),
+    "expand_prompt": lambda run: (prompts.expand_prompt, "a red ball", 3),
+    "caption_world": lambda run: (caption.caption_world, BATCH.video, "long", 3),
+    "spread_frames": lambda run: (caption.spread_frames, dataset(run), 3),
+    "clip_videos": lambda run: (caption.clip_videos, dataset(run)),
+    "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
+    "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
@@ -371,7 +379,13 @@ CALLS = {
 }
 OVERWRITE = {"add_gradients", "adversarial_loss", "apply_gradients", "average_weights", "gradients"}
 """Nodes that declare what they overwrite, or need history: they have tests of their own."""
-OPTIONAL = {"clip_table"}
+OPTIONAL = {
+    "clip_table",
+    "load_language_model",
+    "expand_prompt_with_model",
+    "load_caption_model",
+    "caption_clips_with_model",
+}
 """Nodes that need a library of an extra: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)
 WALLS = world.world_batch(2, 17, 32, 32, path="wall").video

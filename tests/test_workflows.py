@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -84,12 +85,11 @@ def test_samplers_share_noise_and_each_is_wired_as_it_should_be(tmp_path: Path, 
     small = {"frames": 5, "height": 32, "width": 32}
     raw = json.loads((WORKFLOWS / "samplers.json").read_text())
     raw["nodes"]["noise"]["params"] = small
-    rows = runtime.run(raw, {"calls": 2, "heun_steps": 1}, out=tmp_path).outputs["videos"].frames
-    plain = runtime.run(TEXT_TO_VIDEO, small | {"steps": 2}, outputs=["video"]).outputs["video"].frames
+    rows = runtime.run(raw, {"calls": 3, "heun_steps": 2}, out=tmp_path).outputs["videos"].frames
+    plain = runtime.run(TEXT_TO_VIDEO, small | {"steps": 3}, outputs=["video"]).outputs["video"].frames
     assert rows.shape == (5, 5, 3, 32, 32)
     assert torch.equal(rows[:1], plain)
-    torch.testing.assert_close(rows[2], rows[0], atol=1e-4, rtol=0)  # DPM-Solver++ takes both of two steps at order 1
-    assert all((rows[number] - rows[0]).abs().max() > 0.01 for number in (1, 3, 4))
+    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(rows, 2))
     assert (tmp_path / "samplers.png").exists()
 
 

@@ -206,8 +206,24 @@ def caption(attributes: Mapping[str, int], style: Style, seed: int, speed: float
     Raises:
         ValueError: for a style that is none, and for the plain style where colour or shape is unknown.
     """
-    draws = iter(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(scene_seed(seed, 0, 2))).tolist())
-    return _caption(attributes, style, draws, speed)
+    return _caption(attributes, style, _draws(seed), speed)
+
+
+def tell(said: Mapping[str, int], style: Literal["short", "long"], seed: int, speed: float, is_image: bool) -> str:
+    """All of what is given and nothing else, in one sentence with synonyms.
+
+    Args:
+        said: index of every attribute in `world.ATTRIBUTES`, -1 for what is not said.
+        style: long may begin with "a video of" and say how fast.
+        seed: same seed, same sentence.
+        speed: short sides per second, for the adverbs of long sentences.
+        is_image: whether it is a picture that is spoken of.
+    """
+    return _sentence(said, is_image, speed, style, _draws(seed), wall=False)
+
+
+def _draws(seed: int) -> Iterator[float]:
+    return iter(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(scene_seed(seed, 0, 2))).tolist())
 
 
 def _caption(

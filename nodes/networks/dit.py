@@ -237,7 +237,13 @@ def in_turn(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor
 
 def skipping(numbers: Collection[int]) -> Through:
     """One block after another, without those of these numbers."""
-    return lambda blocks, *given: in_turn([block for at, block in enumerate(blocks) if at not in numbers], *given)
+
+    def through(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:
+        if unknown := sorted(set(numbers) - set(range(len(blocks)))):
+            raise ValueError(f"There is no block {unknown[0]} to skip: this DiT has blocks 0 to {len(blocks) - 1}.")
+        return in_turn([block for number, block in enumerate(blocks) if number not in numbers], x_SD, shared)
+
+    return through
 
 
 def recomputed(blocks: Sequence[nn.Module], x_SD: Tensor, shared: Shared) -> Tensor:

@@ -56,13 +56,12 @@ def _one(video: Tensor) -> Permanence:
     clear = video.clone()
     clear[..., lines] = paper[:, None, :, None, None]
     seen_THW = oracle.object_share(clear, paper)[0][0] >= SEEN
-    height, width = seen_THW.shape[-2:]
-    short, middle = min(height, width), int(lines.nonzero().double().mean().round())
+    short, middle = min(seen_THW.shape[-2:]), int(lines.nonzero().double().mean().round())
     area_T2 = torch.stack([side.sum((1, 2)) for side in (seen_THW[..., :middle], seen_THW[..., middle:])], 1) / short**2
     if area_T2[0].amax() < LEAST_AREA:
         return nothing
     if area_T2[0, 1] > area_T2[0, 0]:  # let every object come from the left
-        seen_THW, area_T2, middle = seen_THW.flip(-1), area_T2.flip(1), width - middle
+        seen_THW, area_T2 = seen_THW.flip(-1), area_T2.flip(1)
     size = area_T2[-1, 1] / area_T2[0, 0]
     returns = ((size >= SIZE_KEPT[0]) & (size <= SIZE_KEPT[1]))[None]
     colours = [oracle.oklab(oracle.object_share(clear[:, [at]], paper)[1]) for at in (0, -1)]

@@ -212,5 +212,5 @@ def test_a_view_leaves_a_loop_as_a_view(runtime, graph, spec, loop):
 
 def test_unknown_outputs_are_named(runtime, graph, spec):
     workflow = graph({"a": spec("add@1")}, total="a")
-    with pytest.raises(InvalidWorkflow, match=r"no such output\. Did you mean total\?"):
+    with pytest.raises(InvalidWorkflow, match=r"no such output or node\. Did you mean total\?"):
         runtime.plan(workflow, outputs=["totel"])

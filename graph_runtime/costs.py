@@ -1,0 +1,93 @@
+"""What a plan is expected to cost, as plain values. Knows no plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kineograph.graph_runtime.timings import Work
+
+Shapes = dict[str, tuple[int, ...] | str]
+
+
+@dataclass(slots=True)
+class NodeEstimate:
+    """What one node or loop is expected to do.
+
+    Attributes:
+        path, type_id: its place and its node's id. around: the place of the loop whose body it is in, or nothing.
+        passes: how often it runs.
+        loops: of a loop, how many passes it has each time.
+        shapes: of what it makes, by output and then by field: sides, or the number of weights of a network.
+        tokens: of its outputs that are made of tokens; 0 where none is.
+        flops: in all passes together.
+        peak_bytes: the most that is in memory while it runs, with all that others keep there.
+        output_bytes: of what it makes.
+        cached: its result is kept: it will not run.
+        changed: why an earlier result that is kept does not serve; empty where there is none.
+        unknown: why nothing more is known; empty where it is.
+        note: how its numbers are to be read; may be empty.
+        seconds: in all passes together, from earlier runs on this machine; None where there are none.
+    """
+
+    path: str
+    type_id: str
+    around: str = ""
+    passes: int = 0
+    loops: int = 0
+    shapes: dict[str, Shapes] = field(default_factory=dict[str, Shapes])
+    tokens: int = 0
+    flops: int = 0
+    peak_bytes: int = 0
+    output_bytes: int = 0
+    cached: bool = False
+    changed: str = ""
+    unknown: str = ""
+    note: str = ""
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Estimate:
+    """What a plan is expected to cost.
+
+    Attributes:
+        nodes: in the order in which they first run.
+        flops: of all.
+        peak_bytes: the most that is in memory at once.
+        peak_path: the node that runs then.
+        spare_bytes: what the device has to spare now; None where the system does not say.
+    """
+
+    nodes: list[NodeEstimate]
+    flops: int
+    peak_bytes: int
+    peak_path: str
+    spare_bytes: int | None
+
+    @property
+    def unknown(self) -> list[str]:
+        """The nodes of which nothing is known, so that all sums are lower bounds."""
+        return [node.path for node in self.nodes if node.unknown]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits the device's memory; None where nobody can say."""
+        return None if self.spare_bytes is None else self.peak_bytes <= self.spare_bytes
+
+    @property
+    def seconds(self) -> float:
+        """What all nodes take together whose seconds are known."""
+        return sum(node.seconds or 0.0 for node in self.nodes)
+
+    def work(self) -> dict[str, Work]:
+        """What each node that will run has to do: FLOPs, else bytes that it makes."""
+        return {
+            row.path: Work(self._kind(row), float(row.flops or row.output_bytes or 1), row.loops)
+            for row in self.nodes
+            if not row.around and not row.cached
+        }
+
+    def _kind(self, row: NodeEstimate) -> str:
+        """Its type; of a loop, also those in its body."""
+        below = {node.type_id for node in self.nodes if node.path.startswith(f"{row.path}/")}
+        return " ".join([row.type_id, *sorted(below)])

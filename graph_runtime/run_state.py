@@ -1,0 +1,139 @@
+"""What all steps of one run share, and what one node may ask of it. Runs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kineograph.graph_runtime.ahead import Coroutines
+from kineograph.graph_runtime.errors import Cancelled, said
+from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
+from kineograph.graph_runtime.paths import inside
+from kineograph.graph_runtime.resume import KeepEvery
+from kineograph.graph_runtime.steps import Step
+from kineograph.graph_runtime.store import Store
+
+SECONDS_BETWEEN_PROGRESS = 0.1
+
+
+def ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a run is: the path of the node that runs, in a loop's body too. Other threads may read it."""
+
+    path: str = ""
+
+
+@dataclass
+class RunState:
+    """What all steps of one run share: who listens, whether to stop, where files go, what keeps results."""
+
+    out: Path = field(default_factory=Path)
+    describe: Callable[[], str] = lambda: "{}"
+    listen: Listener = ignore
+    cancel: threading.Event = field(default_factory=threading.Event)
+    coroutines: Coroutines = field(default_factory=Coroutines)
+    grad: GradMode = field(default_factory=lambda: GradMode())
+    store: Store | None = None
+    keep_every: KeepEvery = field(default_factory=KeepEvery)
+    debts: dict[int, float] = field(default_factory=dict[int, float])
+    ran: int = 0
+    cached: int = 0
+    told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
+    at: Place = field(default_factory=Place)
+
+    @cached_property
+    def provenance(self) -> str:
+        """The workflow with the inputs of this run, as JSON; written out when the first effect asks."""
+        return self.describe()
+
+    def check_cancelled(self, path: str) -> None:
+        """Raise ``Cancelled`` where the caller asked to stop."""
+        if self.cancel.is_set():
+            raise Cancelled(path)
+
+
+@dataclass(slots=True)
+class NodeContext:
+    """The ``RunContext`` of one node."""
+
+    path: str
+    state: RunState
+    started: float
+    reported: float = 0.0
+    before: int = 0  # done by an earlier run
+
+    @property
+    def provenance(self) -> str:
+        """The workflow with the inputs of this run, as JSON."""
+        return self.state.provenance
+
+    def progress(self, done: int, total: int) -> None:
+        """Report progress, at most ten times a second."""
+        self.check_cancelled()
+        now = time.perf_counter()
+        if done >= total or now - self.reported >= SECONDS_BETWEEN_PROGRESS:
+            self.reported = now
+            left = (now - self.started) / max(done - self.before, 1) * (total - done)
+            self.state.listen(NodeProgress(self.path, done, total, left))
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Report a number to plot."""
+        event = Metric(self.path, name, step, float(value))
+        if self.state.store is not None and "/" not in self.path:
+            self.state.told.setdefault(self.path, []).append(event)
+        self.state.listen(event)
+
+    def check_cancelled(self) -> None:
+        """Raise ``Cancelled`` where the run was stopped."""
+        self.state.check_cancelled(self.path)
+
+    def output_path(self, relative: str) -> Path:
+        """A path below the output folder; its parent is made."""
+        path = inside(self.state.out, relative)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{relative!r} cannot be written, its folder cannot be made: {said(error)}") from error
+        return path
+
+    def wrote(self, path: Path) -> None:
+        """Report a file that is now complete."""
+        self.state.listen(FileWritten(self.path, str(path)))
+
+
+class GradMode:
+    """Autograd on for recorded steps and off for the rest; touches torch only where a plan moves tensors."""
+
+    def __init__(self) -> None:
+        self._set: Callable[[bool], Any] | None = None
+        self._before = True
+
+    def enter(self, steps: list[Step]) -> None:
+        if any(map(_moves_tensors, steps)):
+            import torch
+
+            self._before = torch.is_grad_enabled()
+            self._set = torch.set_grad_enabled
+
+    def set(self, record: bool) -> None:
+        if self._set is not None:
+            self._set(record)
+
+    def leave(self) -> None:
+        if self._set is not None:
+            self._set(self._before)
+
+
+def _moves_tensors(step: Step) -> bool:
+    if step.loop is not None:
+        return any(map(_moves_tensors, step.loop.body.steps))
+    return step.node is not None and step.node.moves_tensors
