@@ -19,7 +19,7 @@ STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #171b22; background: #f3f4f7 }
 table { border-spacing: 10px } th { text-align: left; font-weight: 600; white-space: pre-line; vertical-align: top }
 td { background: #fff; border: 1px solid #d3d8e2; border-radius: 8px; padding: 10px; vertical-align: top }
-video, img { display: block; max-width: 60vw; margin-bottom: 6px; image-rendering: pixelated }
+video, img { display: block; max-width: min(60vw, 340px); margin-bottom: 6px; image-rendering: pixelated }
 video { height: 256px } .small { color: #5a6475; font-size: 12px } .error { color: #c92a2a; max-width: 24rem }
 @media (prefers-color-scheme: dark) { body { color: #e7eaf0; background: #0e1116 }
 td { background: #1a1f27; border-color: #323b49 } .small { color: #9aa4b5 } .error { color: #ff6b6b } }
