@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 
 import pytest
 
 from kineograph.__main__ import main
 
 NUMBERS = itertools.count()
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl+C; the commands they start must hear it."""
+    for name in ("SIGINT", "SIGHUP"):
+        heard = getattr(signal, name, None)
+        if heard is not None and signal.getsignal(heard) is signal.SIG_IGN:
+            signal.signal(heard, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
