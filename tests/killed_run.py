@@ -18,7 +18,7 @@ import torch
 from blake3 import blake3
 
 from kineograph import default_runtime
-from kineograph.graph_runtime import execute
+from kineograph.graph_runtime import run_state
 from kineograph.graph_runtime.events import Metric, NodeProgress, NodeResumed
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.store import Store
@@ -55,7 +55,7 @@ def run(runtime, given: dict, inputs: dict, store: str, pipe: int) -> None:
             tell(resumed=event.done)
 
     every = KeepEvery(passes=given["keep_every"])
-    execute.SECONDS_BETWEEN_PROGRESS = 0.0
+    run_state.SECONDS_BETWEEN_PROGRESS = 0.0
     if store:
         runtime.store = Store(store, least_seconds=0.0)
     result = runtime.run(given["workflow"], inputs, out=given["out"], listen=listen, keep_every=every)
