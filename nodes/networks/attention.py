@@ -52,7 +52,8 @@ def attend_within(
     if len(qs_HBND) > 1 and qs_HBND[0].is_cuda and qs_HBND[0].dtype in (torch.float16, torch.bfloat16):
         return _one_kernel(qs_HBND, ks_HBMD, vs_HBMD, masks_BM)
     groups = zip(qs_HBND, ks_HBMD, vs_HBMD, masks_BM, strict=True)
-    return [attend(q, k, v, mask[:, None]) for q, k, v, mask in groups]
+    # with four axes: torch takes its fused kernel for CPUs by them, and a slow one by three
+    return [attend(q, k, v, mask[None, :, None]) for q, k, v, mask in groups]
 
 
 def _plain(q_ABND: Tensor, k_ABMD: Tensor, v_ABMD: Tensor, mask: Tensor | None) -> Tensor:
