@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kineograph.nodes.media.whole_file import write_whole
+
 COLUMNS = 9
 SHORT_SIDE = 128
 """Pixels of a frame on the page; smaller ones are drawn larger, larger ones smaller."""
@@ -61,8 +63,8 @@ def write_index(out: Path, about: str, runs: Sequence[Made], total: int) -> None
     """Write ``sweep.html`` and ``sweep.json``: of the runs that are done, in the order they were asked for."""
     listed = [run.as_json(out) for run in runs]
     text = json.dumps({"about": about, "total": total, "runs": listed}, ensure_ascii=False, indent=1)
-    _replace(out / "sweep.json", text)
-    _replace(out / "sweep.html", _page(about, listed, total))
+    write_whole(out / "sweep.json", text.encode())
+    write_whole(out / "sweep.html", _page(about, listed, total).encode())
 
 
 def _page(about: str, runs: Sequence[Mapping[str, Any]], total: int) -> str:
@@ -124,10 +126,3 @@ def _relative(files: Sequence[str], out: Path) -> list[str]:
     root = out.resolve()
     paths = [Path(file) for file in files]
     return [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths]
-
-
-def _replace(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -12,8 +11,7 @@ from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.sample import Precision, latent_noise, velocities
 from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextEmbedding
-
-SIZE = re.compile(r"(\d{1,4})x(\d{1,4})x(\d{1,4})")
+from kineograph.nodes.sweep import SIZE, read_size
 
 
 @node
@@ -36,12 +34,11 @@ def latent_noises(
     """
     from kineograph.nodes.networks.world import scene_seed
 
-    found = [SIZE.fullmatch(size) for size in sizes]
-    if wrong := [size for size, match in zip(sizes, found, strict=True) if match is None]:
+    if wrong := [size for size in sizes if not SIZE.fullmatch(size)]:
         raise ValueError(f"sizes has {', '.join(map(repr, wrong))}: each is frames x height x width, like 17x64x64.")
-    sides = [map(int, match.groups()) for match in found if match]
-    seeds = (scene_seed(seed, number, stream=9) for number in range(len(found)))
-    return Stream.of([latent_noise(vae, t, h, w, fps, seed=own) for (t, h, w), own in zip(sides, seeds, strict=True)])
+    seeds = [scene_seed(seed, number, stream=9) for number in range(len(sizes))]
+    found = zip(map(read_size, sizes), seeds, strict=True)
+    return Stream.of([latent_noise(vae, *size, fps, seed=own) for size, own in found])
 
 
 @node
