@@ -17,14 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime, isolation, planning, processes, storage
-from kineograph.console import one_line, stopped_by_signals, watching
+from kineograph import __version__, default_runtime
+from kineograph.cli import isolation, planning, processes, storage
+from kineograph.cli.console import one_line, stopped_by_signals, watching
+from kineograph.cli.logs import KINDS as LOGS
+from kineograph.cli.logs import keeping
+from kineograph.cli.sweep import Sweep, read_sweep
+from kineograph.cli.sweep import add_arguments as add_sweep
+from kineograph.cli.values import read_inputs
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
-from kineograph.logs import KINDS as LOGS
-from kineograph.logs import keeping
-from kineograph.sweep import Sweep, read_sweep
-from kineograph.sweep import add_arguments as add_sweep
-from kineograph.values import read_inputs
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event, Listener

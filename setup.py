@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
-ROOMS = ("graph_runtime", "nodes", "interop")  # not tests, benchmarks, docs, web
+ROOMS = ("cli", "graph_runtime", "server", "nodes", "interop")  # not tests, benchmarks, docs, web
 
 
 def packages() -> list[str]:

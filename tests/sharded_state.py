@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from kineograph import processes
+from kineograph.cli import processes
 from kineograph.graph_runtime import objects
 from kineograph.graph_runtime.store import Store
 from kineograph.nodes import codecs, model

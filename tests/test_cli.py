@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import kineograph.nodes
-from kineograph import console
 from kineograph.__main__ import main
+from kineograph.cli import console
 from kineograph.graph_runtime import events
 
 PACK = '''

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kineograph import logs
 from kineograph.__main__ import main
+from kineograph.cli import logs
 from kineograph.graph_runtime.events import Metric, RunStarted
 from kineograph.nodes.curve import MOST_POINTS, draw_curves
 

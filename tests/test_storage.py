@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import kineograph.nodes
-from kineograph import storage
-from kineograph.storage import read_size
+from kineograph.cli import storage
+from kineograph.cli.storage import read_size
 
 PACK = '''
 import time

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import kineograph.nodes
 from kineograph.__main__ import main
-from kineograph.sweep import stage_order
-from kineograph.values import several
+from kineograph.cli.sweep import stage_order
+from kineograph.cli.values import several
 
 PACK = '''
 from kineograph.graph_runtime.node import RunContext, node

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph.cli.sweep_page import Made, write_index
+from kineograph.cli.values import several
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed, Problem, nearest
 from kineograph.graph_runtime.events import Event, FileWritten, Listener, SweepRun
-from kineograph.sweep_page import Made, write_index
-from kineograph.values import several
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.execute import Outcome

@@ -10,14 +10,14 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kineograph import storage
-from kineograph.console import duration, one_line, size
+from kineograph.cli import storage
+from kineograph.cli.console import duration, one_line, size
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
+    from kineograph.cli.sweep import Sweep
     from kineograph.graph_runtime.costs import Estimate, NodeEstimate
     from kineograph.graph_runtime.runtime import Runtime
-    from kineograph.sweep import Sweep
 
 Prepare = Callable[[argparse.Namespace], "tuple[Runtime, Sweep, list[Problem]]"]
 """From the arguments to the runtime, the workflow with what it shall be run with, and all that is wrong with them."""

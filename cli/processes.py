@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kineograph.console import Watch
+from kineograph.cli.console import Watch
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event
@@ -97,7 +97,7 @@ def shared(store: Store | None, here: Processes, asked: threading.Event, cancel:
     """
     if here.count == 1:
         return store
-    from kineograph.shared_store import SharedStore
+    from kineograph.cli.shared_store import SharedStore
 
     return SharedStore(store, asked, cancel)
 
