@@ -85,7 +85,7 @@ class Demands:
                     *(Use(demand.whole | {label}, reserve) for label in demand.inside),
                 ]
             uses += known[id(demand)]
-        return Timeline(uses, self.sizes), begins
+        return Timeline(uses, self.sizes, lambda label: label[:2]), begins
 
 
 def reside(demands: Demands, budget: int) -> Residence:

@@ -15,10 +15,13 @@ from kineograph.graph_runtime.steps import Step
 
 
 def smaller_literals(step: Step) -> dict[str, Any]:
-    """The literals of a node's smaller setting that a step does not have already."""
+    """The literals of a node's smaller setting, where a step has the defaults: what a person chose is kept."""
     if step.node is None:
         return {}
-    return {port: value for port, value in step.node.smaller.items() if step.constants.get(port) != value}
+    inputs = step.node.inputs
+    return {
+        port: value for port, value in step.node.smaller.items() if step.constants.get(port) == inputs[port].default
+    }
 
 
 def is_out_of_memory(error: BaseException) -> bool:

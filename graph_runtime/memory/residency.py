@@ -35,11 +35,15 @@ class Timeline:
     Args:
         uses: in the order in which they come.
         sizes: bytes of each block.
+        network: what a block is part of.
     """
 
-    def __init__(self, uses: Sequence[Use], sizes: Mapping[Block, int]) -> None:
+    def __init__(
+        self, uses: Sequence[Use], sizes: Mapping[Block, int], network: Callable[[Block], Any] = lambda _: None
+    ) -> None:
         self.uses = list(uses)
         self.sizes = sizes
+        self.network = network
         self._times: dict[Block, list[int]] = {}
         for at, use in enumerate(uses):
             for block in use.blocks:
@@ -177,13 +181,14 @@ def schedule(timeline: Timeline, capacity: int, *, prefetch: bool = False) -> Sc
     Args:
         timeline, capacity, prefetch: as for ``play``.
     """
-    found: Schedule | None = None
+    once = timeline.bytes_of({block for use in timeline.uses for block in use.blocks})
+    found: list[Schedule] = []
     for name, policy in POLICIES.items():
         turns = play(timeline, capacity, policy, prefetch=prefetch)
-        if found is None or moved(timeline, turns) < found.moved:
-            found = Schedule(name, turns, moved(timeline, turns))
-    assert found is not None
-    return found
+        found.append(Schedule(name, turns, moved(timeline, turns)))
+        if found[-1].moved == once:
+            break
+    return min(found, key=lambda schedule: schedule.moved)
 
 
 # --- policies
@@ -198,19 +203,17 @@ def least_recent(timeline: Timeline, capacity: int) -> Victims:  # noqa: ARG001
     return victims
 
 
-def watermark(timeline: Timeline, capacity: int) -> Victims:
-    """A prefix of all blocks, by their first use, stays below the mark that the largest use leaves; the rest goes."""
-    mark = capacity - timeline.need(timeline.largest()) if timeline.uses else 0
-    kept: set[Block] = set()
-    for block in dict.fromkeys(block for use in timeline.uses for block in _in_order(use.blocks)):
-        mark -= timeline.sizes[block]
-        if mark < 0:
-            break
-        kept.add(block)
+def watermark(timeline: Timeline, capacity: int) -> Victims:  # noqa: ARG001
+    """Of the network that runs, a prefix stays and the tail is streamed; others go first, the least recent before."""
+    first = dict.fromkeys(block for use in timeline.uses for block in _in_order(use.blocks))
+    place = {block: number for number, block in enumerate(first)}
 
-    def victims(at: int, droppable: Sequence[Block], over: int) -> Iterator[Block]:  # noqa: ARG001
-        tail = [block for block in droppable if block not in kept]
-        return _enough(timeline, [*tail, *(block for block in droppable if block in kept)], over)
+    def victims(at: int, droppable: Sequence[Block], over: int) -> Iterator[Block]:
+        running = {timeline.network(block) for block in timeline.uses[at].blocks}
+        others = [block for block in droppable if timeline.network(block) not in running]
+        own = [block for block in droppable if timeline.network(block) in running]
+        tail = sorted(own, key=lambda block: -place.get(block, 0))
+        return _enough(timeline, [*others, *tail], over)
 
     return victims
 

@@ -50,7 +50,9 @@ class Part:
         for name, weight in self._resident.read(self._outlines):
             outline = self._outlines[name]
             own = torch.empty_strided(outline.shape, outline.stride(), dtype=outline.dtype, device=device)
-            self._resident.put(name, own.copy_(weight))
+            if own.is_cuda:  # only what is pinned is copied beside what is computed
+                weight = weight.to(own.dtype).pin_memory()
+            self._resident.put(name, own.copy_(weight, non_blocking=own.is_cuda))
 
     def drop(self) -> None:
         """Let go of its weights; what reads them now fails, as they have a shape but no numbers."""
