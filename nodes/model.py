@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -100,8 +101,10 @@ def load_vae(name: str = "flipbook") -> VAE:
         name: an embedded model (flipbook), or a folder with vae.safetensors.
     """
     from kineograph.nodes.networks.components import load
+    from kineograph.nodes.networks.preview import linear_colours
 
-    return _vae(load(model_file(name, "vae"), "vae"))
+    vae = _vae(load(model_file(name, "vae"), "vae"))
+    return replace(vae, spec=replace(vae.spec, colours=linear_colours(vae.network, vae.spec.channels)))
 
 
 @node(fingerprint=text_encoder_digest, estimate=outlined_text_encoder)
