@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -101,10 +100,8 @@ def load_vae(name: str = "flipbook") -> VAE:
         name: an embedded model (flipbook), or a folder with vae.safetensors.
     """
     from kineograph.nodes.networks.components import load
-    from kineograph.nodes.networks.preview import linear_colours
 
-    vae = _vae(load(model_file(name, "vae"), "vae"))
-    return replace(vae, spec=replace(vae.spec, colours=linear_colours(vae.network, vae.spec.channels)))
+    return _vae(load(model_file(name, "vae"), "vae"))
 
 
 @node(fingerprint=text_encoder_digest, estimate=outlined_text_encoder)
@@ -224,8 +221,11 @@ def _dit(network: Any) -> DiT:
 
 
 def _vae(network: Any) -> VAE:
+    from kineograph.nodes.networks.preview import linear_colours
+
     config = network.config
-    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio))
+    colours = linear_colours(network, config.channels)
+    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio, colours))
 
 
 def _text_encoder(network: Any) -> TextEncoder:

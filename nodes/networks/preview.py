@@ -6,10 +6,11 @@ of zeros, and of one in each channel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CELLS = 4
 """Sides of the latents that are decoded to find the map."""
@@ -20,17 +21,27 @@ Colours = tuple[tuple[float, float, float], ...]
 class Decodes(Protocol):
     """What a decoder must be able to do."""
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+        ...
+
     def decode(self, latent_BCthw: Tensor) -> Tensor:
         """(B, C, 1, h, w) to (B, 3, 1, H, W) in [0, 1]."""
         ...
 
 
 def linear_colours(vae: Decodes, channels: int) -> Colours:
-    """Red, green and blue of a latent of zeros, and how much each channel adds: (1 + channels) x 3."""
-    latents_BCthw = torch.zeros(1 + channels, channels, 1, CELLS, CELLS)
+    """Red, green and blue of a latent of zeros, and how much each channel adds: (1 + channels) x 3.
+
+    A network without weights, on the meta device, has no colours: ().
+    """
+    device = next(vae.parameters()).device
+    latents_BCthw = torch.zeros(1 + channels, channels, 1, CELLS, CELLS, device=device)
     latents_BCthw[range(1, 1 + channels), range(channels)] = 1.0
     with torch.no_grad():
         colours_BC = vae.decode(latents_BCthw).mean((2, 3, 4))
+    if colours_BC.is_meta:
+        return ()
     colours_BC[1:] -= colours_BC[0].clone()
     red, green, blue = (colours_BC[:, colour].tolist() for colour in range(3))
     return tuple(zip(red, green, blue, strict=True))
