@@ -50,6 +50,10 @@ class RunContext(Protocol):
         """Report a number to plot."""
         ...
 
+    def preview(self, value: Any, done: int = 0) -> None:
+        """Show a value that is not finished, a ``Video`` for example, to whoever looks, as often as they want."""
+        ...
+
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""
         ...
@@ -340,13 +344,11 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
 
 
 def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:
-    """The literal of the smaller setting for a port."""
-    if name not in inputs:
-        raise TypeError(f"Node {node_name}: smaller names {name}, which is no input of it.")
     try:
         return inputs[name].literal(value)
-    except ValueError as error:
-        raise TypeError(f"Node {node_name}: smaller: {name}: {error}.") from None
+    except (KeyError, ValueError) as error:
+        why = "it is no input" if isinstance(error, KeyError) else error
+        raise TypeError(f"Node {node_name}: smaller names {name} = {value!r}, but {why}.") from None
 
 
 def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:

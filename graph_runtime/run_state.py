@@ -15,6 +15,7 @@ from kineograph.graph_runtime.errors import Cancelled, said
 from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
 from kineograph.graph_runtime.memory.keeper import Keeper
 from kineograph.graph_runtime.paths import inside
+from kineograph.graph_runtime.previews import Previews
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.steps import Step
 from kineograph.graph_runtime.store import Store
@@ -52,6 +53,7 @@ class RunState:
     at: Place = field(default_factory=Place)
     memory: Keeper | None = None
     let_go: Callable[[], None] = lambda: None
+    previews: Previews = field(default_factory=Previews)
 
     @cached_property
     def provenance(self) -> str:
@@ -94,6 +96,11 @@ class NodeContext:
         if self.state.store is not None and "/" not in self.path:
             self.state.told.setdefault(self.path, []).append(event)
         self.state.listen(event)
+
+    def preview(self, value: Any, done: int = 0) -> None:
+        """Show a value to whoever looks."""
+        if self.state.previews.seconds:
+            self.state.previews.show(self.path, "", value, self.state.listen, done)
 
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""

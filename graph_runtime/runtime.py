@@ -167,6 +167,7 @@ class Runtime:
         keep_every: KeepEvery | None = None,
         at: Place | None = None,
         memory: int | None = None,
+        previews: float = 0.0,
     ) -> Outcome:
         """Run a workflow.
 
@@ -178,6 +179,7 @@ class Runtime:
             keep_every: when a loop's state goes into the store; every minute by default.
             at: told which node runs, for other threads to read.
             memory: bytes that weights, values and what is computed may take together; weights come and go for it.
+            previews: seconds between two pictures of what a node makes, told as ``NodePreview``; 0 draws none.
 
         Raises:
             InvalidWorkflow: before anything ran, also where the budget does not suffice.
@@ -198,6 +200,7 @@ class Runtime:
         cache = self.cache
         if memory is not None:
             cache, state.memory = self._keeper(plan, memory)
+        state.previews.seconds = previews
         folder = getattr(self.store, "folder", None)  # several processes share one, and wait for each other: no measure
         if folder is None:
             return execute(plan, cache, state)

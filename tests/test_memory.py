@@ -568,7 +568,7 @@ def test_a_step_that_fits_only_in_its_smaller_setting_is_planned_so() -> None:
 
 
 def test_a_smaller_setting_must_fit_the_ports() -> None:
-    with pytest.raises(TypeError, match="smaller names tiles, which is no input of it"):
+    with pytest.raises(TypeError, match="smaller names tiles = 1, but it is no input"):
         node(smaller={"tiles": 1})(lambda: None)
     with pytest.raises(TypeError, match="'two' is not an int"):
 

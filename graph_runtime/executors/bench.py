@@ -47,6 +47,7 @@ class Runs(Protocol):
         keep_every: KeepEvery | None,
         at: Place | None,
         memory: int | None,
+        previews: float,
     ) -> Outcome:
         """Run a workflow."""
         ...
@@ -92,6 +93,7 @@ class Bench:
             keep_every=unit.keep_every,
             at=at,
             memory=unit.memory or None,
+            previews=unit.previews,
         )
         return outcome, {name: plan.keys[slot] for name, slot in plan.outputs.items()}
 
