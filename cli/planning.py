@@ -102,7 +102,8 @@ def _makes(node: NodeEstimate) -> str:
 
 
 def _sentences(estimate: Estimate) -> list[str]:
-    peak = f"at most {size(estimate.peak_bytes)} at once, in {estimate.peak_path}"
+    beside = "" if estimate.residence is None else " beside weights"
+    peak = f"at most {size(estimate.peak_bytes)} at once{beside}, in {estimate.peak_path}"
     lines = [f"{flops(estimate.flops) or 'no'} FLOPs; {peak}{_room(estimate)}"]
     timed = [node for node in estimate.nodes if node.seconds is not None]
     lines += [f"About {duration(estimate.seconds)}, judged by earlier runs on this machine."] if timed else []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,15 +24,17 @@ from torch.utils._python_dispatch import _disable_current_modes
 from kineograph import default_runtime
 from kineograph.graph_runtime import execute as execution
 from kineograph.graph_runtime.costs import kept_share
-from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
-from kineograph.graph_runtime.events import Event, MemoryShort, NodeStarted
+from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed
+from kineograph.graph_runtime.events import Event, MemoryShort, NodeProgress, NodeResumed, NodeStarted
 from kineograph.graph_runtime.executors.local import LocalExecutor
 from kineograph.graph_runtime.executors.units import WorkUnit
 from kineograph.graph_runtime.memory.device import Device
 from kineograph.graph_runtime.node import node, node_type
 from kineograph.graph_runtime.registry import Registry
+from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.runtime import Runtime
 from kineograph.graph_runtime.sockets import Stream, socket
+from kineograph.graph_runtime.store import Store
 from kineograph.nodes.networks.components import outline
 from kineograph.nodes.networks.resident import Part, attach
 from kineograph.nodes.networks.weights import save_weights
@@ -128,6 +131,22 @@ def test_a_second_run_finds_weights_where_the_first_left_them(tmp_path) -> None:
     assert uploads == [17, 17]
     first = runtime.run(TEXT_TO_VIDEO, SMALL, out=tmp_path).outputs["video"].frames
     assert torch.equal(first, default_runtime().run(TEXT_TO_VIDEO, SMALL, out=tmp_path).outputs["video"].frames)
+
+
+def test_a_run_that_was_stopped_goes_on_within_its_budget(plain, tmp_path) -> None:
+    cancel, heard = threading.Event(), list[Event]()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, NodeProgress) and event.path == "denoise":
+            cancel.set()
+
+    how: dict[str, Any] = {"out": tmp_path, "memory": 20_000_000, "keep_every": KeepEvery(passes=1)}
+    runtime = default_runtime(store=Store(tmp_path / "store"))
+    with pytest.raises(Cancelled):
+        runtime.run(TEXT_TO_VIDEO, SMALL, listen=stop, cancel=cancel, **how)
+    made = default_runtime(store=Store(tmp_path / "store")).run(TEXT_TO_VIDEO, SMALL, listen=heard.append, **how)
+    assert any(isinstance(event, NodeResumed) for event in heard)
+    assert torch.equal(made.outputs["video"].frames, plain)
 
 
 def test_the_command_line_plans_and_runs_within_a_budget(cli, tmp_path) -> None:
