@@ -20,6 +20,7 @@ from kineograph.server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 URL = "http://127.0.0.1:8188"
+EVENTS = "ws://127.0.0.1:8188/api/events"
 ADD = {"nodes": {"sum": {"type": "toy/add@1", "params": {"a": 1, "b": 2}}}, "outputs": {"sum": "sum"}}
 TOY = '''
 import time
@@ -52,7 +53,7 @@ def fails(why: str = "it must") -> int:
 
 
 @node(effect=True)
-def save_words(run: RunContext, path: Annotated[str, output_file(".txt", ".html", ".svg", ".png")], text: str = "words") -> None:
+def save_words(run: RunContext, path: Annotated[str, output_file(".txt", ".html", ".svg", ".png")], text: str) -> None:
     """Write text, whatever the file is called."""
     target = run.output_path(path)
     target.write_text(text)
