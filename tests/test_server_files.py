@@ -8,6 +8,7 @@ import shutil
 import struct
 import time
 import zlib
+from urllib.parse import quote
 
 import pytest
 from served import ROOT, serving
@@ -18,12 +19,16 @@ from kineograph.server.media_types import sniffed
 
 CLIPS = ROOT / "workflows" / "clips"
 BYTES = {"Content-Type": "application/octet-stream"}
-NOWHERE = [
-    "/etc/passwd", "../jobs.sqlite", "uploads/../../x.mp4", "uploads/../jobs.sqlite", "uploads\\..\\x.mp4", "~/x.mp4", "~root/x.mp4",
-    "C:/x.mp4", "C:\\x.mp4", "uploads/a:b.mp4", "uploads/con.mp4", "uploads/\0.mp4", "./jobs.sqlite", "jobs.sqlite", "drafts.sqlite",
-    "http://169.254.169.254/x.mp4", "https://[::1]/x.mp4", "http://0x7f.1/x.mp4", "file:///etc/passwd", "concat:uploads/a|b", "//host/x.mp4",
-    "outputs/../uploads/../../x", "uploads/link/secret.mp4", "uploads/out.mp4", "workflows/x.json", " uploads/x.mp4", "UPLOADS/x.mp4",
-]  # fmt: skip
+NOWHERE = (
+    """
+/etc/passwd|../jobs.sqlite|uploads/../../x.mp4|uploads/../jobs.sqlite|uploads\\..\\x.mp4|~/x.mp4|~root/x.mp4|C:/x.mp4
+C:\\x.mp4|uploads/a:b.mp4|uploads/con.mp4|uploads/\0.mp4|./jobs.sqlite|jobs.sqlite|drafts.sqlite|file:///etc/passwd
+http://169.254.169.254/x.mp4|https://[::1]/x.mp4|http://0x7f.1/x.mp4|concat:uploads/a,b|//host/x.mp4|UPLOADS/x.mp4
+outputs/../uploads/../../x|uploads/link/secret.mp4|uploads/out.mp4|workflows/x.json| uploads/x.mp4
+""".strip("\n")
+    .replace("\n", "|")
+    .split("|")
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +128,8 @@ def test_definitions_that_name_themselves_end(served):
     assert not answer.json()["ok"]
 
 
-@pytest.mark.parametrize("path", [*NOWHERE, "", "a" * 300, "%2e%2e%2fjobs.sqlite", "..%5cjobs.sqlite"])
+@pytest.mark.parametrize("path", [*NOWHERE, "a" * 300, "%2e%2e%2fjobs.sqlite", "..%5cjobs.sqlite"])
 def test_no_path_is_an_id_or_a_name(served, path):
-    from urllib.parse import quote
-
     for place in (
         "files/{}",
         "files/{}/strip",
@@ -138,9 +141,7 @@ def test_no_path_is_an_id_or_a_name(served, path):
     ):
         verb = "DELETE" if place.startswith("uploads") else "GET"
         answer = served.client.request(verb, "/api/" + place.format(quote(path, safe="")))
-        assert (
-            answer.status_code in (404, 405, 422) or answer.request.url.path == "/api/" + place.partition("/")[0] + "/"
-        ), place
+        assert answer.status_code in (404, 405, 422), place
 
 
 # 9: what is sent
@@ -219,11 +220,31 @@ def test_strips_and_frames(served):
 # uploads
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", b"<!doctype html><script>alert(1)</script>", b"<?xml version='1.0'?>",
-     b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/", b"PK\3\4" + b"\0" * 40, b"\x80\x04\x95" + b"\0" * 40, b"GIF89a" + b"\0" * 40, b"", b"\x89PNG"],
-)  # fmt: skip
+NO_MEDIA = [
+    b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+    b"<!doctype html><script>alert(1)</script>",
+    b"<?xml version='1.0'?>",
+    b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/",
+    b"PK\3\4" + b"\0" * 40,
+    b"\x80\x04\x95" + b"\0" * 40,
+    b"GIF89a" + b"\0" * 40,
+    b"\x89PNG",
+    b"",
+]
+BAD_NAMES = [
+    "../x.mp4",
+    "a/b.mp4",
+    "a\\b.mp4",
+    ".hidden.mp4",
+    "con.mp4",
+    "a\x00.mp4",
+    "a\r\nb.mp4",
+    "~a.mp4",
+    "a:b.mp4",
+]
+
+
+@pytest.mark.parametrize("content", NO_MEDIA)
 @pytest.mark.parametrize("name", ["a.png", "a.svg", "a.html", "a.mp4"])
 def test_only_pictures_and_videos_are_taken(served, content, name):
     answer = upload(served, name, content)
@@ -245,21 +266,7 @@ def test_a_damaged_or_lying_file_is_refused_in_a_sentence(served):
     assert not [path for path in (served.data / "uploads").iterdir() if path.name.startswith(("bad", "."))]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../x.mp4",
-        "a/b.mp4",
-        "a\\b.mp4",
-        ".hidden.mp4",
-        "con.mp4",
-        "a\0.mp4",
-        "a\r\nb.mp4",
-        "~a.mp4",
-        "a:b.mp4",
-        "a" * 119 + ".mp4",
-    ],
-)
+@pytest.mark.parametrize("name", [*BAD_NAMES, "a" * 119 + ".mp4"])
 def test_a_name_is_only_a_name(served, name):
     answer = upload(served, name, (CLIPS / "red_circle.mp4").read_bytes())
     assert answer.status_code == 422
@@ -272,7 +279,7 @@ def test_two_files_of_one_name_both_stay(served):
     ]  # fmt: skip
     picture = upload(served, "picture.mp4", (CLIPS / "blue_square.png").read_bytes()).json()
     assert picture["path"] == "uploads/picture.mp4.png"
-    assert (picture["width"], picture["height"], picture["frames"], picture["media_type"]) == (64, 64, 1, "image/png")
+    assert (picture["width"], picture["height"], picture["frames"], picture["media_type"]) == (256, 256, 1, "image/png")
     assert served.client.delete(f"/api/uploads/{picture['id']}").status_code == 204
     assert served.client.get(f"/api/files/{picture['id']}").status_code == 404
     example = next(
@@ -293,10 +300,11 @@ def test_an_upload_that_is_too_large_is_refused(tmp_path):
 # 23: what a file carries
 
 
-def test_what_a_file_carries_is_shown_and_never_run(served, tmp_path):
+def test_what_a_file_carries_is_shown_and_never_run(served):
     from kineograph.nodes.media.chunks import with_png_text
 
     png = (CLIPS / "blue_square.png").read_bytes()
+    jobs = served.client.get("/api/jobs").json()["total"]
     workflow = {"nodes": {"a": {"type": "toy/add@1", "params": {"a": 1, "b": 2}}}, "outputs": {"x": "a"}}
     sent = upload(served, "carries.png", with_png_text(png, json.dumps(workflow))).json()
     assert sent["workflow"] == workflow
@@ -305,7 +313,7 @@ def test_what_a_file_carries_is_shown_and_never_run(served, tmp_path):
         sent = upload(served, "carries.png", with_png_text(png, text)).json()
         assert sent["workflow"] is None
     assert served.client.get(f"/api/files/{sent['id']}/workflow").status_code == 404
-    assert served.client.get("/api/jobs").json()["total"] == 0
+    assert served.client.get("/api/jobs").json()["total"] == jobs
 
 
 # 15: in a process that may be killed
