@@ -231,7 +231,7 @@ NO_MEDIA = [
     b"\x89PNG",
     b"",
 ]
-BAD_NAMES = [
+BAD_NAMES = ["../x.mp4", "a/b.mp4", "a\\b.mp4", ".hidden.mp4", "con.mp4", "a\0.mp4", "a\r\nb.mp4", "~a.mp4"]
     "../x.mp4",
     "a/b.mp4",
     "a\\b.mp4",
