@@ -232,16 +232,6 @@ NO_MEDIA = [
     b"",
 ]
 BAD_NAMES = ["../x.mp4", "a/b.mp4", "a\\b.mp4", ".hidden.mp4", "con.mp4", "a\0.mp4", "a\r\nb.mp4", "~a.mp4"]
-    "../x.mp4",
-    "a/b.mp4",
-    "a\\b.mp4",
-    ".hidden.mp4",
-    "con.mp4",
-    "a\x00.mp4",
-    "a\r\nb.mp4",
-    "~a.mp4",
-    "a:b.mp4",
-]
 
 
 @pytest.mark.parametrize("content", NO_MEDIA)
