@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -78,6 +78,14 @@ class Client:
     def close(self) -> None:
         """Let go of its connections."""
         self._http.close()
+
+    def __enter__(self) -> Self:
+        """Close it at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     # --- as Runtime
 
@@ -334,6 +342,8 @@ def _work(
 
 def _event(event: dict[str, Any]) -> Event | None:
     """The event of a run; None for one of the queue."""
+    if event["event"] == "FileWritten":  # a server says more of it
+        event = {name: event[name] for name in ("event", "path", "file")}
     try:
         return event_of(event)
     except (KeyError, TypeError):  # of the queue, or of another version
