@@ -81,9 +81,9 @@ def assembled(cut: Sequence[Tile], parts: Iterable[Iterable[Tensor]], height: in
     unit = height // cut[-1].rows.stop
     for pieces in zip(*parts, strict=True):
         whole = pieces[0].new_empty(*pieces[0].shape[:3], height, width)
-        for tile, piece in zip(cut, pieces, strict=True):
-            tile.place(whole, unit).copy_(tile.own(piece, unit))
-        del pieces, piece
+        for number, tile in enumerate(cut):
+            tile.place(whole, unit).copy_(tile.own(pieces[number], unit))
+        del pieces  # before the next ones are made
         yield whole
 
 

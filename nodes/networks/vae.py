@@ -31,7 +31,7 @@ from kineograph.nodes.networks.vae_blocks import (
     split,
 )
 
-CELLS_AT_ONCE = 1024
+CELLS_AT_ONCE = 512
 """Latent cells that go through the network at once, where a clip is streamed: see docs/performance.md."""
 
 
@@ -137,9 +137,13 @@ class VideoVAE(nn.Module):
         at = 0
         for patches_NhwD in self.decoder.in_order(self._raw(latent_BCthw), time == "circle", chunks):
             count = len(patches_NhwD) // len(latent_BCthw)
-            yield self._clip(
-                self._raw(latent_BCthw[:, :, at : at + count]), patches_NhwD, time == "line" and not at
-            ).clamp(0, 1)
+            if not count:
+                continue
+            own_BthwC = self._raw(latent_BCthw[:, :, at : at + count])
+            clip = self._clip(own_BthwC, patches_NhwD, alone=time == "line" and not at).clamp(0, 1)
+            del patches_NhwD
+            yield clip
+            del clip  # before the next one is made
             at += count
 
     def decode(self, latent_BCthw: Tensor, clamp: bool = True, time: Time = "line") -> Tensor:

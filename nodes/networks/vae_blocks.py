@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,11 +98,8 @@ class Decoder(nn.Module):
 
     def forward(self, latent_BthwC: Tensor, circle: bool) -> Tensor:
         x_BthwD = self.stem(latent_BthwC)
-        for block in self.coarse:
-            x_BthwD = block.in_time(x_BthwD, circle)
-        x_BthwD = self._finer(x_BthwD)
-        for block in self.fine:
-            x_BthwD = block.in_time(x_BthwD, circle)
+        for block in self._blocks():
+            x_BthwD = block.in_time(self._onto(block, x_BthwD), circle)
         return self.head(x_BthwD.flatten(0, 1))
 
     def in_order(self, latent_BthwC: Tensor, circle: bool, chunks: int) -> Iterator[Tensor]:
@@ -112,26 +109,36 @@ class Decoder(nn.Module):
             latent_BthwC: two chunks or more.
             circle: whether the first chunk follows the last.
             chunks: how many are read at once.
+
+        Yields:
+            (N, 2h, 2w, 192), at times of no chunks.
         """
-        stages = [Stage(block, circle) for block in (*self.coarse, *self.fine)]
+        stages = [Stage(block, circle) for block in self._blocks()]
         if circle:  # each stage gives its first chunk last, so the first to come out is that
             latent_BthwC = latent_BthwC.roll(len(stages), dims=1)
         for part_BthwC in latent_BthwC.split(chunks, dim=1):
-            yield from self._through(stages, self.stem(part_BthwC))
-        for number, stage in enumerate(stages, 1):
-            yield from self._through(stages[number:], stage.finish())
+            yield self._through(stages, self.stem(part_BthwC))
+        x_BthwD = self.stem(latent_BthwC[:, :0])
+        for number, stage in enumerate(stages):
+            if x_BthwD.shape[1] >= chunks:
+                yield self._through(stages[number:], x_BthwD)
+                x_BthwD = x_BthwD[:, :0]
+            x_BthwD = stage.finish(self._onto(stage.block, x_BthwD))
+        yield self.head(x_BthwD.flatten(0, 1))
 
-    def _through(self, stages: list[Stage], x_BthwD: Tensor) -> Iterator[Tensor]:
-        """What comes out of the stages, if anything does."""
+    def _through(self, stages: list[Stage], x_BthwD: Tensor) -> Tensor:
+        """What comes out of the stages."""
         for stage in stages:
-            if stage.block is self.fine[0]:
-                x_BthwD = self._finer(x_BthwD)
-            x_BthwD = stage.push(x_BthwD)
-        if x_BthwD.shape[1]:
-            yield self.head(x_BthwD.flatten(0, 1))
+            x_BthwD = stage.push(self._onto(stage.block, x_BthwD))
+        return self.head(x_BthwD.flatten(0, 1))
 
-    def _finer(self, x_BthwD: Tensor) -> Tensor:
-        """From the grid of the latent to that of the patches."""
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", [*self.coarse, *self.fine])
+
+    def _onto(self, block: Block, x_BthwD: Tensor) -> Tensor:
+        """What the block before gave, on the grid of this one: the first fine one has that of the patches."""
+        if block is not self.fine[0]:
+            return x_BthwD
         split_NhwD = split(self.up(x_BthwD.flatten(0, 1)), self.fine_features)
         return split_NhwD.unflatten(0, (len(x_BthwD), -1))
 
@@ -214,13 +221,14 @@ class Stage:
         self.before, self.waiting = before[:, -2:-1].clone(), x_BthwD[:, -1:].clone()
         return self.block.between(x_BthwD[:, :-1], inner_BthwD[:, :-1], first, after[:, -1:])
 
-    def finish(self) -> Tensor:
-        """What waited for the clip's end."""
+    def finish(self, x_BthwD: Tensor) -> Tensor:
+        """Take the last chunks, give all that are left."""
         assert self.waiting is not None
+        assert self.before is not None
         if self.ends is not None:
-            return self.push(self.ends)
-        inner_B1hwD = self.block.norm(self.waiting)
-        return self.block.between(self.waiting, inner_B1hwD, self.before, torch.zeros_like(self.before))
+            return self.push(torch.cat([x_BthwD, self.ends], dim=1))
+        x_BthwD = torch.cat([self.waiting, x_BthwD], dim=1)
+        return self.block.between(x_BthwD, self.block.norm(x_BthwD), self.before, torch.zeros_like(self.before))
 
 
 def merge(x_NhwD: Tensor) -> Tensor:
