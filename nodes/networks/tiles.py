@@ -79,12 +79,15 @@ def assembled(cut: Sequence[Tile], parts: Iterable[Iterable[Tensor]], height: in
         yield from next(iter(parts))
         return
     unit = height // cut[-1].rows.stop
-    for pieces in zip(*parts, strict=True):
-        whole = pieces[0].new_empty(*pieces[0].shape[:3], height, width)
-        for number, tile in enumerate(cut):
-            tile.place(whole, unit).copy_(tile.own(pieces[number], unit))
-        del pieces  # before the next ones are made
+    waiting = [iter(pieces) for pieces in parts]
+    for piece in waiting[0]:
+        whole = piece.new_empty(*piece.shape[:3], height, width)
+        cut[0].place(whole, unit).copy_(cut[0].own(piece, unit))
+        del piece
+        for tile, pieces in zip(cut[1:], waiting[1:], strict=True):
+            tile.place(whole, unit).copy_(tile.own(next(pieces), unit))
         yield whole
+        del whole  # before the next one is made
 
 
 def _spans(side: int, size: int, around: int) -> list[Span]:

@@ -134,17 +134,19 @@ class VideoVAE(nn.Module):
         if latent_BCthw.shape[2] <= chunks:
             yield self.decode(latent_BCthw, time=time)
             return
-        at = 0
-        for patches_NhwD in self.decoder.in_order(self._raw(latent_BCthw), time == "circle", chunks):
-            count = len(patches_NhwD) // len(latent_BCthw)
-            if not count:
-                continue
-            own_BthwC = self._raw(latent_BCthw[:, :, at : at + count])
-            clip = self._clip(own_BthwC, patches_NhwD, alone=time == "line" and not at).clamp(0, 1)
-            del patches_NhwD
-            yield clip
-            del clip  # before the next one is made
-            at += count
+        circle, at = time == "circle", 0
+        turned_BCthw = latent_BCthw.roll(self.decoder.delay, dims=2) if circle else latent_BCthw
+        parts = (self._raw(part_BCthw) for part_BCthw in turned_BCthw.split(chunks, dim=2))
+
+        def clip(correction_NhwD: Tensor) -> Tensor:
+            nonlocal at
+            own_BCthw = latent_BCthw[:, :, at : at + len(correction_NhwD) // len(latent_BCthw)]
+            alone = time == "line" and not at
+            at += own_BCthw.shape[2]
+            return self._clip(self._raw(own_BCthw), correction_NhwD, alone).clamp_(0, 1)
+
+        # not a loop, whose variable would keep each piece while the next one is made, and other tiles are decoded
+        yield from map(clip, filter(Tensor.numel, self.decoder.in_order(parts, circle, chunks)))
 
     def decode(self, latent_BCthw: Tensor, clamp: bool = True, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
@@ -178,8 +180,9 @@ class VideoVAE(nn.Module):
 
     def _clip(self, latent_BthwC: Tensor, correction_NhwD: Tensor, alone: bool) -> Tensor:
         """The linear shortcut and the decoder's correction as a clip (B, 3, T, H, W)."""
-        shortcut_NhwD = functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D)
-        patches_NhwD = split(shortcut_NhwD, PATCH_FEATURES) + correction_NhwD
+        patches_NhwD = split(
+            functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D), PATCH_FEATURES
+        ).add_(correction_NhwD)
         return _from_patches(patches_NhwD, batch=len(latent_BthwC), alone=alone)
 
 

@@ -6,7 +6,7 @@ Letters: B batch, C channels, t h w latent sides, N = B * t chunks, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -102,23 +102,26 @@ class Decoder(nn.Module):
             x_BthwD = block.in_time(self._onto(block, x_BthwD), circle)
         return self.head(x_BthwD.flatten(0, 1))
 
-    def in_order(self, latent_BthwC: Tensor, circle: bool, chunks: int) -> Iterator[Tensor]:
+    @property
+    def delay(self) -> int:
+        """How many chunks must have come before the first goes out, where they come in order."""
+        return len(self._blocks())
+
+    def in_order(self, parts: Iterable[Tensor], circle: bool, chunks: int) -> Iterator[Tensor]:
         """What ``forward`` gives, a few chunks at a time.
 
         Args:
-            latent_BthwC: two chunks or more.
+            parts: (B, n, h, w, c), two chunks or more in all; of a circle, turned by :attr:`delay`.
             circle: whether the first chunk follows the last.
-            chunks: how many are read at once.
+            chunks: about how many go through at once.
 
         Yields:
             (N, 2h, 2w, 192), at times of no chunks.
         """
         stages = [Stage(block, circle) for block in self._blocks()]
-        if circle:  # each stage gives its first chunk last, so the first to come out is that
-            latent_BthwC = latent_BthwC.roll(len(stages), dims=1)
-        for part_BthwC in latent_BthwC.split(chunks, dim=1):
+        for part_BthwC in parts:
             yield self._through(stages, self.stem(part_BthwC))
-        x_BthwD = self.stem(latent_BthwC[:, :0])
+        x_BthwD = stages[0].nothing
         for number, stage in enumerate(stages):
             if x_BthwD.shape[1] >= chunks:
                 yield self._through(stages[number:], x_BthwD)
@@ -202,6 +205,12 @@ class Stage:
         self.waiting: Tensor | None = None  # chunks whose neighbours are not there yet
         self.before: Tensor | None = None  # what the first of them hears
         self.ends: Tensor | None = None  # of a circle, the two chunks that it closes with
+
+    @property
+    def nothing(self) -> Tensor:
+        """No chunks, as it takes them."""
+        assert self.waiting is not None
+        return self.waiting[:, :0]
 
     def push(self, x_BthwD: Tensor) -> Tensor:
         """Take the next chunks, give those that are ready; there may be none."""
