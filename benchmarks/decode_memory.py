@@ -1,20 +1,22 @@
 """What the VAE needs for 1, 4 and 16 times the frames: the whole at once, streamed, in tiles, and straight into a file.
 
-    python benchmarks/decode_memory.py [HEIGHT WIDTH FRAMES TILE]
+    python benchmarks/decode_memory.py [HEIGHT WIDTH FRAMES TILE [decode | encode]]
 
 With the embedded model's VAE, one thread. Bytes are those of all live tensors (`trial.Ledger`), weights, latent and
-frames included, in a real run; growth of the process's resident memory is measured apart, in a new process for each
-row. Seconds are the processor's, least of three. 128 x 128 pixels, 17 frames and tiles of 64 pixels, unless others are given.
+frames included, in a real run; by how much resident memory grows is measured apart, in a new process for each row.
+Seconds are the processor's at 4 x, least of three. 17 frames of 128 x 128 pixels and tiles of 64, if nothing else is
+given.
 """
 
 from __future__ import annotations
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -48,6 +50,11 @@ class Run:
 FOLDER = tempfile.TemporaryDirectory()
 
 
+def drain(pieces: Iterable[torch.Tensor]) -> None:
+    """Ask for all pieces and keep none."""
+    deque(map(torch.Tensor.size, pieces), maxlen=0)
+
+
 def forms(height: int, width: int, frames: int, tile: int) -> dict[str, Callable[[], object]]:
     """What is measured, by name; each makes its input anew, so that it counts."""
     vae = load_vae()
@@ -65,10 +72,8 @@ def forms(height: int, width: int, frames: int, tile: int) -> dict[str, Callable
         "decode: whole": lambda: network.decode(latent().x),
         "decode: streamed (vae_decode)": lambda: vae_decode(vae, latent()),
         "decode: streamed, tiles": lambda: vae_decode(vae, latent(), tile),
-        "decode: pieces, none kept": lambda: [piece.shape for piece in network.decode_pieces(latent().x)],
-        "decode: pieces of tiles, none kept": lambda: [
-            piece.shape for piece in network.decode_pieces(latent().x, tile=tile)
-        ],
+        "decode: pieces, none kept": lambda: drain(network.decode_pieces(latent().x)),
+        "decode: pieces of tiles, none kept": lambda: drain(network.decode_pieces(latent().x, tile=tile)),
         "decode: into a file (decode_to_file)": lambda: decode_to_file(vae, latent(), Run(), upscale=1),
         "encode: whole": lambda: network.encode(clip().frames.transpose(1, 2))[0],
         "encode: streamed (vae_encode)": lambda: vae_encode(vae, clip()),
@@ -85,47 +90,60 @@ def seam(height: int, width: int, frames: int, tile: int) -> float:
     )
 
 
-def resident(name: str, sizes: list[int]) -> int:
-    """By how much a new process grows above what it had with torch and the weights loaded, in bytes."""
-    line = [sys.executable, __file__, "--one", name, *map(str, sizes)]
-    return int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+def resident(name: str, sizes: list[int]) -> list[int]:
+    """By how much a new process grows above what it had with torch loaded, in bytes."""
+    line = [sys.executable, __file__, "--grown", name, *map(str, sizes)]
+    at_once = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is given back
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=at_once)  # noqa: S603  itself
+    return [int(each) for each in done.stdout.split()]
 
 
-def one(name: str, sizes: list[int]) -> None:
-    """In a process of its own: do one of the forms on one frame of it, then on all; print the growth."""
-    forms(sizes[0], sizes[1], 1, sizes[3])[name]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    forms(*sizes)[name]()
-    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+def grown(name: str, height: int, width: int, frames: int, tile: int) -> None:
+    """In a process of its own: warm up on one frame, then print the growth at each length."""
+    forms(height, width, 1, tile)[name]()
+    for times in TIMES:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the highest is now what it has
+        before = _resident("VmRSS")
+        forms(height, width, 1 + times * (frames - 1), tile)[name]()
+        print(_resident("VmHWM") - before)
 
 
-def measured(name: str, sizes: list[int]) -> tuple[int, float]:
-    """Bytes and seconds of one form."""
-    call = forms(*sizes)[name]
+def _resident(which: str) -> int:
+    line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(which))
+    return 1024 * int(line.split()[1])
+
+
+def peak(name: str, sizes: list[int]) -> int:
+    """Bytes of one form."""
     with Ledger() as ledger:
-        call()
-    seconds = []
+        forms(*sizes)[name]()
+    return ledger.peak
+
+
+def seconds(name: str, sizes: list[int]) -> float:
+    """Of the processor."""
+    found: list[float] = []
     for _ in range(3):
         begun = time.process_time()
-        call()
-        seconds.append(time.process_time() - begun)
-    return ledger.peak, min(seconds)
+        forms(*sizes)[name]()
+        found.append(time.process_time() - begun)
+    return min(found)
 
 
-def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64) -> None:
-    """Print the table."""
+def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64, only: str = "") -> None:
+    """Print the table, or the rows that begin so."""
     print(f"{frames} frames of {height} x {width}, and 4 and 16 times those; tiles of {tile} pixels")
     print(f"{'':<38}{'MB':>7}{'x 4':>7}{'x 16':>7}{'resident':>10}{'x 4':>7}{'x 16':>7}{'ms':>8}{'of whole':>10}")
     whole: dict[str, float] = {}
-    for name in forms(height, width, frames, tile):
+    for name in (name for name in forms(height, width, frames, tile) if name.startswith(only)):
         sizes = [[height, width, 1 + times * (frames - 1), tile] for times in TIMES]
-        found = [measured(name, each) for each in sizes]
-        grown = [resident(name, each) for each in sizes]
-        bytes_, seconds = zip(*found, strict=True)
-        share = seconds[1] / whole.setdefault(name.partition(":")[0], seconds[1])
+        found = [peak(name, each) for each in sizes]
+        took = seconds(name, sizes[1])
+        more = [each / 1e6 for each in resident(name, sizes[0])]
+        share = took / whole.setdefault(name.partition(":")[0], took)
         print(
-            f"{name:<38}{bytes_[0] / 1e6:>7.1f}{bytes_[1] / bytes_[0]:>7.2f}{bytes_[2] / bytes_[0]:>7.2f}"
-            f"{grown[0] / 1e6:>10.1f}{grown[1] / 1e6:>7.1f}{grown[2] / 1e6:>7.1f}{1e3 * seconds[1]:>8.0f}{share:>10.2f}",
+            f"{name:<38}{found[0] / 1e6:>7.1f}{found[1] / found[0]:>7.2f}{found[2] / found[0]:>7.2f}"
+            f"{more[0]:>10.1f}{more[1]:>7.1f}{more[2]:>7.1f}{1e3 * took:>8.0f}{share:>10.2f}",
             flush=True,
         )
     print(f"largest difference between tiles and the whole: {seam(height, width, frames, tile):.1e}")
@@ -134,7 +152,7 @@ def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64) 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    if sys.argv[1:2] == ["--one"]:
-        one(sys.argv[2], [int(each) for each in sys.argv[3:]])
+    if sys.argv[1:2] == ["--grown"]:
+        grown(sys.argv[2], *map(int, sys.argv[3:]))
     else:
-        main(*map(int, sys.argv[1:]))
+        main(*map(int, sys.argv[1:5]), *sys.argv[5:])

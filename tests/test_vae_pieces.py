@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import methodcaller
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,15 @@ def whole_decode(x: Tensor, time) -> Tensor:
     return LIVELY.network.decode(x, time=time).transpose(1, 2)
 
 
+def drain(pieces: Iterable[Tensor]) -> list[int]:
+    """The frames of each piece; none is kept."""
+    return list(map(methodcaller("size", 2), pieces))
+
+
 # --- the numbers of the whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 2),
     length=st.integers(1, 11),
@@ -81,7 +87,7 @@ def test_pieces_and_tiles_give_the_numbers_of_the_whole(batch, length, height, w
 def test_many_pieces_come_out_and_each_in_its_turn(monkeypatch):
     monkeypatch.setattr(networks_vae, "CELLS_AT_ONCE", 8)
     x = drawn(1, 4, 9, 2, 2)
-    pieces = [piece.shape[2] for piece in LIVELY.network.decode_pieces(x, "line")]
+    pieces = drain(LIVELY.network.decode_pieces(x, "line"))
     assert sum(pieces) == 33
     assert max(pieces) <= 12
     assert pieces[0] % 4 == 1
@@ -193,7 +199,8 @@ def test_a_file_of_four_times_the_frames_needs_no_more_memory(time, tile, stream
 def test_decoding_16_times_the_frames_needs_no_more_memory_beside_them(time, streamed):
     def used(length: int) -> int:
         latent = latent_of(length, time)
-        return peak(lambda: [piece.shape for piece in LIVELY.network.decode_pieces(latent.x, time)])
+        given = latent.x.untyped_storage().nbytes()
+        return peak(lambda: drain(LIVELY.network.decode_pieces(latent.x, time))) - given
 
     base = used(17)
     assert used(68) < 1.15 * base
@@ -217,7 +224,7 @@ def test_tiles_of_a_large_frame_need_less_memory(streamed):
     latent = as_latent(drawn(1, 4, 4, 48, 48))
 
     def used(tile: int) -> int:
-        return peak(lambda: [piece.shape for piece in LIVELY.network.decode_pieces(latent.x, "line", tile)])
+        return peak(lambda: drain(LIVELY.network.decode_pieces(latent.x, "line", tile)))
 
     assert used(96) < 0.6 * used(0)
 
@@ -256,12 +263,12 @@ def graph(frames: int) -> dict:
 
 def test_a_plan_tells_the_peak_of_what_is_streamed(tmp_path):
     found = {}
-    for frames in (65, 257):
+    for frames in (33, 129):
         estimate = default_runtime().estimate(graph(frames))
         with Ledger() as ledger:
             default_runtime().run(graph(frames), out=tmp_path)
         assert ledger.peak == pytest.approx(estimate.peak_bytes, rel=0.02)
         found[frames] = estimate
-    assert not [row.unknown for row in found[257].nodes if row.unknown]
-    assert found[257].peak_bytes < 1.15 * found[65].peak_bytes
-    assert found[257].flops == pytest.approx(4 * found[65].flops, rel=0.05)
+    assert not [row.unknown for row in found[129].nodes if row.unknown]
+    assert found[129].peak_bytes < 1.15 * found[33].peak_bytes
+    assert found[129].flops == pytest.approx(4 * found[33].flops, rel=0.05)

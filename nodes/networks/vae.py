@@ -31,7 +31,7 @@ from kineograph.nodes.networks.vae_blocks import (
     split,
 )
 
-CELLS_AT_ONCE = 512
+CELLS_AT_ONCE = 192
 """Latent cells that go through the network at once, where a clip is streamed: see docs/performance.md."""
 
 
@@ -135,8 +135,9 @@ class VideoVAE(nn.Module):
             yield self.decode(latent_BCthw, time=time)
             return
         circle, at = time == "circle", 0
-        turned_BCthw = latent_BCthw.roll(self.decoder.delay, dims=2) if circle else latent_BCthw
-        parts = (self._raw(part_BCthw) for part_BCthw in turned_BCthw.split(chunks, dim=2))
+        start = -self.decoder.delay % latent_BCthw.shape[2] if circle else 0
+        turned = (*latent_BCthw[:, :, start:].split(chunks, 2), *latent_BCthw[:, :, :start].split(chunks, 2))
+        parts = (self._raw(part_BCthw) for part_BCthw in turned if part_BCthw.numel())
 
         def clip(correction_NhwD: Tensor) -> Tensor:
             nonlocal at
