@@ -4,12 +4,13 @@
 
 With the embedded model's VAE, one thread. Bytes are those of all live tensors (`trial.Ledger`), weights, latent and
 frames included, in a real run; by how much resident memory grows is measured apart, in a new process for each row.
-Seconds are the processor's at 4 x, least of three. 17 frames of 128 x 128 pixels and tiles of 64, if nothing else is
+Seconds are the processor's at 4 x, least of five. 17 frames of 128 x 128 pixels and tiles of 64, if nothing else is
 given.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -113,37 +114,39 @@ def _resident(which: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def peak(name: str, sizes: list[int]) -> int:
-    """Bytes of one form."""
+def peak(call: Callable[[], object]) -> int:
+    """Bytes of all tensors that it met, at most at once."""
     with Ledger() as ledger:
-        forms(*sizes)[name]()
+        call()
     return ledger.peak
 
 
-def seconds(name: str, sizes: list[int]) -> float:
-    """Of the processor."""
-    found: list[float] = []
-    for _ in range(3):
-        begun = time.process_time()
-        forms(*sizes)[name]()
-        found.append(time.process_time() - begun)
-    return min(found)
+def seconds(calls: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Of the processor, least of some rounds, in which each has its turn."""
+    least = dict.fromkeys(calls, math.inf)
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begun = time.process_time()
+            call()
+            least[name] = min(least[name], time.process_time() - begun)
+    return least
 
 
 def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64, only: str = "") -> None:
     """Print the table, or the rows that begin so."""
-    print(f"{frames} frames of {height} x {width}, and 4 and 16 times those; tiles of {tile} pixels")
+    sizes = ", ".join(f"{12e-6 * height * width * (1 + times * (frames - 1)):.1f}" for times in TIMES)
+    print(f"{frames} frames of {height} x {width}, and 4 and 16 times those ({sizes} MB); tiles of {tile} pixels")
     print(f"{'':<38}{'MB':>7}{'x 4':>7}{'x 16':>7}{'resident':>10}{'x 4':>7}{'x 16':>7}{'ms':>8}{'of whole':>10}")
-    whole: dict[str, float] = {}
-    for name in (name for name in forms(height, width, frames, tile) if name.startswith(only)):
-        sizes = [[height, width, 1 + times * (frames - 1), tile] for times in TIMES]
-        found = [peak(name, each) for each in sizes]
-        took = seconds(name, sizes[1])
-        more = [each / 1e6 for each in resident(name, sizes[0])]
-        share = took / whole.setdefault(name.partition(":")[0], took)
+    calls = [forms(height, width, 1 + times * (frames - 1), tile) for times in TIMES]
+    chosen = [name for name in calls[0] if name.startswith(only)]
+    took = seconds({name: calls[1][name] for name in chosen})
+    for name in chosen:
+        one, *more = [peak(each[name]) for each in calls]
+        grow = [each / 1e6 for each in resident(name, [height, width, frames, tile])]
+        share = took[name] / took[f"{name.partition(':')[0]}: whole"]
         print(
-            f"{name:<38}{found[0] / 1e6:>7.1f}{found[1] / found[0]:>7.2f}{found[2] / found[0]:>7.2f}"
-            f"{more[0]:>10.1f}{more[1]:>7.1f}{more[2]:>7.1f}{1e3 * took:>8.0f}{share:>10.2f}",
+            f"{name:<38}{one / 1e6:>7.1f}{more[0] / one:>7.2f}{more[1] / one:>7.2f}"
+            f"{grow[0]:>10.1f}{grow[1]:>7.1f}{grow[2]:>7.1f}{1e3 * took[name]:>8.0f}{share:>10.2f}",
             flush=True,
         )
     print(f"largest difference between tiles and the whole: {seam(height, width, frames, tile):.1e}")
