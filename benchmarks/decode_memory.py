@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from kineograph.nodes.model import load_vae
-from kineograph.nodes.networks.frames import joined
+from kineograph.nodes.networks.pieces import joined
 from kineograph.nodes.save import decode_to_file
 from kineograph.nodes.sockets import Latent, Video
 from kineograph.nodes.video import vae_decode, vae_encode
@@ -33,19 +33,18 @@ TIMES = (1, 4, 16)
 
 
 class Run:
-    """What a node that writes a file asks of a run."""
+    """What a node that writes a file asks of a run; nobody listens."""
 
     provenance = ""
 
-    def progress(self, done: int, total: int) -> None:
-        """Nobody listens."""
+    def progress(self, *_: object, **__: object) -> None:
+        """Not told."""
+
+    metric = preview = check_cancelled = wrote = progress
 
     def output_path(self, relative: str) -> Path:
         """A file that is removed with its folder."""
         return Path(FOLDER.name) / relative
-
-    def wrote(self, path: Path) -> None:
-        """Nobody listens."""
 
 
 FOLDER = tempfile.TemporaryDirectory()
@@ -132,7 +131,7 @@ def seconds(calls: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str
     return least
 
 
-def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64, only: str = "") -> None:
+def main(height: int = 128, width: int = 128, frames: int = 17, tile: int = 64, *, only: str = "") -> None:
     """Print the table, or the rows that begin so."""
     sizes = ", ".join(f"{12e-6 * height * width * (1 + times * (frames - 1)):.1f}" for times in TIMES)
     print(f"{frames} frames of {height} x {width}, and 4 and 16 times those ({sizes} MB); tiles of {tile} pixels")
@@ -158,4 +157,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--grown"]:
         grown(sys.argv[2], *map(int, sys.argv[3:]))
     else:
-        main(*map(int, sys.argv[1:5]), *sys.argv[5:])
+        main(*map(int, sys.argv[1:5]), only="".join(sys.argv[5:]))

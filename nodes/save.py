@@ -50,7 +50,9 @@ def save_video(
 
 def outlined_decoding(vae: VAE, latent: Latent, tile: int, **_: object) -> None:
     """What ``decode_to_file`` computes, without the file."""
-    for _piece in vae.network.decode_pieces(latent.x, latent.time, tile):
+    from kineograph.nodes.networks.pieces import decoded_pieces
+
+    for _piece in decoded_pieces(vae.network, latent.x, latent.time, tile):
         del _piece  # before the next one is made
 
 
@@ -76,10 +78,11 @@ def decode_to_file(
         tile: pixels of a tile's side, as for ``vae_decode``; 0 is whole frames.
     """
     from kineograph.nodes.media import write_video
+    from kineograph.nodes.networks.pieces import decoded_pieces
 
     target = run.output_path(path)
     side = vae.spec.space_ratio * min(latent.x.shape[-2:])
-    pieces = _reported(vae.network.decode_pieces(latent.x, latent.time, tile), latent.frames, run)
+    pieces = _reported(decoded_pieces(vae.network, latent.x, latent.time, tile), latent, run)
     write_video(target, pieces, latent.fps, upscale=_factor(side, upscale), provenance=run.provenance)
     run.wrote(target)
 
@@ -168,14 +171,15 @@ def save_contact_sheet(
     run.wrote(target)
 
 
-def _reported(pieces: Iterable[Tensor], frames: int, run: RunContext) -> Iterator[Tensor]:
-    """Pieces (B, 3, n, H, W) as (n, 3, H, B W), while the run is told how many frames are done."""
+def _reported(pieces: Iterable[Tensor], latent: Latent, run: RunContext) -> Iterator[Tensor]:
+    """Pieces (B, 3, n, H, W) as (n, 3, H, B W), while the run is told how many frames are done, and how they look."""
     done = 0
     for piece in pieces:
         done += piece.shape[2]
+        run.preview(Video(piece.transpose(1, 2), latent.fps), done)
         yield _side_by_side(piece.transpose(1, 2))
         del piece  # before the next one is made
-        run.progress(done, frames)
+        run.progress(done, latent.frames)
 
 
 def _side_by_side(frames: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ Letters: B batch, T frames, H W pixels; frames are (B, T, 3, H, W) in [0, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -16,26 +15,6 @@ from torch.nn import functional
 def nearest_multiple(number: float, ratio: int) -> int:
     """The multiple of a ratio that is nearest to a number, at least one ratio."""
     return max(1, round(number / ratio)) * ratio
-
-
-def joined(pieces: Iterable[Tensor], count: int) -> Tensor:
-    """Pieces of a clip as one, whose memory is filled while they come: beside it, only one of them is there.
-
-    Args:
-        pieces: (B, C, n, H, W), in order.
-        count: frames of all of them.
-
-    Returns:
-        (B, T, C, H, W).
-    """
-    whole, at = torch.empty(0), 0
-    for piece in pieces:
-        if not at:
-            whole = piece.new_empty(len(piece), count, piece.shape[1], *piece.shape[3:])
-        whole[:, at : at + piece.shape[2]] = piece.transpose(1, 2)
-        at += piece.shape[2]
-        del piece  # before the next one is made
-    return whole
 
 
 def scaled(frames: Tensor, height: int, width: int, interpolation: str) -> Tensor:
