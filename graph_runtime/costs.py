@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from kineograph.graph_runtime.timings import Work
 
@@ -143,3 +144,9 @@ class Estimate:
 def kept_share(budget: int) -> int:
     """Of a budget, the bytes that values may take which are kept for a later run."""
     return budget // CACHE_SHARE
+
+
+def as_json(estimate: Estimate) -> dict[str, Any]:
+    """An estimate and its sums, fit for JSON."""
+    sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
+    return asdict(estimate) | sums

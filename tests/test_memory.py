@@ -587,9 +587,9 @@ def test_a_step_that_fits_only_in_its_smaller_setting_is_planned_so() -> None:
 
 
 def test_a_smaller_setting_must_fit_the_ports() -> None:
-    with pytest.raises(TypeError, match="smaller names tiles = 1, but it is no input"):
+    with pytest.raises(TypeError, match="smaller names tiles, which is no input of it"):
         node(smaller={"tiles": 1})(lambda: None)
-    with pytest.raises(TypeError, match="'two' is not an int"):
+    with pytest.raises(ValueError, match="'two' is not an int"):
 
         @node(smaller={"tile": "two"})
         def bad(tile: int = 4) -> int:
