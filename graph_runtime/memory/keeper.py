@@ -114,7 +114,8 @@ class Keeper:
             label = self._labels.get(part)
             if label not in self._now.blocks:
                 self._device.drop(part)
-                self._residency.resident.pop(label, None)
+        there = [self._labels[part] for part in self._device.held() if part in self._labels]
+        self._residency.resident = dict.fromkeys(there)  # where room ran out in the middle, not all had come
 
     def report(self) -> str:
         """The device's ledger."""
@@ -125,14 +126,18 @@ class Keeper:
         planned = self._move_on(step.path)
         known = self._is_known(step, planned)
         blocks = planned.whole if planned is not None else frozenset[Label]()
+        one = 0
         if not known or self._unplanned:
             for network in residents(arguments):
                 labels = frozenset(self._labels[part] for part in network.resident.parts)
                 blocks |= labels if not known or labels <= self._unplanned else frozenset()
+            if self._timeline.bytes_of(blocks) > self._device.capacity():  # then block by block, if it reads them so
+                one = max(self._timeline.sizes[label] for label in blocks)
+                blocks = frozenset(label for label in blocks if not label[2])
         self._whole = blocks & self._parts.keys()
         reserve = self._demands.reserves.get(step.path, 0)
         if not known:
-            free = self._device.capacity() - self._timeline.bytes_of(self._whole)
+            free = self._device.capacity() - self._timeline.bytes_of(self._whole) - one
             reserve = max(reserve, min(reserve + GUESS * held_bytes(arguments), free))
         self._turn(Use(self._whole, reserve))
 

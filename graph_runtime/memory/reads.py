@@ -81,7 +81,9 @@ class Reads:
         self._entered, self._read, self._outside = [], set(), set()
 
     def end(self, step: Step, peak: int, *, unknown: bool) -> None:
-        """A step has ended."""
+        """A step has ended; what a branch or a loop asks for was told by itself."""
+        if step.node is None:
+            return
         if step.path in self.demands.lent:  # that the trial looked at what it made is no reading
             self.begin()
         apart = frozenset(label for label in self._read if step.record or not label[2] or label[:2] in self._outside)
