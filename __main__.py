@@ -192,6 +192,8 @@ def _both(one: Listener, other: Listener) -> Listener:
 def _failed(failure: NodeFailed, debug: bool) -> None:
     if debug:
         traceback.print_exception(failure.__cause__ or failure)
+        for port, value in failure.inputs.items():
+            _say(f"Its input {port}: {value}")
     _say(processes.sentence(failure, failure.__cause__))
 
 

@@ -50,6 +50,10 @@ class RunContext(Protocol):
         """Report a number to plot."""
         ...
 
+    def preview(self, value: Any, done: int = 0) -> None:
+        """Show a value that is not finished, a ``Video`` for example, to whoever looks, as often as they want."""
+        ...
+
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""
         ...
