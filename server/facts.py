@@ -61,6 +61,4 @@ class Facts:
     def _look(self) -> None:
         while (job := self._ended.get()) is not None:
             with suppress(UnknownJob):
-                found = self._jobs.get(job)
-                if self.fill(found):
-                    self._jobs.event_log.tell(job, found.number, {"event": "JobChanged", "facts": True})
+                self.fill(self._jobs.get(job))
