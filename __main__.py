@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import __version__, default_runtime
-from kineograph.cli import isolation, planning, processes, storage
+from kineograph.cli import importing, isolation, planning, processes, storage
 from kineograph.cli.console import one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache")
+    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | import | cache")
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
@@ -125,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
     planning.add_command(commands, [filed, common], _prepare)
+    importing.add_command(commands, [common], _runtime)
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
