@@ -29,7 +29,6 @@ from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFail
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event, Listener
-    from kineograph.graph_runtime.node import NodeType, Port
     from kineograph.graph_runtime.runtime import Runtime
     from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
@@ -301,8 +300,10 @@ def _limit_threads(count: int) -> None:
 def _nodes(options: argparse.Namespace) -> int:
     import json
 
+    from kineograph.graph_runtime.describe import describe_control, describe_node
+
     registry = _runtime(options).registry
-    described = {kind.id: _describe(kind) for kind in registry} | _describe_control()
+    described = {about["id"]: about for about in (*map(describe_node, registry), *describe_control())}
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
         return OK
@@ -311,34 +312,6 @@ def _nodes(options: argparse.Namespace) -> int:
         raise InvalidWorkflow([Problem("", f"There is no node {options.id!r}.", registry.unknown(options.id))])
     print(json.dumps(wanted, default=str) if options.json else _page(wanted))
     return OK
-
-
-def _describe(kind: NodeType) -> dict[str, Any]:
-    """All that is known of a node, fit for JSON."""
-    inputs = [_describe_port(port) for port in kind.inputs.values()]
-    outputs = [{"name": port.name, "type": port.type.name} for port in kind.outputs.values()]
-    return {"id": kind.id, "doc": kind.doc, "effect": kind.effect, "inputs": inputs, "outputs": outputs}
-
-
-def _describe_port(port: Port) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "name": port.name,
-        "type": port.type.name,
-        "required": port.required,
-        "bounds": port.bounds,
-    }
-    about |= {"file_endings": port.file_endings} if port.file_endings else {}
-    return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
-
-
-def _describe_control() -> dict[str, dict[str, Any]]:
-    """The loop and the branch are part of the file's format, but people look for them among the nodes."""
-    import inspect
-
-    from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP, LoopSpec
-
-    docs = {LOOP: inspect.getdoc(LoopSpec) or "", BRANCH: BRANCH_DOC}
-    return {name: {"id": name, "doc": doc, "effect": False, "inputs": [], "outputs": []} for name, doc in docs.items()}
 
 
 def _table(described: dict[str, dict[str, Any]]) -> str:
