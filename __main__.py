@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime
+from kineograph import COMFYUI, __version__, default_runtime
 from kineograph.cli import importing, isolation, planning, processes, storage
 from kineograph.cli.console import one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
     common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
+    theirs = "folders of packs written for ComfyUI; their code is executed"
+    common.add_argument("--comfy-packs", nargs="+", action="extend", default=[], metavar="DIR", help=theirs)
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     filed = argparse.ArgumentParser(add_help=False)
     workflow = "a workflow (JSON), or an MP4, PNG or WebP that carries one"
@@ -248,8 +250,13 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:
+    options.packs += [f"{COMFYUI}{folder}" for folder in options.comfy_packs]
+    options.comfy_packs = []
     with redirect_stdout(sys.stderr):  # a pack may print when it is imported; standard output is for events
-        return default_runtime(options.packs)
+        runtime = default_runtime(options.packs)
+    for name, reason in runtime.registry.refused.items():
+        _say(f"{name} could not be loaded: {reason}")
+    return runtime
 
 
 def _file(options: argparse.Namespace) -> str:

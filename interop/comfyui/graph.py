@@ -6,12 +6,12 @@ What its page sends to ``/prompt`` (API JSON) names every value. What its page s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.workflow import MAX_NODES
+from kineograph.graph_runtime.workflow import LOOP, MAX_NODES
 
 MAX_TEXT = 200
 """Letters of a stranger's title or name that are shown."""
@@ -93,7 +93,7 @@ def read_graph(raw: Any) -> ComfyGraph:
 
         return read_ui_graph(raw)
     if is_api_json(raw):
-        return _read_api_graph(raw)
+        return read_api_graph(raw)
     message = (
         "This is no workflow of ComfyUI: neither an object of nodes with class_type, nor one with a list of nodes."
     )
@@ -109,7 +109,12 @@ def _is_graph(raw: Any) -> bool:
     return is_ui_json(raw) or is_api_json(raw)
 
 
-def _read_api_graph(raw: Mapping[str, Any]) -> ComfyGraph:
+def read_api_graph(raw: Mapping[str, Any]) -> ComfyGraph:
+    """The graph of API JSON: an object of nodes with a ``class_type``.
+
+    Raises:
+        InvalidWorkflow: more nodes than are read.
+    """
     if len(raw) > MAX_NODES:
         raise too_many()
     graph = ComfyGraph()
@@ -121,15 +126,15 @@ def _read_api_graph(raw: Mapping[str, Any]) -> ComfyGraph:
         if not isinstance(inputs, dict):
             graph.problems.append((node.place, "Its inputs are no JSON object."))
             continue
-        for port, value in cast(dict[str, Any], inputs).items():
-            source = _link(value)
+        for port, value in _flat(node.type, cast(dict[str, Any], inputs)):
+            source = link_of(value)
             if source is None:
-                node.values[port] = value
+                node.values[port] = value["__value__"] if isinstance(value, dict) and "__value__" in value else value
             else:
                 node.links[port] = source
     for node in graph.nodes.values():
         for port, source in list(node.links.items()):
-            if source.node not in graph.nodes:
+            if source.node not in graph.nodes and not source.node.startswith("$"):
                 graph.problems.append(
                     (node.place, f"Its input {port} is linked to node {source.node!r}, there is none.")
                 )
@@ -137,7 +142,17 @@ def _read_api_graph(raw: Mapping[str, Any]) -> ComfyGraph:
     return graph
 
 
-def _link(value: Any) -> Source | None:
+def _flat(kind: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The inputs of a node; the carries and links of a loop of ours each by itself, as ``carry.latent``."""
+    for name, value in inputs.items():
+        if kind == LOOP and name in ("carry", "links") and isinstance(value, dict):
+            for inner, link in cast(dict[str, Any], value).items():
+                yield f"{name}.{inner}", link
+        else:
+            yield name, value
+
+
+def link_of(value: Any) -> Source | None:
     """A link is ``["4", 0]``; any other value is typed in."""
     if not isinstance(value, list) or len(cast(list[Any], value)) != 2:
         return None

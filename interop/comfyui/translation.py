@@ -14,6 +14,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.registry import Registry
 from kineograph.interop.comfyui.graph import MAX_TEXT, ComfyGraph, ComfyNode
 
@@ -27,9 +28,15 @@ class CannotImport(ValueError):
 
 @dataclass(frozen=True)
 class Wire:
-    """A link of ours: ``node``, ``node.port`` or ``$input``."""
+    """A link of ours: ``node``, ``node.port`` or ``$input``.
+
+    Attributes:
+        link: as it is written.
+        many: whether it is a list as ComfyUI knows them: what is declared for one item runs once for each.
+    """
 
     link: str
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,20 +128,25 @@ class Translation:
     Attributes:
         graph: what is translated. registry: the node types there are. model: a name that overrides the file's.
         fps: the rate that the graph's videos are written at.
+        wanted: nodes that are translated in place of those that leave something behind.
         inputs, nodes, outputs, positions: of the workflow, as JSON.
         remarks: what will be other than in ComfyUI. problems: what cannot be had.
+        owners: of each node of ours, the id of the one that it was made for.
+        made: the outputs of the nodes so far. shared: what several rules use together.
     """
 
     graph: ComfyGraph
     registry: Registry | None = None
     model: str | None = None
     fps: float = 8.0
+    wanted: Sequence[str] = ()
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     outputs: dict[str, str] = field(default_factory=dict[str, str])
     positions: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     remarks: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    owners: dict[str, str] = field(default_factory=dict[str, str])
     made: dict[str, Sequence[Any]] = field(default_factory=dict[str, Sequence[Any]])
     shared: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
@@ -143,12 +155,38 @@ class Translation:
         self.problems += self.graph.problems
         self.remarks += self.graph.remarks
         for node in self.order():
-            function = RULES.get(node.type)
+            before = set(self.nodes)
             try:
-                self.made[node.id] = function(self, At(self, node)) if function else self.placeholder(node)
+                self.made[node.id] = self.translated(node)
             except CannotImport as reason:
                 self.problems.append((node.place, str(reason)))
                 self.made[node.id] = self.stand_in(node)
+            self.owners.update(dict.fromkeys(set(self.nodes) - before, node.id))
+
+    def translated(self, node: ComfyNode) -> Sequence[Any]:
+        """The outputs of one node."""
+        from kineograph.interop.comfyui import own_nodes
+
+        kind = self.kind_of(node.type)
+        if kind is not None:
+            return own_nodes.registered(self, At(self, node), kind)
+        function = own_nodes.CONTROL.get(node.type) or RULES.get(node.type)
+        if function is not None:
+            return function(self, At(self, node))
+        reason = "No node of ours does what this class does"
+        self.problems.append((node.place, f"{reason}; a pack that has it can be loaded with --comfy-packs."))
+        return self.stand_in(node)
+
+    def kind_of(self, name: str) -> NodeType | None:
+        """The node type of an id of ours, or of a class in a pack, by its name."""
+        if self.registry is None:
+            return None
+        return self.registry.get(name) or self.classes.get(name)
+
+    @cached_property
+    def classes(self) -> dict[str, NodeType]:
+        """The classes of packs that were written for ComfyUI, by name."""
+        return {kind.name: kind for kind in self.registry or () if kind.pack and hasattr(kind, "cls")}
 
     @cached_property
     def readers(self) -> dict[str, list[str]]:
@@ -162,16 +200,19 @@ class Translation:
     def order(self) -> list[ComfyNode]:
         """The nodes that files and previews need, each after those it needs."""
         nodes = self.graph.nodes
-        waiting = [
-            name
-            for name, node in nodes.items()
-            if node.type in SINKS or (node.type not in RULES and name not in self.readers)
-        ]
+        known = {name: self.kind_of(node.type) for name, node in nodes.items()}
+        unknown = {name for name, kind in known.items() if kind is None and nodes[name].type not in RULES}
+        ends = (unknown - self.readers.keys()) | {
+            name for name, kind in known.items() if kind is not None and kind.effect
+        }
+        ends |= {name for name, node in nodes.items() if node.type in SINKS}
+        waiting = [*(self.wanted or ends)]
         needed: dict[str, set[str]] = {}
         while waiting:
             name = waiting.pop()
             if name not in needed:
-                needed[name] = {at.node for at in nodes[name].links.values()} | self.vaes_behind(nodes[name])
+                sources = {at.node for at in nodes[name].links.values() if not at.node.startswith("$")}
+                needed[name] = sources | self.vaes_behind(nodes[name])
                 waiting += needed[name]
         for name, node in nodes.items():
             if name not in needed:
@@ -207,17 +248,6 @@ class Translation:
                     behind.add(other)
                     waiting.append(other)
         return next((node.links["vae"] for node in nodes.values() if "vae" in node.links), None)
-
-    def placeholder(self, node: ComfyNode) -> Sequence[Any]:
-        """The outputs of a class that has no rule: a node of a pack, or one that stands for it and does not run."""
-        kind = next((each for each in self.registry or () if each.pack and each.name == node.type), None)
-        if kind is None:
-            reason = "No node of ours does what this class does"
-            self.problems.append((node.place, f"{reason}; a pack that has it can be loaded with --comfy-packs."))
-            return self.stand_in(node)
-        at = At(self, node)
-        name = self.add(kind.id, node.type, node, **{port: at.plain(port) for port in kind.inputs if at.has(port)})
-        return [Wire(f"{name}.{port}" if kind.several_outputs else name) for port in kind.outputs]
 
     def stand_in(self, node: ComfyNode) -> Sequence[Any]:
         """A node of an unknown type that keeps what was typed in and wired, for a person to replace."""
@@ -302,6 +332,8 @@ class At:
         """
         if port in self.node.links:
             source = self.node.links[port]
+            if source.node.startswith("$"):
+                return Wire(source.node)
             made = self.translation.made.get(source.node, ())
             if source.slot >= len(made):
                 known = self.translation.graph.nodes[source.node].place
