@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 COMFYUI = "comfyui:"
 """What marks a folder of packs that were written for ComfyUI."""
+INTEROP = "kineograph.interop.comfyui"
+"""By name: the server stands on this module, and knows no node."""
 
 
 def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None) -> Runtime:
@@ -26,24 +28,22 @@ def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None
     Raises:
         InvalidWorkflow: packs do not load, or name a node that is there already; all of them are listed.
     """
+    from importlib import import_module
+
     from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
     from kineograph.graph_runtime.registry import Registry
     from kineograph.graph_runtime.runtime import Runtime
-    from kineograph.interop.comfyui import expansion, lists
 
     registry = Registry()
     registry.add_builtin("kineograph.nodes")
-    for module in (lists, expansion):
-        registry.add_module(module, pack="comfyui")
+    registry.add_builtin(INTEROP, pack="comfyui")
     problems: list[Problem] = []
     for source in (None, *packs):
         try:
             if source is None:
                 registry.add_installed()
             elif (kind := str(source).partition(COMFYUI))[1] and not kind[0]:
-                from kineograph.interop.comfyui.packs import add_packs
-
-                add_packs(registry, kind[2])
+                import_module(f"{INTEROP}.packs").add_packs(registry, kind[2])
             else:
                 registry.add_folder(source)
         except InvalidWorkflow as invalid:

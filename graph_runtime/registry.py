@@ -83,10 +83,10 @@ class Registry:
             if f"{kind.function.__module__}.".startswith(f"{module.__name__}."):
                 self.add(replace(kind, pack=pack))
 
-    def add_builtin(self, package: str) -> None:
+    def add_builtin(self, package: str, pack: str = "") -> None:
         """Add the modules that a package lists in its ``MODULES``."""
         for name in importlib.import_module(package).MODULES:
-            self.add_module(importlib.import_module(f"{package}.{name}"))
+            self.add_module(importlib.import_module(f"{package}.{name}"), pack)
 
     def add_installed(self) -> None:
         """Add the packs that installed distributions offer under the entry point group ``kineograph.nodes``.
