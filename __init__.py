@@ -18,12 +18,13 @@ INTEROP = "kineograph.interop.comfyui"
 """By name: the server stands on this module, and knows no node."""
 
 
-def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None) -> Runtime:
+def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None, *, installed: bool = True) -> Runtime:
     """A runtime with the built-in nodes, the packs that are installed and those in folders.
 
     Args:
         packs: folders of packs; their code is executed. Those written for ComfyUI are marked: ``comfyui:FOLDER``.
         store: keeps results on disk, so that other processes and later runs go on from them.
+        installed: whether packs that are installed are loaded too.
 
     Raises:
         InvalidWorkflow: packs do not load, or name a node that is there already; all of them are listed.
@@ -38,7 +39,7 @@ def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None
     registry.add_builtin("kineograph.nodes")
     registry.add_builtin(INTEROP, pack="comfyui")
     problems: list[Problem] = []
-    for source in (None, *packs):
+    for source in (*([None] if installed else []), *packs):
         try:
             if source is None:
                 registry.add_installed()
@@ -54,3 +55,8 @@ def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None
     if problems:
         raise InvalidWorkflow(problems)
     return Runtime(registry, store=store)
+
+
+def safe_runtime(_: Sequence[str | Path] = ()) -> Runtime:
+    """A runtime with the built-in nodes alone, whatever packs there are."""
+    return default_runtime(installed=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from kineograph.server.machine import own_memory
 
 SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
@@ -36,17 +36,3 @@ class Metrics:
         self._clients.set(clients)
         self._memory.set(own_memory())
         return generate_latest(self.registry)
-
-
-def own_memory() -> int:
-    """The bytes of memory that this process has; 0 where the system does not say."""
-    with suppress(OSError, ValueError, AttributeError), open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-def total_memory() -> int:
-    """The bytes of memory that the machine has; 0 where the system does not say."""
-    with suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 0

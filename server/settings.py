@@ -51,7 +51,9 @@ class Settings:
         host, port: where it listens.
         hosts: further names under which it may be asked for.
         token: what a client must know; empty where only this machine reaches it.
-        packs: folders of packs, for helper processes.
+        devices: what workers compute on, one each.
+        factory: what makes the runtime of a worker or helper, as ``module:function``.
+        packs: folders of packs, for those.
         store: the folder of results, for helper processes; empty keeps nothing.
         templates: a folder of workflows that come with the program. examples: of the clips that they name.
         models: a folder of models that come with the program.
@@ -64,6 +66,8 @@ class Settings:
     port: int = 8188
     hosts: tuple[str, ...] = ()
     token: str = ""
+    devices: tuple[str, ...] = ("",)
+    factory: str = "kineograph:default_runtime"
     packs: tuple[str, ...] = ()
     store: str = ""
     templates: Path | None = None

@@ -29,7 +29,6 @@ from kineograph.server.sessions import Sessions
 from kineograph.server.settings import Settings
 from kineograph.server.uploads import Uploads
 
-FACTORY = "kineograph:default_runtime"
 MEDIA = "kineograph.nodes.media.helper:main"
 """What looks at strangers' files: a name, for a process of its own; nothing here imports it."""
 
@@ -79,7 +78,7 @@ class State:
             media=Aside(MEDIA, [], nbytes=limits.aside_bytes),
             estimates=Aside(
                 "kineograph.server.estimating:main",
-                [FACTORY, list(settings.packs), settings.store],
+                [settings.factory, list(settings.packs), settings.store],
                 nbytes=limits.aside_bytes,
             ),
         )

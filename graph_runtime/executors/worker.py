@@ -225,7 +225,7 @@ def _error(message: dict[str, Any]) -> BaseException:
     if "invalid" in message:
         return InvalidWorkflow([Problem(*problem) for problem in message["invalid"]])
     if "failed" in message:
-        failed = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]))
+        failed = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]), message["inputs"])
         failed.part_of(message["definition"])
         error: Exception = failed
     else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Annotated, Any
 
+import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -71,23 +73,23 @@ async def events(socket: WebSocket, parts: Parts) -> None:
 
 async def _serve(socket: WebSocket, parts: State, client: Client, after: int | None) -> None:
     """Send and listen, until one of both ends."""
-    tasks = [
-        asyncio.create_task(_send(socket, parts, client, after)),
-        asyncio.create_task(_listen(socket, parts, client)),
-        asyncio.create_task(client.gone.wait()),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        error = task.exception()
-        if isinstance(error, TimeoutError):
-            client.drop("too slow")
-        elif error is not None:
-            raise error
+    ending: list[Exception] = []
+    async with anyio.create_task_group() as group:
+
+        async def run(work: Coroutine[Any, Any, object]) -> None:
+            try:
+                await work
+            except TimeoutError:
+                client.drop("too slow")
+            except (_Wrong, WebSocketDisconnect) as error:
+                ending.append(error)
+            group.cancel_scope.cancel()
+
+        group.start_soon(run, _send(socket, parts, client, after))
+        group.start_soon(run, _listen(socket, parts, client))
+        group.start_soon(run, client.gone.wait())
+    if ending:
+        raise ending[0]
     await _close(socket, TRY_AGAIN, client.why)
 
 
