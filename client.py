@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -78,6 +78,14 @@ class Client:
     def close(self) -> None:
         """Let go of its connections."""
         self._http.close()
+
+    def __enter__(self) -> Self:
+        """Close it at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     # --- as Runtime
 
@@ -212,6 +220,14 @@ class Client:
         """A new job with the same work."""
         return self._ask("POST", f"/api/jobs/{job}/retry")
 
+    def metrics(self) -> str:
+        """Numbers about the server, as Prometheus reads them."""
+        return self._http.get("/metrics").text
+
+    def system(self) -> dict[str, Any]:
+        """What the server runs on."""
+        return self._ask("GET", "/api/system")
+
     # --- files
 
     def upload(self, path: str | Path) -> str:
@@ -253,10 +269,11 @@ class Client:
         """A job's events by number: first those that are kept, then those that come."""
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
+        from websockets.typing import Origin
 
         address = self.url.replace("http", "ws", 1) + "/api/events"
         try:
-            with connect(address, origin=self.url, max_size=None) as socket:  # pyright: ignore[reportArgumentType]
+            with connect(address, origin=Origin(self.url), max_size=None) as socket:
                 socket.send(json.dumps({"token": self.token, "jobs": [job]}))
                 json.loads(socket.recv())  # from here on nothing is missed
                 seen = after
@@ -334,6 +351,8 @@ def _work(
 
 def _event(event: dict[str, Any]) -> Event | None:
     """The event of a run; None for one of the queue."""
+    if event["event"] == "FileWritten":  # a server says more of it
+        event = {name: event[name] for name in ("event", "path", "file")}
     try:
         return event_of(event)
     except (KeyError, TypeError):  # of the queue, or of another version

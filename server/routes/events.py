@@ -23,7 +23,6 @@ from kineograph.server.strict import Body, router
 routes = router("events")
 POLICY, TOO_BIG, TRY_AGAIN = 1008, 1009, 1013
 SECONDS_TO_SAY_HELLO = 10.0
-SECONDS_TO_SEND = 20.0
 REPLAYED = 5000
 """Events that a client may have missed; who missed more looks anew."""
 
@@ -81,6 +80,7 @@ async def _serve(socket: WebSocket, parts: State, client: Client, after: int | N
                 await work
             except TimeoutError:
                 client.drop("too slow")
+                parts.metrics.slow_clients.inc()
             except (_Wrong, WebSocketDisconnect) as error:
                 ending.append(error)
             group.cancel_scope.cancel()
@@ -95,16 +95,19 @@ async def _serve(socket: WebSocket, parts: State, client: Client, after: int | N
 
 async def _send(socket: WebSocket, parts: State, client: Client, after: int | None) -> None:
     """First what was missed, then what comes; nothing twice."""
+    seconds = parts.settings.limits.socket_seconds
     last = -1 if after is None else after
     for seq, text in await run_in_threadpool(_missed, parts, client, after):
-        await asyncio.wait_for(socket.send_text(text), SECONDS_TO_SEND)
+        async with asyncio.timeout(seconds):
+            await socket.send_text(text)
         last = max(last, seq)
     while True:
         seq, sent = await client.take()
-        if isinstance(sent, bytes):
-            await asyncio.wait_for(socket.send_bytes(sent), SECONDS_TO_SEND)
-        elif seq > last or not seq:
-            await asyncio.wait_for(socket.send_text(sent), SECONDS_TO_SEND)
+        async with asyncio.timeout(seconds):
+            if isinstance(sent, bytes):
+                await socket.send_bytes(sent)
+            elif seq > last or not seq:
+                await socket.send_text(sent)
 
 
 def _missed(parts: State, client: Client, after: int | None) -> list[tuple[int, str]]:
