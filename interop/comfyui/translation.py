@@ -161,7 +161,8 @@ class Translation:
             except CannotImport as reason:
                 self.problems.append((node.place, str(reason)))
                 self.made[node.id] = self.stand_in(node)
-            self.owners.update(dict.fromkeys(set(self.nodes) - before, node.id))
+            for name in self.nodes.keys() - before:
+                self.owners.setdefault(name, node.id)
 
     def translated(self, node: ComfyNode) -> Sequence[Any]:
         """The outputs of one node."""
@@ -197,16 +198,20 @@ class Translation:
                 found.setdefault(source.node, []).append(node.id)
         return found
 
+    def ends(self) -> list[str]:
+        """The nodes that leave something behind, and unknown ones that nothing reads: these may too."""
+        found: list[str] = []
+        for name, node in self.graph.nodes.items():
+            kind = self.kind_of(node.type)
+            unknown = kind is None and node.type not in RULES and name not in self.readers
+            if unknown or node.type in SINKS or (kind is not None and kind.effect):
+                found.append(name)
+        return found
+
     def order(self) -> list[ComfyNode]:
         """The nodes that files and previews need, each after those it needs."""
         nodes = self.graph.nodes
-        known = {name: self.kind_of(node.type) for name, node in nodes.items()}
-        unknown = {name for name, kind in known.items() if kind is None and nodes[name].type not in RULES}
-        ends = (unknown - self.readers.keys()) | {
-            name for name, kind in known.items() if kind is not None and kind.effect
-        }
-        ends |= {name for name, node in nodes.items() if node.type in SINKS}
-        waiting = [*(self.wanted or ends)]
+        waiting = [*(self.wanted or self.ends())]
         needed: dict[str, set[str]] = {}
         while waiting:
             name = waiting.pop()
@@ -276,6 +281,7 @@ class Translation:
         name = self.free(wish, self.nodes)
         self.nodes[name] = spec(kind, **given)
         if node is not None:
+            self.owners[name] = node.id
             if node.title and node.title != node.type:
                 self.nodes[name]["title"] = node.title[:MAX_TEXT]
             if node.position is not None:
