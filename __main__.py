@@ -105,8 +105,9 @@ def _parser() -> argparse.ArgumentParser:
 
     usage = (
         "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
-        "       [--packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME] [--isolated] [--limit TIME] [--node-limit TIME]"
+        "       [--packs DIR ...] [--comfy-packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug]\n"
+        "       [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME] [--isolated] [--limit TIME]\n"
+        "       [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     add_sweep(run)
