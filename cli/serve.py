@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import default_runtime, safe_runtime
+from kineograph import COMFYUI, default_runtime, safe_runtime
 from kineograph.cli import storage
 from kineograph.cli.console import one_line
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
@@ -30,14 +30,15 @@ TOKEN = "KINEOGRAPH_TOKEN"  # noqa: S105  the name of a variable
 PACKAGE = Path(__file__).parent.parent
 BACKLOG = 512
 SECONDS_TO_STOP = 5
+SECONDS_BETWEEN_PREVIEWS = 0.5
 
 
 def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     """``kineograph serve``."""
     usage = (
         "kineograph serve [--host HOST] [--port N] [--data DIR] [--auth token] [--allow-host NAME ...] [--open]\n"
-        "       [--packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store] [--store-limit SIZE]\n"
-        "       [--keep-every N|TIME] [--log-level LEVEL] [--debug]"
+        "       [--packs DIR ...] [--comfy-packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store]\n"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--log-level LEVEL] [--debug]"
     )
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
@@ -67,10 +68,13 @@ def _serve(options: argparse.Namespace) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     options.packs = [str(Path(folder).absolute()) for folder in options.packs]
+    options.packs += [f"{COMFYUI}{Path(folder).absolute()}" for folder in options.comfy_packs]
     options.store = None if options.store is None else str(Path(options.store).absolute())
     data = Path(options.data or default_folder()).absolute()
     with _listening(options) as listener, _data_folder(data), redirect_stdout(sys.stderr):
         made = safe_runtime() if options.safe_mode else default_runtime(options.packs)
+        for name, reason in made.registry.refused.items():
+            print(one_line(f"{name} could not be loaded: {reason}"), file=sys.stderr)
         with storage.opened_store(options) as made.store:
             return _run(options, made, data, listener)
 
@@ -80,25 +84,35 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
 
     from kineograph.graph_runtime.jobs.dispatch import Dispatcher
     from kineograph.graph_runtime.jobs.queue import FolderInUse, Jobs
+    from kineograph.interop.comfyui.routes import comfyui_routers, content_types
     from kineograph.server.app import create_app
 
     _log(options.log_level)
+    devices = _devices(options.devices)
     settings = _settings(options, runtime, data, listener.getsockname()[1])
     try:
         jobs = Jobs(data)
-    except FolderInUse as taken:
+    except (FolderInUse, ValueError) as taken:
         raise InvalidWorkflow([Problem("--data", str(taken))]) from None
     dispatcher = Dispatcher(
         jobs,
-        settings.devices,
+        devices,
         store=settings.store,
         store_bytes=options.store_limit,
         keep_every=options.keep_every,
+        previews=SECONDS_BETWEEN_PREVIEWS,
         packs=settings.packs,
         factory=settings.factory,
     )
     config = Config(
-        create_app(runtime, jobs, dispatcher, settings),
+        create_app(
+            runtime,
+            jobs,
+            dispatcher,
+            settings,
+            routers=comfyui_routers(),
+            content_types=content_types(settings.limits.upload_bytes),
+        ),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -122,21 +136,14 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
 
 
 def _settings(options: argparse.Namespace, runtime: Runtime, data: Path, port: int) -> Settings:
-    from kineograph.server import machine
     from kineograph.server.settings import Settings
 
-    gpus = machine.gpus()
-    count = options.devices or max(1, gpus)
-    if count > max(1, gpus):
-        found = f"{gpus} GPUs were found" if gpus else "No GPU was found, and one worker uses the whole processor"
-        raise InvalidWorkflow([Problem("--devices", f"{found}.", f"Leave it out, or say --devices {max(1, gpus)}.")])
     return Settings(
         data=data,
         host=options.host,
         port=port,
         hosts=tuple(name.lower() for name in options.allow_host),
         token=_token() if options.auth else "",
-        devices=tuple(f"cuda:{at}" for at in range(count)) if gpus else ("",),
         factory="kineograph:safe_runtime" if options.safe_mode else "kineograph:default_runtime",
         packs=tuple(options.packs),
         store=str(runtime.store.folder.absolute()) if runtime.store is not None else "",
@@ -145,6 +152,17 @@ def _settings(options: argparse.Namespace, runtime: Runtime, data: Path, port: i
         editor=PACKAGE / "web" / "dist",
         safe_mode=options.safe_mode,
     )
+
+
+def _devices(wanted: int) -> tuple[str, ...]:
+    """What workers compute on: a GPU each, or the processor."""
+    from kineograph.server.machine import gpus
+
+    there = gpus()
+    if wanted > max(1, there):
+        found = f"{there} GPUs were found" if there else "No GPU was found, and one worker uses the whole processor"
+        raise InvalidWorkflow([Problem("--devices", f"{found}.", f"Leave it out, or say --devices {max(1, there)}.")])
+    return tuple(f"cuda:{at}" for at in range(wanted or there)) or ("",)
 
 
 def _token() -> str:
@@ -187,7 +205,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _pack_problems(options: argparse.Namespace) -> Iterator[Problem]:
-    if options.safe_mode and options.packs:
+    if options.safe_mode and (options.packs or options.comfy_packs):
         yield Problem("--safe-mode", "It loads no packs, and --packs names some.", "Leave out one of both.")
 
 
@@ -201,6 +219,8 @@ def _listening(options: argparse.Namespace) -> Iterator[socket.socket]:
         why = f"Nothing can listen at {options.host}, port {options.port}: {error.strerror or error}."
         raise InvalidWorkflow([Problem("--port", why, hint)]) from None
     with listener:
+        # asyncio sets it only where it binds by itself; without it every answer waits 40 ms for an acknowledgement
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -46,8 +46,8 @@ class WorkUnit:
     node_limit: float = 0.0
     memory: int = 0
     deliver: bool = True
-    previews: float = 0.0
     small_only: bool = False
+    previews: float = 0.0
 
     def to_json(self) -> str:
         """The unit as one line.
