@@ -356,11 +356,9 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
 
 
 def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:
-    try:
-        return inputs[name].literal(value)
-    except (KeyError, ValueError) as error:
-        why = "it is no input" if isinstance(error, KeyError) else error
-        raise TypeError(f"Node {node_name}: smaller names {name} = {value!r}, but {why}.") from None
+    if name not in inputs:
+        raise TypeError(f"Node {node_name}: smaller names {name}, which is no input of it.")
+    return inputs[name].literal(value)
 
 
 def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:

@@ -56,7 +56,7 @@ def outlined_decoding(vae: VAE, latent: Latent, tile: int, **_: object) -> None:
         del _piece  # before the next one is made
 
 
-@node(effect=True, estimate=outlined_decoding)
+@node(effect=True, estimate=outlined_decoding, smaller={"tile": 256})
 def decode_to_file(
     vae: VAE,
     latent: Latent,

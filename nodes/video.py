@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TileSide = Annotated[int, Field(ge=0, le=16384)]
 
 
-@node
+@node(smaller={"tile": 256})
 def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     """The latent of a video: the mean of the VAE's posterior, with every cell given (mask 0).
 
@@ -39,7 +39,7 @@ def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec, time_of(video, vae.spec))
 
 
-@node
+@node(smaller={"tile": 256})
 def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
     """The video of a latent.
 
