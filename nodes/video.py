@@ -52,9 +52,9 @@ def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
         tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
             decoded with all that its pixels can see around it, so there are no seams: it only takes more time.
     """
-    from kineograph.nodes.networks.pieces import decoded_pieces, joined
+    from kineograph.nodes.networks.pieces import decoded
 
-    frames = joined(decoded_pieces(vae.network, latent.x, latent.time, tile), latent.frames)
+    frames = decoded(vae.network, latent.x, latent.time, tile, latent.frames)
     return Video(frames, latent.fps, loop=latent.time == "circle")
 
 

@@ -1,31 +1,39 @@
 """Clips through any autoencoder a few frames at a time. Knows what an autoencoder may offer, and none in particular.
 
 Every one has ``encode(video)``, the posterior's mean and log variance, and ``decode(latent, time=...)``. One that can
-work in pieces has ``encode_pieces(video, tile)`` and ``decode_pieces(latent, time, tile)`` as well (see ``vae``): what
-they give in order is the mean, or the clip in [0, 1], of the whole.
+work in pieces has ``encode_pieces(video, tile)`` and ``decode_tiles(latent, time, tile)`` as well (see ``vae``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kineograph.nodes.networks.patches import Time
+from kineograph.nodes.networks.tiles import Parts, assembled, filled, tiles
 
 
-def decoded_pieces(network: Any, latent_BCthw: Tensor, time: Time, tile: int) -> Iterator[Tensor]:
-    """The clip of a latent, piece by piece: (B, 3, n, H, W).
+def decoded(network: Any, latent_BCthw: Tensor, time: Time, tile: int, frames: int) -> Tensor:
+    """The clip of a latent, (B, T, 3, H, W) in [0, 1].
 
     Raises:
         ValueError: the network has no tiles.
     """
-    if hasattr(network, "decode_pieces"):
-        return network.decode_pieces(latent_BCthw, time, tile)
-    _check_no(tile, network)
-    return iter([network.decode(latent_BCthw, time=time)])
+    height, width = latent_BCthw.shape[3:]
+    return filled(_decoding(network, latent_BCthw, time, tile), height, width, frames)
+
+
+def decoded_pieces(network: Any, latent_BCthw: Tensor, time: Time, tile: int) -> Iterator[Tensor]:
+    """The clip of a latent as pieces in order, (B, 3, n, H, W) in [0, 1], of which one at a time is there.
+
+    Raises:
+        ValueError: the network has no tiles.
+    """
+    height, width = latent_BCthw.shape[3:]
+    return assembled(_decoding(network, latent_BCthw, time, tile), height, width)
 
 
 def encoded(network: Any, video_BCTHW: Tensor, tile: int) -> Tensor:
@@ -40,24 +48,12 @@ def encoded(network: Any, video_BCTHW: Tensor, tile: int) -> Tensor:
     return network.encode(video_BCTHW)[0]
 
 
-def joined(pieces: Iterable[Tensor], count: int) -> Tensor:
-    """Pieces of a clip as one, whose memory is filled while they come: beside it, only one of them is there.
-
-    Args:
-        pieces: (B, C, n, H, W), in order.
-        count: frames of all of them.
-
-    Returns:
-        (B, T, C, H, W).
-    """
-    whole, at = torch.empty(0), 0
-    for piece in pieces:
-        if not at:
-            whole = piece.new_empty(len(piece), count, piece.shape[1], *piece.shape[3:])
-        whole[:, at : at + piece.shape[2]] = piece.transpose(1, 2)
-        at += piece.shape[2]
-        del piece  # before the next one is made
-    return whole
+def _decoding(network: Any, latent_BCthw: Tensor, time: Time, tile: int) -> Parts:
+    if hasattr(network, "decode_tiles"):
+        return network.decode_tiles(latent_BCthw, time, tile)
+    _check_no(tile, network)
+    height, width = latent_BCthw.shape[3:]
+    return [(each, iter([network.decode(latent_BCthw, time=time)])) for each in tiles(height, width)]
 
 
 def _check_no(tile: int, network: Any) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from kineograph.nodes.networks.frames import nearest_multiple
 from kineograph.nodes.networks.patches import Time
-from kineograph.nodes.networks.tiles import Tile, assembled, tiles
+from kineograph.nodes.networks.tiles import Parts, Tile, assembled, tiles
 from kineograph.nodes.networks.vae_blocks import (
     CELL_FEATURES,
     PATCH,
@@ -105,10 +105,13 @@ class VideoVAE(nn.Module):
         stop, start = (frames - 1) % TIME_RATIO + 1 + TIME_RATIO * (chunks - 1), 0
         while start < frames:
             group = video_BCTHW[:, :, start:stop]
-            yield from assembled(cut, ([self.encode(each.seen(group, SPACE_RATIO))[0]] for each in cut), *sides)
+            yield from assembled([(each, self._encoded(each.seen(group, SPACE_RATIO))) for each in cut], *sides)
             start, stop = stop, stop + TIME_RATIO * chunks
 
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+    def _encoded(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        yield self.encode(video_BCTHW)[0]
+
+    def decode_tiles(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Parts:
         """The clip of :meth:`decode`, a few chunks at a time, in memory that does not grow with the clip's length.
 
         Nothing is computed twice: each block keeps one chunk until its neighbour is there (:class:`Stage`).
@@ -119,15 +122,17 @@ class VideoVAE(nn.Module):
             tile: most pixels of a tile's side, 0 decodes whole frames. Any size gives the same numbers; small ones
                 compute more of their surroundings twice.
 
-        Yields:
-            (B, 3, n, 8h, 8w) in [0, 1], in order.
+        Returns:
+            tiles, and of each its pieces (B, 3, n, 8h, 8w) in [0, 1], in order, computed when they are asked for.
+
+        Raises:
+            ValueError: the latent has another number of channels.
         """
         self._check_latent(latent_BCthw)
         height, width = latent_BCthw.shape[3:]
         cut = tiles(height, width, _cells(tile), _reach(self.config.decoder_blocks))
         chunks = _chunks_at_once(cut, len(latent_BCthw))
-        parts = (self._decoded_in_order(each.seen(latent_BCthw), time, chunks) for each in cut)
-        yield from assembled(cut, parts, height * SPACE_RATIO, width * SPACE_RATIO)
+        return [(each, self._decoded_in_order(each.seen(latent_BCthw), time, chunks)) for each in cut]
 
     def _decoded_in_order(self, latent_BCthw: Tensor, time: Time, chunks: int) -> Iterator[Tensor]:
         """The clip of a latent that is read a few chunks at a time."""
