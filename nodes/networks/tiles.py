@@ -74,29 +74,6 @@ Parts = Sequence[tuple[Tile, Iterator[Tensor]]]
 """Tiles, and of each the pieces in order, (B, C, n, H, W), that were computed of what it saw."""
 
 
-def assembled(parts: Parts, height: int, width: int) -> Iterator[Tensor]:
-    """Whole frames, piece by piece: all tiles go on in step, and each keeps what it needs for its next piece.
-
-    Args:
-        parts: of frames of height x width cells.
-        height: cells down.
-        width: cells across.
-    """
-    if len(parts) == 1:
-        yield from parts[0][1]
-        return
-    (first, pieces), *others = parts
-    for piece in pieces:
-        unit = first.unit(piece)
-        whole = piece.new_empty(*piece.shape[:3], height * unit, width * unit)
-        first.place(whole, unit).copy_(first.own(piece, unit))
-        del piece
-        for tile, more in others:
-            tile.place(whole, unit).copy_(tile.own(next(more), unit))
-        yield whole
-        del whole  # before the next one is made
-
-
 def filled(parts: Parts, height: int, width: int, frames: int) -> Tensor:
     """The whole clip, tile after tile: beside it, only a piece of one tile is there.
 
@@ -104,7 +81,7 @@ def filled(parts: Parts, height: int, width: int, frames: int) -> Tensor:
         parts: of frames of height x width cells.
         height: cells down.
         width: cells across.
-        frames: of the clip.
+        frames: of the clip, or latent frames.
 
     Returns:
         (B, T, C, H, W).
