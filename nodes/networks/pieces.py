@@ -1,7 +1,8 @@
 """Clips through any autoencoder a few frames at a time. Knows what an autoencoder may offer, and none in particular.
 
 Every one has ``encode(video)``, the posterior's mean and log variance, and ``decode(latent, time=...)``. One that can
-work in pieces has ``encode_tiles(video, tile)`` and ``decode_tiles(latent, time, tile)`` as well (see ``vae``).
+work in pieces has ``encode_pieces(video)`` and ``decode_pieces(latent, time)``, one that can cut frames as well has
+``encode_tiles(video, tile)`` and ``decode_tiles(latent, time, tile)`` (see ``vae``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from kineograph.nodes.networks.patches import Time
-from kineograph.nodes.networks.tiles import filled
+from kineograph.nodes.networks.tiles import Parts, filled, tiles
 
 
 def encoded(network: Any, video_BCTHW: Tensor, tile: int, sides: tuple[int, int, int]) -> Tensor:
@@ -27,11 +28,14 @@ def encoded(network: Any, video_BCTHW: Tensor, tile: int, sides: tuple[int, int,
     Raises:
         ValueError: the network has no tiles.
     """
-    if not hasattr(network, "encode_tiles"):
-        _check_no(tile, network)
-        return network.encode(video_BCTHW)[0]
     frames, height, width = sides
-    return filled(network.encode_tiles(video_BCTHW, tile), height, width, frames).transpose(1, 2)
+    if tile:
+        parts = _with_tiles(network, tile).encode_tiles(video_BCTHW, tile)
+    elif hasattr(network, "encode_pieces"):
+        parts = _untiled(height, width, network.encode_pieces(video_BCTHW))
+    else:
+        return network.encode(video_BCTHW)[0]
+    return filled(parts, height, width, frames).transpose(1, 2)
 
 
 def decoded(network: Any, latent_BCthw: Tensor, time: Time, tile: int, frames: int) -> Tensor:
@@ -47,21 +51,26 @@ def decoded(network: Any, latent_BCthw: Tensor, time: Time, tile: int, frames: i
     Raises:
         ValueError: the network has no tiles.
     """
-    if not hasattr(network, "decode_tiles"):
-        _check_no(tile, network)
-        return network.decode(latent_BCthw, time=time).transpose(1, 2)
     height, width = latent_BCthw.shape[3:]
-    return filled(network.decode_tiles(latent_BCthw, time, tile), height, width, frames)
+    if tile:
+        parts = _with_tiles(network, tile).decode_tiles(latent_BCthw, time, tile)
+    else:
+        parts = _untiled(height, width, decoded_pieces(network, latent_BCthw, time))
+    return filled(parts, height, width, frames)
 
 
 def decoded_pieces(network: Any, latent_BCthw: Tensor, time: Time) -> Iterator[Tensor]:
     """The clip of a latent as pieces in order, (B, 3, n, H, W) in [0, 1], each made when it is asked for."""
+    if hasattr(network, "decode_pieces"):
+        return network.decode_pieces(latent_BCthw, time)
+    return iter([network.decode(latent_BCthw, time=time)])
+
+
+def _untiled(height: int, width: int, pieces: Iterator[Tensor]) -> Parts:
+    return [(whole, pieces) for whole in tiles(height, width)]
+
+
+def _with_tiles(network: Any, tile: int) -> Any:
     if not hasattr(network, "decode_tiles"):
-        return iter([network.decode(latent_BCthw, time=time)])
-    ((_, pieces),) = network.decode_tiles(latent_BCthw, time)
-    return pieces
-
-
-def _check_no(tile: int, network: Any) -> None:
-    if tile:
         raise ValueError(f"A {type(network).__name__} has no tiles, but tile is {tile}. Set it to 0.")
+    return network

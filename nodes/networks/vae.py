@@ -88,6 +88,14 @@ class VideoVAE(nn.Module):
         deviation_C = self.config.noise / self.scale_C
         return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
 
+    def encode_pieces(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        """The pieces of :meth:`encode_tiles`, of whole frames."""
+        return self.encode_tiles(video_BCTHW)[0][1]
+
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
+        """The pieces of :meth:`decode_tiles`, of whole frames."""
+        return self.decode_tiles(latent_BCthw, time)[0][1]
+
     def encode_tiles(self, video_BCTHW: Tensor, tile: int = 0) -> Parts:
         """The mean of :meth:`encode`, a few chunks at a time: each is encoded without view of the others.
 
