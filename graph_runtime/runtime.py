@@ -52,6 +52,12 @@ class Runtime:
         """What besides the graph decides the bits of tensors, and so is part of their keys."""
         return _numerics()
 
+    def describe(self) -> dict[str, Any]:
+        """All nodes and types, and which output fits which input, as plain JSON (see ``describe.py``)."""
+        from kineograph.graph_runtime.describe import describe
+
+        return describe(self.registry)
+
     def load(self, source: WorkflowSource) -> Workflow:
         """The workflow of a file, a dict, or itself.
 

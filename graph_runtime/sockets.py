@@ -92,6 +92,27 @@ def socket(*, family: str, preview: str = "") -> Callable[[ClassT], ClassT]:
     return mark
 
 
+SHAPES = {
+    "model": "square",
+    "codec": "square",
+    "text": "circle",
+    "latent": "circle",
+    "frames": "circle",
+    "schedule": "triangle",
+    "audio": "triangle",
+    "training": "diamond",
+    "value": "ring",
+    "any": "ring",
+}
+"""How an editor draws the sockets of each family: nobody should have to tell yellow from green. Others are circles."""
+_TRAINING = frozenset({"dataset", "optimizer", "metrics", "scores"})
+
+
+def drawn_family(family: str) -> str:
+    """The family that an editor has a colour for; those of training share one."""
+    return "training" if family in _TRAINING else family
+
+
 @dataclass(frozen=True)
 class SocketType:
     """The type of a port.
