@@ -377,7 +377,7 @@ def test_a_migration_is_done_whole_or_not_at_all(monkeypatch, tmp_path):
     job = jobs.submit(WORKFLOW, {}).id
     jobs.close()
     today = len(schema.MIGRATIONS)
-    for step, ends in (("CREATE TABLE more (x); CREATE TABLE no AS SELECT * FROM nothing", False), ("SELECT 1", True)):
+    for step, ends in (("CREATE TABLE more (x); CREATE TABLE no AS SELECT * FROM missing", False), ("SELECT 1", True)):
         with monkeypatch.context() as later:
             later.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
             with contextlib.nullcontext() if ends else pytest.raises(sqlite3.OperationalError, match="no such table"):
