@@ -29,6 +29,8 @@ PORT = 8188
 TOKEN = "KINEOGRAPH_TOKEN"  # noqa: S105  the name of a variable
 PACKAGE = Path(__file__).parent.parent
 BACKLOG = 512
+CONNECTIONS = 900
+"""A process may usually have 1,024 files open."""
 SECONDS_TO_STOP = 5
 SECONDS_BETWEEN_PREVIEWS = 0.5
 
@@ -109,6 +111,7 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
         ws="websockets-sansio",
         ws_max_size=settings.limits.socket_message,
         ws_per_message_deflate=False,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=SECONDS_TO_STOP,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)

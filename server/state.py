@@ -96,7 +96,6 @@ class State:
     def close(self) -> None:
         """End helpers, let go of clients; the queue is its owner's."""
         self.hub.close()
-        self.media.close()
         self.facts.close()
         self.estimates.close()
         self.drafts.close()
