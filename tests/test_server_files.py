@@ -222,6 +222,8 @@ def test_strips_and_frames(served):
     with av.open(io.BytesIO(answer.content)) as picture:
         frame = next(picture.decode(video=0))
     assert (frame.width, frame.height) == (6 * 32, 32)
+    same = served.client.get(f"/api/files/{file}/strip", headers={"If-None-Match": answer.headers["etag"]})
+    assert same.status_code == 304
     last = served.client.get(f"/api/files/{file}/frame", params={"n": -1})
     assert last.content == served.client.get(f"/api/files/{file}/frame", params={"n": 16}).content
     assert last.content != served.client.get(f"/api/files/{file}/frame").content
