@@ -72,7 +72,8 @@ def _serve(options: argparse.Namespace) -> int:
     options.packs = [str(Path(folder).absolute()) for folder in options.packs]
     options.store = None if options.store is None else str(Path(options.store).absolute())
     data = Path(options.data or default_folder()).absolute()
-    with _listening(options) as listener, _data_folder(data), redirect_stdout(sys.stderr):
+    with _listening(options) as listener, redirect_stdout(sys.stderr):
+        _work_in(data)
         made = safe_runtime() if options.safe_mode else default_runtime(options.packs)
         with storage.opened_store(options) as made.store:
             return _run(options, made, data, listener)
@@ -216,8 +217,7 @@ def _listening(options: argparse.Namespace) -> Iterator[socket.socket]:
         yield listener
 
 
-@contextmanager
-def _data_folder(data: Path) -> Iterator[None]:
+def _work_in(data: Path) -> None:
     """Make the folder for its owner alone, and work in it: a path in a workflow begins there."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -227,7 +227,6 @@ def _data_folder(data: Path) -> Iterator[None]:
     except OSError as error:
         why = f"The folder {data} cannot be used: {error.strerror}."
         raise InvalidWorkflow([Problem("--data", why)]) from None
-    yield
 
 
 def _link_examples(target: Path) -> None:

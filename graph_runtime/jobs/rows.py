@@ -171,6 +171,11 @@ def _cursor(order: Order, row: sqlite3.Row) -> str:
     return json.dumps([row[column.partition(" ")[0]] for column in ORDERS[order]], separators=(",", ":"))
 
 
+def _is_number(value: object) -> bool:
+    """Whether SQLite can hold it: its integers have 64 bits."""
+    return isinstance(value, (int, float)) and -(2.0**63) <= value < 2.0**63
+
+
 def _after(order: Order, cursor: str) -> tuple[str, list[Any]]:
     """What is true of the rows behind a cursor, as SQL with its values."""
     if not cursor:
@@ -178,7 +183,7 @@ def _after(order: Order, cursor: str) -> tuple[str, list[Any]]:
     names = [column.partition(" ")[0] for column in ORDERS[order]]
     try:
         values: list[Any] = json.loads(cursor)
-        if len(values) != len(names) or not all(isinstance(each, (int, float)) for each in values):
+        if len(values) != len(names) or not all(map(_is_number, values)):
             raise ValueError
     except (ValueError, TypeError):
         raise ValueError(f"{cursor[:60]!r} is no cursor of the order {order!r}.") from None

@@ -164,10 +164,7 @@ def _look(parts: State, found: Found) -> dict[str, Any]:
 def _picture(parts: State, file: str, ask: dict[str, Any], seen: str) -> Response:
     """A picture that the helper makes of a file; none, where the browser has it already."""
     found = _find(parts, file)
-    headers = {
-        "ETag": found.etag,
-        "Cache-Control": "no-cache",
-    }  # an address is of one picture as long as its file stays
+    headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
     if found.etag in seen:
         return Response(status_code=304, headers=headers)
     answer = parts.media.ask(ask | {"path": str(found.path), "name": found.name}, parts.settings.limits.aside_seconds)
