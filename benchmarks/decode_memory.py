@@ -35,7 +35,7 @@ TIMES = (1, 4, 16)
 class Run:
     """What a node that writes a file asks of a run; nobody listens."""
 
-    provenance = ""
+    place = provenance = ""
 
     def progress(self, *_: object, **__: object) -> None:
         """Not told."""
