@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +187,8 @@ class NodeType:
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
+        lazy: inputs that are computed only if it asks for them; one that it does not ask for is left at its default.
+        asks: what says which: a function of the inputs that are known so far, called again until it names none.
     """
 
     name: str
@@ -205,6 +207,8 @@ class NodeType:
     run_parameter: str | None = None
     pack: str = ""
     is_async: bool = False
+    lazy: tuple[str, ...] = ()
+    asks: Callable[..., Iterable[str]] | None = None
 
     @cached_property
     def id(self) -> str:
