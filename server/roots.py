@@ -46,8 +46,10 @@ class Roots:
         """
         where = " or ".join(f"{name}/..." for name in self.folders)
         refused = f"{path[:100]!r} is not among the files that a workflow may read here: {where}"
+        if plain and not path:
+            return ""
         try:
-            first, *rest = (check_name(path) if path else path).split("/")
+            first, *rest = check_name(path).split("/")
             found = self.data / path
             if plain and not rest:
                 harmless = not first.startswith((".", "~")) and not found.exists()

@@ -298,7 +298,7 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
     known = {"Authorization": f"Bearer {TOKEN}"}
     raw = {"inputs": {"prompt": {"type": "str"}}, **ADD}
     secret.client.post("/api/jobs", json={"workflow": raw, "inputs": {"prompt": "my private words"}}, headers=known)
-    secret.client.post("/api/check", json={"workflow": raw, "inputs": {"promt": "my private words"}}, headers=known)
+    secret.client.post("/api/check", json={"workflow": raw, "inputs": {"other": "my private words"}}, headers=known)
     secret.client.get("/api/files/privatename", headers=known)
     secret.client.get("/api/workflows/private name", headers=known)
     secret.client.get("/api/workflows/line%0d%0aINFO forged", headers=known)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -137,6 +138,20 @@ def test_a_killed_server_loses_nothing(tmp_path):
         for job in ids[1:]:
             client.cancel(job)
         assert client.wait(ids[0]).outputs == {"x": 40}
+
+
+def test_a_client_waits_while_the_server_is_killed_and_started_again(tmp_path):
+    slow = {"nodes": {"a": {"type": "toy/slow@1", "params": {"steps": 40}}}, "outputs": {"x": "a"}}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    with ThreadPoolExecutor(1) as thread, Client(f"http://127.0.0.1:{port}") as client:
+        with server(tmp_path, "--port", port) as (process, _):
+            waiting = thread.submit(client.run, slow)
+            time.sleep(1.5)
+            process.kill()
+            process.wait()
+        with server(tmp_path, "--port", port):
+            assert waiting.result(60).outputs == {"x": 40}
 
 
 # 1, 5, 18

@@ -218,8 +218,8 @@ def kind_of(name: Any) -> Kind:
 
 def crossing(value: Any, given: Mapping[str, Any]) -> Any:
     """A value of a wildcard output, as what it looks like."""
-    if isinstance(value, dict) and "samples" in value:
-        return latent_of(value, given)
+    if isinstance(value, dict):
+        return latent_of(value, given) if "samples" in value else _unwrapped(value, given)
     shape = getattr(value, "shape", None)
     if shape is not None and len(shape) == 4 and shape[-1] == 3:
         return video_of(value, given)
