@@ -42,7 +42,7 @@ class Dispatcher:
         jobs: the queue.
         devices: one worker each; see ``WorkerExecutor``.
         store: the folder that results are kept in; empty keeps nothing, and then nothing resumes.
-        store_bytes, keep_every, limit, node_limit, previews: of every run; see ``WorkUnit``.
+        store_bytes, keep_every, limit, node_limit, memory, previews: of every run; see ``WorkUnit``.
         packs: folders of packs that every job has, before its own.
         factory: what makes a worker's runtime.
         ahead: how far a job may overtake others whose models a worker has in memory.
@@ -58,6 +58,7 @@ class Dispatcher:
         keep_every: KeepEvery | None = None,
         limit: float = 0.0,
         node_limit: float = 0.0,
+        memory: int = 0,
         previews: float = 0.0,
         packs: Sequence[str] = (),
         factory: str = FACTORY,
@@ -73,6 +74,7 @@ class Dispatcher:
             keep_every=keep_every or KeepEvery(),
             limit=limit,
             node_limit=node_limit,
+            memory=memory,
             previews=previews,
             small_only=True,
         )
@@ -83,7 +85,7 @@ class Dispatcher:
         self._cleared = False
         self._change = threading.Condition()
         self._news = 0
-        self._closing = False
+        self._closing = self._at_once = False
         self._asked: Counter[str] = Counter()
         self._leave: Callable[[], None] = lambda: None
         self._threads = [
@@ -97,10 +99,14 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """Stop what runs, so that it goes on from there at the next start; what waits stays in the queue."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Stop what runs, so that it goes on from there at the next start; what waits stays in the queue.
+
+        Args:
+            at_once: do not wait for a step or pass to end.
+        """
         with self._change:
-            self._closing = True
+            self._closing, self._at_once = True, at_once
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
@@ -211,7 +217,7 @@ class Dispatcher:
     def _stop(self, run: Job, attempt: Attempt) -> None:
         """Ask a run to stop as often as somebody asked for it."""
         with self._change:
-            asked = self._asked[attempt.job] or self._closing
+            asked = self._asked[attempt.job] + self._closing + self._at_once
         while run.asked < min(asked, 2):
             run.cancel()
 
