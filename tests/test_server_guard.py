@@ -313,7 +313,8 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
 def test_the_server_loads_no_torch():
     import subprocess
 
-    code = "import sys, kineograph.cli.serve, kineograph.server.app, kineograph.interop.comfyui.routes; from kineograph import default_runtime; "
+    code = "import sys, kineograph.cli.serve, kineograph.server.app, kineograph.interop.comfyui.routes; "
+    code += "from kineograph import default_runtime; "
     code += "default_runtime().describe(); "
     code += "print({'torch', 'av', 'numpy', 'networkx', 'kineograph.nodes.networks'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
