@@ -55,7 +55,7 @@ def outlined_decoding(vae: VAE, latent: Latent, **_: object) -> None:
         del _piece  # before the next one is made
 
 
-@node(effect=True, estimate=outlined_decoding, smaller={"tile": 256})
+@node(effect=True, estimate=outlined_decoding)
 def decode_to_file(
     vae: VAE,
     latent: Latent,
