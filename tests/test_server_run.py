@@ -200,4 +200,5 @@ def test_answers_do_not_wait_for_acknowledgements():
 def test_safe_mode_loads_no_packs(tmp_path):
     with server(tmp_path, "--safe-mode", packs=False) as (_, url):
         about = httpx.get(f"{url}api/system").json()
-        assert (about["safe_mode"], about["packs"]) == (True, [])
+        assert about["safe_mode"] is True
+        assert {pack["name"] for pack in about["packs"]} <= {"comfyui"}  # our own, for their files
