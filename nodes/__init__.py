@@ -5,6 +5,7 @@ MODULES = (
     "prompts",
     "caption",
     "model",
+    "video_models",
     "sample",
     "guidance",
     "block_cache",

@@ -54,6 +54,16 @@ def latent_noise(
 
     spec = vae.spec
     groups, alone = divmod(frames, spec.time_ratio)
+    if spec.causal and (loop or alone != 1):
+        nearest = 1 + max(0, round((frames - 1) / spec.time_ratio)) * spec.time_ratio
+        raise ValueError(
+            f"This model's VAE begins with one frame alone, so frames is 1 + a multiple of {spec.time_ratio}"
+            + (
+                "; it knows no loop: set loop to false, and take roll_latent (workflows/loop_by_turning.json)."
+                if loop
+                else f", and {frames} is not; the nearest is {nearest}."
+            )
+        )
     if loop and alone:
         nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
         raise ValueError(f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}.")
@@ -61,9 +71,9 @@ def latent_noise(
         nearest = 1 + round((frames - 1) / spec.time_ratio) * spec.time_ratio
         raise ValueError(f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {nearest}.")
     for name, side in (("height", height), ("width", width)):
-        if side % spec.space_ratio:
-            nearest = max(1, round(side / spec.space_ratio)) * spec.space_ratio
-            raise ValueError(f"{name} = {side} is not a multiple of {spec.space_ratio}; the nearest is {nearest}.")
+        if side % (step := spec.space_ratio * spec.patch):
+            nearest = max(1, round(side / step)) * step
+            raise ValueError(f"{name} = {side} is not a multiple of {step}; the nearest is {nearest}.")
     t, h, w = groups + alone, height // spec.space_ratio, width // spec.space_ratio
     # drawn on the CPU: the same seed then gives the same video on every device
     noise = torch.randn(clips, spec.channels, t, h, w, generator=torch.Generator().manual_seed(seed))
@@ -287,7 +297,7 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     levels = flow.fewest_levels(around.told[..., 0], frames)
     text = _spread(text, patches.tokens.shape[0])
     seen = around.into * patches.tokens
-    batch = Batch(seen, levels, patches.positions, text.tokens, text.mask, patches.latent.period)
+    batch = Batch(seen, levels, patches.positions, text.tokens, text.mask, patches.latent.period, patches.grid)
     return _Asked(patches.tokens, around, batch)
 
 

@@ -385,6 +385,8 @@ OPTIONAL = {
     "expand_prompt_with_model",
     "load_caption_model",
     "caption_clips_with_model",
+    "load_video_model",
+    "load_video_vae",
 }
 """Nodes that need a library of an extra: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)
