@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE
+from kineograph.nodes.sockets import VAE, DiT, TextEncoder
 
 Numbers = Literal["bfloat16", "float16", "float32"]
 PARTS = ("dit", "vae", "text_encoder")
 
 
 def _digest(path: str, *parts: str) -> str:
-    from kineograph.nodes.families import folders, loading
+    from kineograph.nodes.families import finding, folders
 
-    return folders.digest(file for part in parts for file in loading.files(path, part))
+    return folders.digest(file for part in parts for file in finding.files(path, part))
 
 
 def _outlined(path: str, part: str, dtype: Numbers) -> Any:
@@ -28,14 +28,30 @@ def _outlined(path: str, part: str, dtype: Numbers) -> Any:
     return outline(path, part, dtype)
 
 
+def _loaded(path: str, part: str, dtype: Numbers) -> Any:
+    from kineograph.nodes.families.loading import load
+
+    return load(path, part, dtype)
+
+
 def video_model_digest(path: str) -> str:
     """The digest of all files of a model."""
     return _digest(path, *PARTS)
 
 
+def video_dit_digest(path: str) -> str:
+    """The digest of a model's DiT."""
+    return _digest(path, "dit")
+
+
 def video_vae_digest(path: str) -> str:
     """The digest of a model's VAE."""
     return _digest(path, "vae")
+
+
+def video_text_digest(path: str) -> str:
+    """The digest of a model's text encoder and tokenizer."""
+    return _digest(path, "text_encoder")
 
 
 def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
@@ -45,9 +61,19 @@ def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model
     )
 
 
+def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
+    """What ``load_video_dit`` loads, without its weights."""
+    return _outlined(path, "dit", dtype)
+
+
 def outlined_video_vae(path: str, dtype: Numbers) -> VAE:
     """What ``load_video_vae`` loads, without its weights."""
     return _outlined(path, "vae", dtype)
+
+
+def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
+    """What ``load_video_text_encoder`` loads, without its weights."""
+    return _outlined(path, "text_encoder", dtype)
 
 
 @node(fingerprint=video_model_digest, estimate=outlined_video_model)
@@ -60,18 +86,31 @@ def load_video_model(
     height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is downloaded.
 
     Args:
-        path: a folder as diffusers writes it, with transformer, vae, text_encoder and tokenizer. The name of a known
-            model (wan2.1-t2v-1.3b, wan2.1-t2v-14b) can be planned, without weights, and not run.
+        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
+            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b) can be planned, and not
+            run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
         vae_dtype: of the VAE's numbers.
 
     Raises:
         ValueError: there is no such model, or files that are not what they say.
     """
-    from kineograph.nodes.families.loading import load
+    dit, text_encoder = _loaded(path, "dit", dtype), _loaded(path, "text_encoder", dtype)
+    return Model(dit, _loaded(path, "vae", vae_dtype), text_encoder)
 
-    dit, text_encoder = load(path, "dit", dtype), load(path, "text_encoder", dtype)
-    return Model(dit, load(path, "vae", vae_dtype), text_encoder)
+
+@node(fingerprint=video_dit_digest, estimate=outlined_video_dit)
+def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> DiT:
+    """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
+
+    Args:
+        path: as for ``load_video_model``, or one file of weights: a safetensors file, or a .pth.
+        dtype: of its numbers; parts that need float32 keep it.
+
+    Raises:
+        ValueError: it holds none, or is not what it says.
+    """
+    return _loaded(path, "dit", dtype)
 
 
 @node(fingerprint=video_vae_digest, estimate=outlined_video_vae)
@@ -79,12 +118,25 @@ def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "float32") ->
     """Load the VAE of an open video model alone.
 
     Args:
-        path: as for ``load_video_model``.
+        path: as for ``load_video_dit``.
         dtype: of its numbers.
 
     Raises:
-        ValueError: there is no such model, or files that are not what they say.
+        ValueError: it holds none, or is not what it says.
     """
-    from kineograph.nodes.families.loading import load
+    return _loaded(path, "vae", dtype)
 
-    return load(path, "vae", dtype)
+
+@node(fingerprint=video_text_digest, estimate=outlined_video_text)
+def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> TextEncoder:
+    """Load the text encoder of an open video model alone.
+
+    Args:
+        path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
+            google/umt5-xxl there.
+        dtype: of its numbers; parts that need float32 keep it.
+
+    Raises:
+        ValueError: it holds none, or is not what it says; or there is no tokenizer.
+    """
+    return _loaded(path, "text_encoder", dtype)

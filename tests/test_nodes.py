@@ -386,7 +386,9 @@ OPTIONAL = {
     "load_caption_model",
     "caption_clips_with_model",
     "load_video_model",
+    "load_video_dit",
     "load_video_vae",
+    "load_video_text_encoder",
 }
 """Nodes that need a library of an extra: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)

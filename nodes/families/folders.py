@@ -49,7 +49,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (single := folder / f"{stem}.safetensors").is_file():
             return [single]
         if (index := folder / f"{stem}.safetensors.index.json").is_file():
-            return _parts(index)
+            return parts(index)
     pickles = sorted(each.name for each in folder.glob("*") if each.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
         raise ValueError(
@@ -60,7 +60,8 @@ def weight_files(folder: Path) -> list[Path]:
     raise ValueError(f"There are no weights in {shown(folder.name)!r}: no {names}.")
 
 
-def _parts(index: Path) -> list[Path]:
+def parts(index: Path) -> list[Path]:
+    """The files that an index names, all there and beside it."""
     named = settings(index).get("weight_map")
     files = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
     for file in files:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -106,6 +106,17 @@ def check_header(path: Path | str) -> dict[str, str]:
         raise _refused(name, "its metadata are not strings by name")
     _check_tensors(header, size - 8 - length, name)
     return metadata
+
+
+def tensor_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors by name; only the header is read.
+
+    Raises:
+        ValueError: as :func:`check_header`.
+    """
+    check_header(path)
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  it is no dict
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -1,0 +1,60 @@
+"""The kinds of networks that are known: their schema, how they are built, and the adapter that puts them into a socket.
+
+Knows no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kineograph.nodes.families import wan
+from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of network.
+
+    Attributes:
+        part: what it is of a model: dit, vae or text_encoder.
+        schema: of its configuration.
+        build: from a configuration to the library's network without numbers.
+        adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket.
+    """
+
+    part: str
+    schema: type[NetworkConfig]
+    build: Callable[[Any], Any]
+    adapt: Callable[[Any, Any, Any], Any]
+
+
+def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.wan import WanDiT
+
+    made: Any = WanDiT(network)
+    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+
+
+def _wan_vae(network: Any, config: WanAutoencoder, _: Any) -> VAE:
+    from kineograph.nodes.networks.adapters.wan import WanVAE
+
+    ratios = config.scale_factor_temporal, config.scale_factor_spatial
+    made: Any = WanVAE(network)
+    return VAE(made, LatentSpec(config.z_dim, *ratios, patch=2, causal=True))
+
+
+def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, wan.TEXT_TOKENS)
+    return TextEncoder(made)
+
+
+NETWORKS = {
+    "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
+    "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae),
+    "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text),
+}
