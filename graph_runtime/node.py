@@ -170,6 +170,8 @@ class NodeType:
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
+        foretells: of its literals, what can be said of its outputs before anything runs.
+        fits: of its literals and what was foretold of what is linked to it; raises where they cannot go together.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
     """
@@ -187,6 +189,8 @@ class NodeType:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    foretells: Callable[..., Any] | None = None
+    fits: Callable[..., None] | None = None
     run_parameter: str | None = None
     pack: str = ""
     is_async: bool = False
@@ -237,6 +241,8 @@ class _Declaration:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    foretells: Callable[..., Any] | None = None
+    fits: Callable[..., None] | None = None
     fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
 
@@ -253,6 +259,8 @@ def node(
     differentiates: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
     estimate: Callable[..., Any] | None = None,
+    foretells: Callable[..., Any] | None = None,
+    fits: Callable[..., None] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     """Make a node of a function.
@@ -270,6 +278,10 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
             them on nothing behind its item i.
         estimate: function of the node's inputs whose result has the shapes of the node's outputs, its tensors on the
             meta device: for nodes that read files, and so that ``kineograph plan`` reads none. It has no effect.
+        foretells: function of some of the node's literals that says of its outputs what ``fits`` of other nodes asks
+            for, in the outputs' place (None where there is nothing to say). It loads nothing heavy.
+        fits: function of some of the node's inputs that raises ValueError where they cannot go together. It is asked
+            while a workflow is checked, if all of them are typed in or foretold.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.
@@ -326,6 +338,8 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         differentiates=declared.differentiates,
         counts=declared.counts,
         estimate=declared.estimate,
+        foretells=declared.foretells,
+        fits=declared.fits,
         run_parameter=run_parameter,
         is_async=inspect.iscoroutinefunction(function),
     )

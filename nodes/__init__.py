@@ -6,6 +6,7 @@ MODULES = (
     "caption",
     "model",
     "video_models",
+    "lora",
     "sample",
     "guidance",
     "block_cache",

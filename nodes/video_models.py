@@ -54,6 +54,20 @@ def video_text_digest(path: str) -> str:
     return _digest(path, "text_encoder")
 
 
+def foretold_video_model(path: str) -> Model:
+    """Of the model, what its sizes must fit: the latent's."""
+    nothing: Any = None
+    return Model(nothing, foretold_video_vae(path), nothing)
+
+
+def foretold_video_vae(path: str) -> Any:
+    """The sizes of a VAE's latent, from its configuration."""
+    from kineograph.nodes.families.finding import find
+
+    found = find(path, "vae")
+    return found.kind.foretell(found.config)
+
+
 def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
     """What ``load_video_model`` loads, without its weights."""
     return Model(
@@ -76,7 +90,7 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
     return _outlined(path, "text_encoder", dtype)
 
 
-@node(fingerprint=video_model_digest, estimate=outlined_video_model)
+@node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
 def load_video_model(
     path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
 ) -> Model:
@@ -113,7 +127,7 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
     return _loaded(path, "dit", dtype)
 
 
-@node(fingerprint=video_vae_digest, estimate=outlined_video_vae)
+@node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)
 def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "float32") -> VAE:
     """Load the VAE of an open video model alone.
 

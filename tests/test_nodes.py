@@ -385,12 +385,13 @@ OPTIONAL = {
     "expand_prompt_with_model",
     "load_caption_model",
     "caption_clips_with_model",
+    "apply_lora",
     "load_video_model",
     "load_video_dit",
     "load_video_vae",
     "load_video_text_encoder",
 }
-"""Nodes that need a library of an extra: they have tests of their own."""
+"""Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)
 WALLS = world.world_batch(2, 17, 32, 32, path="wall").video
 STEPS = sample.shifted_sigmas(7)

@@ -17,7 +17,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, 
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow
-from kineograph.nodes import edit, sample, schedules, solvers, text, video, video_models
+from kineograph.nodes import edit, lora, sample, schedules, solvers, text, video, video_models
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Video
 
@@ -240,14 +240,51 @@ def test_a_published_size_can_be_planned_without_weights_and_not_run(folder):
     assert {row.path for row in rows if row.unknown} == {"file"}
 
 
-@pytest.mark.parametrize(
-    ("size", "told"),
-    [
-        ({"frames": 16}, "the nearest is 17"),
-        ({"height": 40}, "height = 40 is not a multiple of 16; the nearest is 32"),
-        ({"frames": 16, "loop": True}, "roll_latent"),
-    ],
-)
+WRONG = [
+    ({"frames": 16}, "the nearest is 17"),
+    ({"height": 40}, "height = 40 is not a multiple of 16; the nearest is 32"),
+    ({"frames": 16, "loop": True}, "roll_latent"),
+]
+
+
+@pytest.mark.parametrize(("size", "told"), WRONG)
 def test_sizes_that_the_model_cannot_have_come_with_the_nearest(size, told, model):
     with pytest.raises(ValueError, match=told):
         sample.latent_noise(model.vae, **{**SIZE, **size})
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "folder"])
+def test_sizes_are_judged_when_the_graph_is_checked(name, folder):
+    """Nothing has run: only configurations were read."""
+    model = folder if name == "folder" else name
+    runtime = default_runtime()
+    assert runtime.problems(WORKFLOW, {"model": model}) == []
+    found = runtime.problems(WORKFLOW, {"model": model, "frames": 83, "width": 850})
+    assert [each.place for each in found] == ["noise"]
+    assert "nearest is 81" in str(found[0])
+    assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+
+
+NAMES = {
+    "kohya": ("lora_unet_blocks_1_self_attn_q", "lora_down", "lora_up"),
+    "comfyui": ("diffusion_model.blocks.1.self_attn.q", "lora_down", "lora_up"),
+    "diffusers": ("transformer.blocks.1.attn1.to_q", "lora_A", "lora_B"),
+    "peft": ("base_model.model.blocks.1.attn1.to_q", "lora_A.default", "lora_B.default"),
+}
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_an_update_is_known_by_the_names_of_every_trainer(layout, model, noise, tmp_path):
+    name, first, second = NAMES[layout]
+    down, up = torch.randn(2, 24), torch.randn(24, 2)
+    save_weights(tmp_path / "a.safetensors", {f"{name}.{first}.weight": down, f"{name}.{second}.weight": up})
+    given = lora.apply_lora(model.dit, str(tmp_path / "a.safetensors"), 0.5)
+    layer = model.dit.network.network.blocks[1].attn1.to_q
+    asked = sample.patchify(noise, 1, 2, 2), text.encode_text(model.text_encoder, WORDS), 0.7
+    ours, before = (sample.dit_velocity(dit, *asked).tokens for dit in (given, model.dit))
+    kept = layer.weight.clone()
+    layer.weight.data = kept + 0.5 * up @ down
+    merged = sample.dit_velocity(model.dit, *asked).tokens
+    layer.weight.data = kept
+    assert (ours - merged).abs().max() < 1e-5
+    assert (ours - before).abs().max() > 1e-4

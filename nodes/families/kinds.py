@@ -23,12 +23,14 @@ class Kind:
         schema: of its configuration.
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket.
+        foretell: of a VAE, from a configuration to what its latents mean.
     """
 
     part: str
     schema: type[NetworkConfig]
     build: Callable[[Any], Any]
     adapt: Callable[[Any, Any, Any], Any]
+    foretell: Callable[[Any], LatentSpec | None] = lambda _: None
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -41,9 +43,13 @@ def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
 def _wan_vae(network: Any, config: WanAutoencoder, _: Any) -> VAE:
     from kineograph.nodes.networks.adapters.wan import WanVAE
 
-    ratios = config.scale_factor_temporal, config.scale_factor_spatial
     made: Any = WanVAE(network)
-    return VAE(made, LatentSpec(config.z_dim, *ratios, patch=2, causal=True))
+    return VAE(made, _wan_spec(config))
+
+
+def _wan_spec(config: WanAutoencoder) -> LatentSpec:
+    ratios = config.scale_factor_temporal, config.scale_factor_spatial
+    return LatentSpec(config.z_dim, *ratios, patch=2, causal=True)
 
 
 def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
@@ -55,6 +61,6 @@ def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
 
 NETWORKS = {
     "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
-    "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae),
+    "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text),
 }

@@ -85,6 +85,12 @@ def wan_dit_name(name: str) -> str | None:
     return None if found is None else block + found
 
 
+def wan_aliases(layers: int) -> dict[str, str]:
+    """From the names of the layers of Wan's transformer in its own repository to those of diffusers."""
+    inner = {f"blocks.{i}.{old}": f"blocks.{i}.{new}" for i in range(layers) for old, new in WAN_BLOCK.items()}
+    return WAN_OUTER | inner
+
+
 def wan_dit_sizes(shapes: Shapes, heads: int | None) -> WanTransformer:
     """The sizes of Wan's transformer."""
     width, channels, *patch = shapes["patch_embedding.weight"]

@@ -26,14 +26,14 @@ class WanDiT(AdaptedDiT):
         """Put an adapter around a ``WanTransformer3DModel``."""
         super().__init__(network, AdapterConfig(network.config.out_channels, tuple(network.config.patch_size)))
 
-    def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
-        """See :meth:`AdaptedDiT.ask`. The padding of the text is heard, as in training: its tokens are zeros."""
+    def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training: an encoder of text leaves zeros there."""
         dtype = self.network.patch_embedding.weight.dtype
         told = levels_K * TIMESTEPS
         if len(told) > 1:  # a level for every token, in rows
             told = told.repeat_interleave(batch.tokens_BNC.shape[1] // len(told))[None]
-        x, text = x_1CthW.to(dtype), (text_1LE * mask_1L[..., None]).to(dtype)
-        return self.network(hidden_states=x, timestep=told, encoder_hidden_states=text, return_dict=False)[0]
+        asked = {"hidden_states": x_1CthW.to(dtype), "encoder_hidden_states": text_1LE.to(dtype), "timestep": told}
+        return self.network(**asked, return_dict=False)[0]
 
 
 class WanVAE(nn.Module):
