@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 
@@ -41,6 +41,16 @@ class NodeProgress:
     done: int
     total: int
     seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodePreview:
+    """How a value looks that a node made, or that a loop has after ``done`` passes: a PNG in base64."""
+
+    path: str
+    port: str
+    done: int
+    png: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +134,12 @@ class EventsMissed:
 
 @dataclass(frozen=True, slots=True)
 class NodeFailure:
-    """A node raised; the run ends. ``message`` is the sentence a person reads."""
+    """A node raised; the run ends. ``message`` is the sentence a person reads, ``inputs`` what the node was given."""
 
     path: str
     node_type: str
     message: str
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,7 @@ Event = (
     | RunStarted
     | NodeStarted
     | NodeProgress
+    | NodePreview
     | NodeCached
     | NodeResumed
     | NotKept

@@ -25,6 +25,7 @@ from kineograph.graph_runtime.events import (
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
+from kineograph.graph_runtime.outline import outlines
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
@@ -66,7 +67,7 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
                 _run_and_keep(step, values, cache, state)
     except NodeFailed as failure:
         failure.part_of(plan.definition_around(failure.path))
-        state.listen(NodeFailure(failure.path, failure.node_type, str(failure)))
+        state.listen(NodeFailure(failure.path, failure.node_type, str(failure), failure.inputs))
         raise
     finally:
         state.coroutines.close()
@@ -108,6 +109,7 @@ def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
             values[slot] = value
         state.cached += 1
         state.listen(NodeCached(step.path, step.type_id, step.key))
+        _preview(step, values, state)
         for metric in metrics:
             state.listen(Metric(step.path, *metric))
 
@@ -132,6 +134,7 @@ def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: 
         ended = _wait(step, future, state)
         _assign(step, values, ended.result)
         keep(step, values, cache, state, ended.seconds, time.perf_counter() - ended.seconds)
+        _preview(step, values, state)
 
     def begin() -> None:
         for step in [step for step in ahead if all(values[slot] is not ABSENT for slot in _needs(step))]:
@@ -170,6 +173,13 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     _run(step, values, state, started, passes, cache)
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
     keep(step, values, cache, state, seconds, started, passes)
+    _preview(step, values, state)
+
+
+def _preview(step: Step, values: list[Any], state: RunState) -> None:
+    if state.previews.seconds:
+        for port, slot in step.outputs:
+            state.previews.show(step.path, port, values[slot], state.listen)
 
 
 def _run(
@@ -194,15 +204,18 @@ def _run(
     if kind.is_async and not step.record:
         _assign(step, values, _wait(step, _begin(step, values, state), state).result)
         return
+    arguments: dict[str, Any] = {}
     try:
-        result = kind.function(**_arguments(step, kind, values, state, now))
+        arguments = _arguments(step, kind, values, state, now)
+        result = kind.function(**arguments)
         if kind.is_async:  # whose history is recorded: torch's switch for that is one for each thread
             result = asyncio.run(result)
         _assign(step, values, result)
     except (NodeFailed, Cancelled):
         raise
     except (Exception, SystemExit) as error:
-        raise NodeFailed(step.path, step.type_id, error) from error
+        given = outlines({port: value for port, value in arguments.items() if port in kind.inputs})
+        raise NodeFailed(step.path, step.type_id, error, given) from error
 
 
 def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, now: float) -> dict[str, Any]:
@@ -313,6 +326,9 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
             if passes is not None:
                 passes.after(at)
             context.progress(at.done, total)
+            if state.previews.seconds:
+                for name, value in zip(loop.carry, at.carry, strict=True):
+                    state.previews.show(step.path, name, value, state.listen, at.done)
     except (Cancelled, NodeFailed):
         if passes is not None:
             passes.stopped()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kineograph.nodes.networks.patches import Time
 
 
-@socket(family="frames")
+@socket(family="frames", preview="kineograph.nodes.previews:video_strip")
 @dataclass(frozen=True)
 class Video:
     """Frames with their rate.
@@ -48,6 +48,7 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
+        colours: red, green and blue of zeros, then what one in each channel adds; empty where nobody looked.
     """
 
     channels: int
@@ -55,6 +56,7 @@ class LatentSpec:
     space_ratio: int
     patch: int = 1
     causal: bool = False
+    colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Keyframes:
     frames: tuple[float, ...]
 
 
-@socket(family="latent")
+@socket(family="latent", preview="kineograph.nodes.previews:latent_strip")
 @dataclass(frozen=True)
 class Latent:
     """A video in latent space, with a noise level of its own for every cell.

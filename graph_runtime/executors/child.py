@@ -100,7 +100,7 @@ class Child:
 
         try:
             outcome, keys = bench.run(unit, listen, cancel, self._at)
-            outputs = bench.deliver(outcome, keys) if unit.deliver else _not_delivered(keys)
+            outputs = bench.deliver(outcome, keys, small_only=unit.small_only) if unit.deliver else _not_delivered(keys)
         except InvalidWorkflow as invalid:
             return {"invalid": [(found.place, found.message, found.hint) for found in invalid.problems]}
         except Cancelled as stopped:
@@ -108,7 +108,7 @@ class Child:
         except NodeFailed as failed:
             text = "".join(traceback.format_exception(failed.__cause__ or failed))
             where = {"failed": failed.path, "type": failed.node_type, "definition": failed.definition}
-            return {**where, "reason": failed.reason, "traceback": text}
+            return {**where, "reason": failed.reason, "inputs": failed.inputs, "traceback": text}
         except Exception as error:  # noqa: BLE001  a bug of ours: the parent raises it
             return {"broke": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {"done": outputs, "ran": outcome.ran, "cached": outcome.cached, "seconds": outcome.seconds}
