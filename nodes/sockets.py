@@ -45,18 +45,18 @@ class LatentSpec:
         channels: C of the latent.
         time_ratio: frames per latent frame after the first, which stands for one frame alone.
         space_ratio: pixels per latent cell, along each side.
+        colours: red, green and blue of zeros, then what one in each channel adds; empty where nobody looked.
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
-        colours: red, green and blue of zeros, then what one in each channel adds; empty where nobody looked.
     """
 
     channels: int
     time_ratio: int
     space_ratio: int
+    colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
     patch: int = 1
     causal: bool = False
-    colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
 
 TIMESTEPS = 1000.0
+BORROWED = 3
+"""Latent frames that a loop is decoded behind: as many as a causal decoder of Wan's kind looks back over, nearly."""
 
 
 class WanDiT(AdaptedDiT):
@@ -76,24 +78,31 @@ class WanVAE(nn.Module):
     def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
 
+        A loop is decoded behind its own last latent frames, whose clip is left out: every frame then has frames before
+        it, and none is one alone.
+
         Args:
             latent_BCthw: (B, c, t, h, w).
-            time: a line; other clips have no first frame alone.
+            time: a line, or a circle.
 
         Returns:
-            (B, 3, 4t - 3, 8h, 8w) in [0, 1].
+            (B, 3, 4t - 3, 8h, 8w) in [0, 1], or (B, 3, 4t, 8h, 8w) of a circle.
 
         Raises:
-            ValueError: time is no line.
+            ValueError: time is of groups alone.
         """
-        if time != "line":
+        ratio = self.network.config.scale_factor_temporal
+        if time == "groups":
             raise ValueError(
                 "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
-                f"{self.network.config.scale_factor_temporal} frames and loop false."
+                f"{ratio} frames."
             )
+        borrowed = latent_BCthw[:, :, -BORROWED:] if time == "circle" else latent_BCthw[:, :, :0]
         shift, scale = self._like(latent_BCthw)
-        decoded = self.network.decode(self._plain(latent_BCthw * scale + shift), return_dict=False)[0]
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+        whole = torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift
+        decoded = self.network.decode(self._plain(whole), return_dict=False)[0]
+        left_out = ratio * (borrowed.shape[2] - 1) + 1 if borrowed.shape[2] else 0
+        return (decoded[:, :, left_out:].float() / 2 + 0.5).clamp(0, 1)
 
     def _like(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         shift, scale = (each.to(latent.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
