@@ -316,7 +316,10 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     levels = flow.fewest_levels(around.told[..., 0], frames)
     text = _spread(text, patches.tokens.shape[0])
     seen = around.into * patches.tokens
-    batch = Batch(seen, levels, patches.positions, text.tokens, text.mask, patches.latent.period, patches.grid)
+    latent = patches.latent
+    cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
+    places = patches.positions, text.tokens, text.mask
+    batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
     return _Asked(patches.tokens, around, batch)
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import torch
 import transformers
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 TEXT_WIDTH = 32
@@ -51,6 +59,32 @@ def wan_pipeline() -> WanPipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         transformer=dit,
     )
+
+
+LTX_DIT: dict[str, Any] = {
+    "in_channels": 8, "out_channels": 8, "patch_size": 1, "patch_size_t": 1, "num_attention_heads": 4,
+    "attention_head_dim": 8, "cross_attention_dim": 32, "num_layers": 1, "caption_channels": TEXT_WIDTH,
+}  # fmt: skip
+LTX_VAE: dict[str, Any] = {
+    "latent_channels": 8, "block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4,
+    "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
+    "spatio_temporal_scaling": (True, True, False, False),
+    "decoder_spatio_temporal_scaling": (True, True, False, False),
+    "decoder_inject_noise": (False,) * 5, "upsample_residual": (False,) * 4, "upsample_factor": (1,) * 4,
+    "timestep_conditioning": False, "patch_size": 1, "patch_size_t": 1,
+}  # fmt: skip
+
+
+def ltx_pipeline() -> LTXPipeline:
+    """LTX-Video with random weights and its own schedule: shifted by the number of tokens, stretched to 0.1."""
+    torch.manual_seed(0)
+    dit = LTXVideoTransformer3DModel(**LTX_DIT).eval()
+    vae = AutoencoderKLLTXVideo(**LTX_VAE).eval()
+    vae.latents_mean.copy_(torch.randn(8))
+    vae.latents_std.copy_(torch.rand(8) + 0.5)
+    dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
+    return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
 
 
 def saved(pipeline: Any, folder: Path) -> str:

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from kineograph.nodes.families import wan
-from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.families import ltx, wan
+from kineograph.nodes.families.schemas import (
+    LTXAutoencoder,
+    LTXTransformer,
+    NetworkConfig,
+    T5Encoder,
+    WanAutoencoder,
+    WanTransformer,
+)
 from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
 
 
@@ -24,6 +32,7 @@ class Kind:
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket.
         foretell: of a VAE, from a configuration to what its latents mean.
+        tokens: of a text encoder, of every prompt with its padding.
     """
 
     part: str
@@ -31,6 +40,7 @@ class Kind:
     build: Callable[[Any], Any]
     adapt: Callable[[Any, Any, Any], Any]
     foretell: Callable[[Any], LatentSpec | None] = lambda _: None
+    tokens: int = 0
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -52,6 +62,31 @@ def _wan_spec(config: WanAutoencoder) -> LatentSpec:
     return LatentSpec(config.z_dim, *ratios, patch=2, causal=True)
 
 
+def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.ltx import LTXDiT
+
+    made: Any = LTXDiT(network)
+    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+
+
+def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
+    from kineograph.nodes.networks.adapters.ltx import LTXVAE
+
+    made: Any = LTXVAE(network)
+    return VAE(made, _ltx_spec(config))
+
+
+def _ltx_spec(config: LTXAutoencoder) -> LatentSpec:
+    return LatentSpec(config.latent_channels, *ltx.ratios(config), causal=True)
+
+
+def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, ltx.TEXT_TOKENS, hears_padding=True)
+    return TextEncoder(made)
+
+
 def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
@@ -62,5 +97,10 @@ def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
 NETWORKS = {
     "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
-    "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text),
+    "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
+    "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
+    "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
+    "T5EncoderModel": Kind(
+        "text_encoder", T5Encoder, partial(wan.text_network, kind="T5"), _t5_text, tokens=ltx.TEXT_TOKENS
+    ),
 }

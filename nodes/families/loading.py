@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families.finding import Part, find
 from kineograph.nodes.families.tokens import Unread, tokenizer
-from kineograph.nodes.families.wan import TEXT_TOKENS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +48,7 @@ def load(path: str, part: str, dtype: str) -> Any:
         if found_one := [state[each] for each in (same, name) if each in state]:
             state[name] = state[same] = found_one[0]
     assign(network, state, shown(found.files[0].name), numbers, _kept(network))
-    words = None if found.tokenizer is None else tokenizer(found.tokenizer, TEXT_TOKENS)
+    words = None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
     return found.kind.adapt(network, found.config, words)
 
 

@@ -73,6 +73,62 @@ class WanAutoencoder(NetworkConfig):
     scale_factor_spatial: Annotated[int, Field(ge=1, le=64)] = 8
 
 
+class LTXTransformer(NetworkConfig):
+    """Of ``LTXVideoTransformer3DModel``; the defaults are those of the library, for LTX-Video 2B."""
+
+    in_channels: Size = 128
+    out_channels: Size = 128
+    patch_size: Count = 1
+    patch_size_t: Count = 1
+    num_attention_heads: Count = 32
+    attention_head_dim: Size = 64
+    cross_attention_dim: Size = 2048
+    num_layers: Count = 28
+    activation_fn: Literal["gelu-approximate"] = "gelu-approximate"
+    qk_norm: Literal["rms_norm_across_heads"] = "rms_norm_across_heads"
+    norm_elementwise_affine: bool = False
+    norm_eps: Small = 1e-6
+    caption_channels: Size = 4096
+    attention_bias: bool = True
+    attention_out_bias: bool = True
+
+
+Counts = Annotated[list[Size], Field(min_length=1, max_length=8)]
+Switches = Annotated[list[bool], Field(min_length=1, max_length=8)]
+
+
+class LTXAutoencoder(NetworkConfig):
+    """Of ``AutoencoderKLLTXVideo``; the defaults are those of the library, for the first LTX-Video."""
+
+    in_channels: Count = 3
+    out_channels: Count = 3
+    latent_channels: Size = 128
+    block_out_channels: Counts = [128, 256, 512, 512]
+    down_block_types: Annotated[
+        list[Literal["LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"]], Field(min_length=1, max_length=8)
+    ] = ["LTXVideoDownBlock3D"] * 4
+    decoder_block_out_channels: Counts = [128, 256, 512, 512]
+    layers_per_block: Counts = [4, 3, 3, 3, 4]
+    decoder_layers_per_block: Counts = [4, 3, 3, 3, 4]
+    spatio_temporal_scaling: Switches = [True, True, True, False]
+    decoder_spatio_temporal_scaling: Switches = [True, True, True, False]
+    decoder_inject_noise: Switches = [False] * 5
+    downsample_type: Annotated[
+        list[Literal["conv", "spatial", "temporal", "spatiotemporal"]], Field(min_length=1, max_length=8)
+    ] = ["conv"] * 4
+    upsample_residual: Switches = [False] * 4
+    upsample_factor: Counts = [1] * 4
+    timestep_conditioning: bool = False
+    patch_size: Count = 4
+    patch_size_t: Count = 1
+    resnet_norm_eps: Small = 1e-6
+    scaling_factor: Annotated[float, Field(gt=0, lt=1000)] = 1.0
+    encoder_causal: bool = True
+    decoder_causal: bool = False
+    spatial_compression_ratio: Count | None = None
+    temporal_compression_ratio: Count | None = None
+
+
 class T5Encoder(NetworkConfig):
     """Of ``UMT5EncoderModel`` and ``T5EncoderModel``: the entries that change what the encoder computes.
 

@@ -153,6 +153,7 @@ class Batch(NamedTuple):
         period: seconds after which time comes round, in clips that are loops.
         grid: (t, h, w) tokens along each axis; N is more where keyframes stand beside them. Networks that know tokens
             by their number need it, this one knows them by their place.
+        cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
     """
 
     tokens_BNC: Tensor
@@ -162,6 +163,7 @@ class Batch(NamedTuple):
     text_mask_BL: Tensor
     period: float | None = None
     grid: tuple[int, int, int] | None = None
+    cell: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,20 @@ from torch import Tensor, nn
 class T5Text(nn.Module):
     """An encoder of T5's kind (Raffel et al. 2020; UMT5: Chung et al. 2023) and its tokenizer."""
 
-    def __init__(self, network: nn.Module, tokenizer: Any, length: int) -> None:
+    def __init__(self, network: nn.Module, tokenizer: Any, length: int, *, hears_padding: bool = False) -> None:
         """Put an adapter around an encoder.
 
         Args:
             network: forward(ids, mask) gives ``last_hidden_state``.
             tokenizer: ``encode_batch(prompts)`` gives token ids with the end's mark, cut to ``length``.
             length: L, tokens of every prompt with its padding, as the DiT was trained.
+            hears_padding: whether words look at the padding too, as LTX-Video was trained.
         """
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
         self.length = length
+        self.hears_padding = hears_padding
 
     def forward(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Read prompts.
@@ -42,7 +44,8 @@ class T5Text(nn.Module):
             mask_BL[row, : len(each)] = True
         device = next(self.network.parameters()).device
         ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
-        said = self.network(ids_BL, mask_BL.long()).last_hidden_state.float()
+        heard = None if self.hears_padding else mask_BL.long()
+        said = self.network(ids_BL, heard).last_hidden_state.float()
         return said * mask_BL[..., None], mask_BL
 
 
