@@ -21,6 +21,7 @@ from kineograph.nodes import edit, lora, sample, schedules, solvers, text, video
 from kineograph.nodes.networks.adapters import wan as adapters
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Video
+from kineograph.trial import Ledger
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "wan_text_to_video.json"
 WORDS, NOT = "a red  circle &amp; a square", "blurred"
@@ -350,3 +351,23 @@ def test_a_loop_is_decoded_without_a_first_frame_alone(model, monkeypatch):
     clip, turned = decode(x, time="circle"), decode(x.roll(1, 2), time="circle")
     assert clip.shape[2] == 160
     assert (clip.roll(4, 2) - turned).abs().max() < 1e-5
+
+
+def test_the_vae_works_in_pieces_whose_memory_does_not_grow_with_the_clip(pipeline, model):
+    network = model.vae.network
+
+    def peak(frames: int) -> int:
+        x = torch.randn(1, 16, frames, 8, 8, generator=torch.Generator().manual_seed(5))
+        with Ledger() as ledger:
+            before = ledger.live
+            for piece in network.decode_pieces(x):
+                del piece
+        return ledger.peak - before - 2 * x.nbytes  # the latent itself, normalised or not
+
+    assert peak(32) <= 1.15 * peak(8)
+    clip = torch.rand(1, 3, 9, 32, 32, generator=torch.Generator().manual_seed(5))
+    mean, logvar = network.encode(clip)
+    assert torch.equal(torch.cat(list(network.encode_pieces(clip)), dim=2), mean)
+    assert logvar.shape == mean.shape
+    raw = mean * network.deviation_C.view(1, -1, 1, 1, 1) + network.mean_C.view(1, -1, 1, 1, 1)
+    assert torch.equal(network.decode(mean), pipeline.vae.decode(raw).sample / 2 + 0.5)

@@ -5,6 +5,7 @@ Wan: Wan Team 2025 (arXiv 2503.20314). The networks are diffusers' ``WanTransfor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -64,13 +65,7 @@ class WanVAE(nn.Module):
         Raises:
             ValueError: another number of frames.
         """
-        ratio = self.network.config.scale_factor_temporal
-        if left := (video_BCTHW.shape[2] - 1) % ratio:
-            frames = video_BCTHW.shape[2]
-            raise ValueError(
-                f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {ratio} frames, and "
-                f"not {frames}. trim_video to {frames - left} frames makes it fit."
-            )
+        self._check(video_BCTHW.shape[2], tile=0)
         posterior = self.network.encode(self._plain(2 * video_BCTHW - 1)).latent_dist
         shift, scale = self._like(posterior.mean)
         return (posterior.mean.float() - shift) / scale, posterior.logvar.float() - 2 * scale.log()
@@ -91,18 +86,77 @@ class WanVAE(nn.Module):
         Raises:
             ValueError: time is of groups alone.
         """
-        ratio = self.network.config.scale_factor_temporal
+        return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
+
+    def encode_pieces(self, video_BCTHW: Tensor, tile: int = 0) -> Iterator[Tensor]:
+        """The mean of :meth:`encode`, one latent frame after another, in memory that does not grow with the clip.
+
+        Args:
+            video_BCTHW: as for :meth:`encode`.
+            tile: 0; there are no tiles.
+
+        Yields:
+            (B, c, 1, H / 8, W / 8), in order.
+        """
+        self._check(video_BCTHW.shape[2], tile)
+        if self.network.config.patch_size is not None:  # Wan 2.2 5B, whose pixels the library cuts first
+            yield self.encode(video_BCTHW)[0]
+            return
+        shift, scale = self._like(video_BCTHW)
+        seen = [None] * self.network._cached_conv_counts["encoder"]
+        start = 0
+        while start < video_BCTHW.shape[2]:
+            stop = start + (self._ratio if start else 1)
+            part = self._plain(2 * video_BCTHW[:, :, start:stop] - 1)
+            moments = self.network.quant_conv(self.network.encoder(part, feat_cache=seen, feat_idx=[0]))
+            yield (moments.chunk(2, dim=1)[0].float() - shift) / scale
+            start = stop
+
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+        """The clip of :meth:`decode`, one latent frame after another, in memory that does not grow with the clip.
+
+        Args:
+            latent_BCthw: as for :meth:`decode`.
+            time: as for :meth:`decode`.
+            tile: 0; there are no tiles.
+
+        Yields:
+            (B, 3, n, 8h, 8w) in [0, 1], in order.
+        """
+        self._check(1, tile)
         if time == "groups":
             raise ValueError(
                 "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
-                f"{ratio} frames."
+                f"{self._ratio} frames."
             )
         borrowed = latent_BCthw[:, :, -BORROWED:] if time == "circle" else latent_BCthw[:, :, :0]
         shift, scale = self._like(latent_BCthw)
-        whole = torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift
-        decoded = self.network.decode(self._plain(whole), return_dict=False)[0]
-        left_out = ratio * (borrowed.shape[2] - 1) + 1 if borrowed.shape[2] else 0
-        return (decoded[:, :, left_out:].float() / 2 + 0.5).clamp(0, 1)
+        raw = self._plain(torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift)
+        left_out = borrowed.shape[2]
+        if self.network.config.patch_size is not None:
+            clip = self.network.decode(raw, return_dict=False)[0]
+            yield _pixels(clip[:, :, self._ratio * (left_out - 1) + 1 if left_out else 0 :])
+            return
+        x = self.network.post_quant_conv(raw)
+        seen = [None] * self.network._cached_conv_counts["decoder"]
+        for number in range(x.shape[2]):
+            part = x[:, :, number : number + 1]
+            clip = self.network.decoder(part, feat_cache=seen, feat_idx=[0], first_chunk=number == 0)
+            if number >= left_out:
+                yield _pixels(clip)
+
+    @property
+    def _ratio(self) -> int:
+        return self.network.config.scale_factor_temporal
+
+    def _check(self, frames: int, tile: int) -> None:
+        if tile:
+            raise ValueError(f"Wan's VAE has no tiles here, but tile is {tile}. Set it to 0.")
+        if left := (frames - 1) % self._ratio:
+            raise ValueError(
+                f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {self._ratio} "
+                f"frames, and not {frames}. trim_video to {frames - left} frames makes it fit."
+            )
 
     def _like(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         shift, scale = (each.to(latent.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
@@ -110,3 +164,7 @@ class WanVAE(nn.Module):
 
     def _plain(self, x: Tensor) -> Tensor:
         return x.to(self.network.decoder.conv_in.weight.dtype)
+
+
+def _pixels(decoded: Tensor) -> Tensor:
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
