@@ -6,11 +6,13 @@ Nothing is downloaded, nothing of a folder is executed, and the networks are tho
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, TextEncoder
+from kineograph.nodes.sockets import VAE, DiT, Levels, TextEncoder
 
 Numbers = Literal["bfloat16", "float16", "float32"]
 PARTS = ("dit", "vae", "text_encoder")
@@ -154,3 +156,15 @@ def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfl
         ValueError: it holds none, or is not what it says; or there is no tokenizer.
     """
     return _loaded(path, "text_encoder", dtype)
+
+
+@node
+def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -> Levels:
+    """The noise levels of CogVideoX's timesteps: wire them into ``ddim_sigmas``.
+
+    Args:
+        snr_divisor: 3 for CogVideoX-2b; its scheduler_config.json says it as snr_shift_scale.
+    """
+    from kineograph.nodes.networks.adapters.cogvideox import training_levels
+
+    return Levels(training_levels(snr_divisor))

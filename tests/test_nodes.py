@@ -34,6 +34,7 @@ from kineograph.nodes import (
     sweep,
     text,
     video,
+    video_models,
     world,
 )
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
@@ -178,6 +179,7 @@ CALLS = {
     "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
+    "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
     "start_dit": lambda run: (model.start_dit, "", 4, 32, 1, 2),

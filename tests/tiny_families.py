@@ -8,8 +8,12 @@ from typing import Any
 import torch
 import transformers
 from diffusers import (
+    AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
@@ -85,6 +89,30 @@ def ltx_pipeline() -> LTXPipeline:
     dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
     return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
+
+
+COG_DIT: dict[str, Any] = {
+    "num_attention_heads": 4, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "time_embed_dim": 2,
+    "text_embed_dim": TEXT_WIDTH, "num_layers": 1, "sample_width": 4, "sample_height": 4, "sample_frames": 9,
+    "patch_size": 2, "temporal_compression_ratio": 4, "max_text_seq_length": 226,
+}  # fmt: skip
+COG_VAE: dict[str, Any] = {
+    "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+    "block_out_channels": (8,) * 4, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2,
+    "temporal_compression_ratio": 4,
+}  # fmt: skip
+
+
+def cogvideox_pipeline() -> CogVideoXPipeline:
+    """CogVideoX-2b with random weights and its own schedule."""
+    torch.manual_seed(0)
+    dit = CogVideoXTransformer3DModel(**COG_DIT).eval()
+    vae = AutoencoderKLCogVideoX(**COG_VAE).eval()
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
+    )  # fmt: skip
+    return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
 
 
 def saved(pipeline: Any, folder: Path) -> str:

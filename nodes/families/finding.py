@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, original, wan
@@ -79,14 +80,31 @@ def files(path: str, part: str) -> list[Path]:
 def _of_pipeline(folder: Path, part: str) -> Part:
     below = folder / FOLDERS[part]
     found = folders.settings(below / "config.json")
-    name = found.get("_class_name") or (found.get("architectures") or [None])[0]
-    kind = NETWORKS.get(str(name))
+    name = _class(found)
+    kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
-        raise ValueError(f"{FOLDERS[part]} of {shown(folder.name)!r} is a {shown(str(name))}; known here are {known}.")
+        raise ValueError(f"{FOLDERS[part]} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    if "snr_shift_scale" in kind.schema.model_fields and schedule.is_file():
+        found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
     config = read(kind.schema, found, f"{FOLDERS[part]}/config.json of {shown(folder.name)!r}")
     tokenizer = folder / "tokenizer" if part == "text_encoder" else None
-    return Part(kind, config, tuple(folders.weight_files(below)), (below / "config.json",), tokenizer=tokenizer)
+    return Part(
+        kind, config, tuple(folders.weight_files(below)), (below / "config.json", schedule), tokenizer=tokenizer
+    )
+
+
+def _class(found: dict[str, Any]) -> str:
+    """The class of a library that a configuration names."""
+    listed = found.get("architectures")
+    return str(found.get("_class_name") or (listed[0] if isinstance(listed, list) and listed else None))
+
+
+def _family(folder: Path) -> str:
+    """The class of a model's DiT, which says how it reads a text encoder that others have too."""
+    config = folder / FOLDERS["dit"] / "config.json"
+    return _class(folders.settings(config)) if config.is_file() else ""
 
 
 def _of_folder(folder: Path, part: str) -> Part:

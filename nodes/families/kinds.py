@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kineograph.nodes.families import ltx, wan
+from kineograph.nodes.families import cogvideox, ltx, wan
 from kineograph.nodes.families.schemas import (
+    CogVideoXAutoencoder,
+    CogVideoXTransformer,
     LTXAutoencoder,
     LTXTransformer,
     NetworkConfig,
@@ -80,6 +82,32 @@ def _ltx_spec(config: LTXAutoencoder) -> LatentSpec:
     return LatentSpec(config.latent_channels, *ltx.ratios(config), causal=True)
 
 
+def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.cogvideox import CogVideoXDiT, training_levels
+
+    made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
+    return DiT(made, (1, config.patch_size, config.patch_size))
+
+
+def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
+    from kineograph.nodes.networks.adapters.cogvideox import CogVideoXVAE
+
+    made: Any = CogVideoXVAE(network)
+    return VAE(made, _cogvideox_spec(config))
+
+
+def _cogvideox_spec(config: CogVideoXAutoencoder) -> LatentSpec:
+    space = 2 ** (len(config.block_out_channels) - 1)
+    return LatentSpec(config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True)
+
+
+def _cogvideox_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, cogvideox.TEXT_TOKENS, hears_padding=True, says_padding=True)
+    return TextEncoder(made)
+
+
 def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
@@ -94,13 +122,18 @@ def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     return TextEncoder(made)
 
 
+_t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
     "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
     "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
-    "T5EncoderModel": Kind(
-        "text_encoder", T5Encoder, partial(wan.text_network, kind="T5"), _t5_text, tokens=ltx.TEXT_TOKENS
+    "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),
+    "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
+    "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
+    "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
+        "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),
 }
+"""By the class's name in its library; where families read the same encoder otherwise, with the DiT's behind it."""

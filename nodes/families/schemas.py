@@ -30,7 +30,7 @@ class WanTransformer(NetworkConfig):
 
     patch_size: Triple = [1, 2, 2]
     num_attention_heads: Count = 40
-    attention_head_dim: Size = 128
+    attention_head_dim: Annotated[int, Field(ge=1, le=512)] = 128
     in_channels: Size = 16
     out_channels: Size = 16
     text_dim: Size = 4096
@@ -127,6 +127,74 @@ class LTXAutoencoder(NetworkConfig):
     decoder_causal: bool = False
     spatial_compression_ratio: Count | None = None
     temporal_compression_ratio: Count | None = None
+
+
+Few = Annotated[int, Field(ge=1, le=96)]
+
+
+class CogVideoXTransformer(NetworkConfig):
+    """Of ``CogVideoXTransformer3DModel`` as CogVideoX-2b is: its table of places is built of the sample's size.
+
+    ``snr_shift_scale`` is the scheduler's: it decides which timestep a noise level has.
+    """
+
+    num_attention_heads: Annotated[int, Field(ge=1, le=48)] = 30
+    attention_head_dim: Annotated[int, Field(ge=1, le=64)] = 64
+    in_channels: Size = 16
+    out_channels: Size = 16
+    flip_sin_to_cos: bool = True
+    freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
+    time_embed_dim: Size = 512
+    ofs_embed_dim: None = None
+    text_embed_dim: Size = 4096
+    num_layers: Count = 30
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_bias: bool = True
+    sample_width: Few = 90
+    sample_height: Few = 60
+    sample_frames: Few = 49
+    patch_size: Few = 2
+    patch_size_t: None = None
+    temporal_compression_ratio: Annotated[int, Field(ge=1, le=16)] = 4
+    max_text_seq_length: Size = 226
+    activation_fn: Literal["gelu-approximate"] = "gelu-approximate"
+    timestep_activation_fn: Literal["silu"] = "silu"
+    norm_elementwise_affine: bool = True
+    norm_eps: Small = 1e-5
+    spatial_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.875
+    temporal_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.0
+    use_rotary_positional_embeddings: Literal[False] = False
+    use_learned_positional_embeddings: Literal[False] = False
+    patch_bias: bool = True
+    snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
+
+
+class CogVideoXAutoencoder(NetworkConfig):
+    """Of ``AutoencoderKLCogVideoX``."""
+
+    in_channels: Count = 3
+    out_channels: Count = 3
+    down_block_types: Annotated[list[Literal["CogVideoXDownBlock3D"]], Field(max_length=8)] = [
+        "CogVideoXDownBlock3D"
+    ] * 4
+    up_block_types: Annotated[list[Literal["CogVideoXUpBlock3D"]], Field(max_length=8)] = ["CogVideoXUpBlock3D"] * 4
+    block_out_channels: Counts = [128, 256, 256, 512]
+    latent_channels: Size = 16
+    layers_per_block: Count = 3
+    act_fn: Literal["silu"] = "silu"
+    norm_eps: Small = 1e-6
+    norm_num_groups: Count = 32
+    temporal_compression_ratio: Annotated[int, Field(ge=1, le=16)] = 4
+    sample_height: Size = 480
+    sample_width: Size = 720
+    scaling_factor: Annotated[float, Field(gt=0, lt=1000)] = 1.15258426
+    shift_factor: None = None
+    latents_mean: None = None
+    latents_std: None = None
+    force_upcast: bool = True
+    use_quant_conv: Literal[False] = False
+    use_post_quant_conv: Literal[False] = False
+    invert_scale_latents: Literal[False] = False
 
 
 class T5Encoder(NetworkConfig):

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 class T5Text(nn.Module):
     """An encoder of T5's kind (Raffel et al. 2020; UMT5: Chung et al. 2023) and its tokenizer."""
 
-    def __init__(self, network: nn.Module, tokenizer: Any, length: int, *, hears_padding: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        tokenizer: Any,
+        length: int,
+        *,
+        hears_padding: bool = False,
+        says_padding: bool = False,
+    ) -> None:
         """Put an adapter around an encoder.
 
         Args:
@@ -20,12 +28,13 @@ class T5Text(nn.Module):
             tokenizer: ``encode_batch(prompts)`` gives token ids with the end's mark, cut to ``length``.
             length: L, tokens of every prompt with its padding, as the DiT was trained.
             hears_padding: whether words look at the padding too, as LTX-Video was trained.
+            says_padding: whether what stands at the padding is given on as words are, as CogVideoX was trained.
         """
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
         self.length = length
-        self.hears_padding = hears_padding
+        self.hears_padding, self.says_padding = hears_padding, says_padding
 
     def forward(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Read prompts.
@@ -46,6 +55,8 @@ class T5Text(nn.Module):
         ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
         heard = None if self.hears_padding else mask_BL.long()
         said = self.network(ids_BL, heard).last_hidden_state.float()
+        if self.says_padding:
+            return said, torch.ones_like(mask_BL)
         return said * mask_BL[..., None], mask_BL
 
 
