@@ -220,6 +220,14 @@ class Client:
         """A new job with the same work."""
         return self._ask("POST", f"/api/jobs/{job}/retry")
 
+    def metrics(self) -> str:
+        """Numbers about the server, as Prometheus reads them."""
+        return self._http.get("/metrics").text
+
+    def system(self) -> dict[str, Any]:
+        """What the server runs on."""
+        return self._ask("GET", "/api/system")
+
     # --- files
 
     def upload(self, path: str | Path) -> str:
@@ -261,10 +269,11 @@ class Client:
         """A job's events by number: first those that are kept, then those that come."""
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
+        from websockets.typing import Origin
 
         address = self.url.replace("http", "ws", 1) + "/api/events"
         try:
-            with connect(address, origin=self.url, max_size=None) as socket:  # pyright: ignore[reportArgumentType]
+            with connect(address, origin=Origin(self.url), max_size=None) as socket:
                 socket.send(json.dumps({"token": self.token, "jobs": [job]}))
                 json.loads(socket.recv())  # from here on nothing is missed
                 seen = after

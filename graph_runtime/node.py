@@ -182,6 +182,7 @@ class NodeType:
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
         foretells: of its literals, what can be said of its outputs before anything runs.
         fits: of its literals and what was foretold of what is linked to it; raises where they cannot go together.
+        smaller: literals with which it gives the same in less memory.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
     """
@@ -201,6 +202,7 @@ class NodeType:
     estimate: Callable[..., Any] | None = None
     foretells: Callable[..., Any] | None = None
     fits: Callable[..., None] | None = None
+    smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_parameter: str | None = None
     pack: str = ""
     is_async: bool = False
@@ -253,6 +255,7 @@ class _Declaration:
     estimate: Callable[..., Any] | None = None
     foretells: Callable[..., Any] | None = None
     fits: Callable[..., None] | None = None
+    smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
 
@@ -271,6 +274,7 @@ def node(
     estimate: Callable[..., Any] | None = None,
     foretells: Callable[..., Any] | None = None,
     fits: Callable[..., None] | None = None,
+    smaller: Mapping[str, Any] = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     """Make a node of a function.
@@ -292,6 +296,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
             for, in the outputs' place (None where there is nothing to say). It loads nothing heavy.
         fits: function of some of the node's inputs that raises ValueError where they cannot go together. It is asked
             while a workflow is checked, if all of them are typed in or foretold.
+        smaller: literals with which it gives the same, up to rounding, in less memory and more time: tiles, say.
+            It runs with them where memory is short.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.
@@ -334,6 +340,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
                 raise TypeError(f"Node {name}: {what} names {port}, which is no input of it.")
             if what == "donates" and inputs[port].type.is_literal:
                 raise TypeError(f"Node {name}: donates names {port}, but what is typed in cannot be overwritten.")
+    smaller = {port: _smaller(name, inputs, port, value) for port, value in declared.smaller.items()}
     return NodeType(
         name=name,
         version=declared.version,
@@ -350,9 +357,18 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         estimate=declared.estimate,
         foretells=declared.foretells,
         fits=declared.fits,
+        smaller=types.MappingProxyType(smaller),
         run_parameter=run_parameter,
         is_async=inspect.iscoroutinefunction(function),
     )
+
+
+def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:
+    try:
+        return inputs[name].literal(value)
+    except (KeyError, ValueError) as error:
+        why = "it is no input" if isinstance(error, KeyError) else error
+        raise TypeError(f"Node {node_name}: smaller names {name} = {value!r}, but {why}.") from None
 
 
 def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:

@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1. Knows their nodes' names; ``families`` knows the files.
+"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. Knows their nodes' names; ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -96,10 +96,10 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
 def load_video_model(
     path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
 ) -> Model:
-    """Load an open video model from your disk: Wan 2.1, text to video.
+    """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
 
-    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify its latents with
-    height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is downloaded.
+    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
+    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is downloaded.
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of

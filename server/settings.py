@@ -53,7 +53,6 @@ class Settings:
         host, port: where it listens.
         hosts: further names under which it may be asked for.
         token: what a client must know; empty where only this machine reaches it.
-        devices: what workers compute on, one each.
         factory: what makes the runtime of a worker or helper, as ``module:function``.
         packs: folders of packs, for those.
         store: the folder of results, for helper processes; empty keeps nothing.
@@ -68,7 +67,6 @@ class Settings:
     port: int = 8188
     hosts: tuple[str, ...] = ()
     token: str = ""
-    devices: tuple[str, ...] = ("",)
     factory: str = "kineograph:default_runtime"
     packs: tuple[str, ...] = ()
     store: str = ""

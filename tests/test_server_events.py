@@ -210,4 +210,4 @@ def test_who_does_not_read_is_let_go(tmp_path):
 
 
 def memory(client):
-    return client._ask("GET", "/api/system")["memory"]["server"]
+    return client.system()["memory"]["server"]

@@ -88,6 +88,17 @@ def test_what_lies_in_the_folders_may_be_named(served):
     assert refused(served, model) == []
 
 
+def test_models_may_be_links_and_lead_no_further(served, tmp_path):
+    (tmp_path / "wan").mkdir()
+    (tmp_path / "wan" / "out").symlink_to("/etc")
+    (served.data / "models" / "linked").symlink_to(tmp_path / "wan")
+    roots = served.app.state.parts.roots
+    assert not roots.problem("models/linked")
+    assert not roots.problem("models/linked/dit.safetensors")
+    assert "may read" in roots.problem("models/linked/out/passwd")
+    assert "may read" in roots.problem("models/../jobs.sqlite")
+
+
 def test_a_path_is_looked_at_wherever_it_comes_from(served):
     clip = {"type": "load_video@1", "links": {"path": "$clip"}}
     by_input = {"inputs": {"clip": {"type": "str", "default": "uploads/mine.mp4"}}, "nodes": {"clip": clip}}

@@ -42,7 +42,7 @@ class Dispatcher:
         jobs: the queue.
         devices: one worker each; see ``WorkerExecutor``.
         store: the folder that results are kept in; empty keeps nothing, and then nothing resumes.
-        store_bytes, keep_every, limit, node_limit: of every run; see ``WorkUnit``.
+        store_bytes, keep_every, limit, node_limit, previews: of every run; see ``WorkUnit``.
         packs: folders of packs that every job has, before its own.
         factory: what makes a worker's runtime.
         ahead: how far a job may overtake others whose models a worker has in memory.
@@ -58,6 +58,7 @@ class Dispatcher:
         keep_every: KeepEvery | None = None,
         limit: float = 0.0,
         node_limit: float = 0.0,
+        previews: float = 0.0,
         packs: Sequence[str] = (),
         factory: str = FACTORY,
         ahead: LookAhead | None = None,
@@ -72,6 +73,7 @@ class Dispatcher:
             keep_every=keep_every or KeepEvery(),
             limit=limit,
             node_limit=node_limit,
+            previews=previews,
             small_only=True,
         )
         self._lanes = [Lane(jobs.attempts, number, device, factory) for number, device in enumerate(devices)]
@@ -276,7 +278,7 @@ def _error(end: BaseException) -> dict[str, Any]:
     """Why a job failed."""
     trace = str(end.__cause__) if end.__cause__ is not None else ""
     if isinstance(end, NodeFailed):
-        return failure(str(end), path=end.path, node_type=end.node_type, traceback=trace)
+        return failure(str(end), path=end.path, node_type=end.node_type, traceback=trace, inputs=end.inputs)
     if isinstance(end, InvalidWorkflow):
         first = end.problems[0]
         path, _, wrong = first.place.partition(".")
