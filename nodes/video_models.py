@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. Knows their nodes' names; ``families`` knows the files.
+"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -99,7 +99,8 @@ def load_video_model(
     """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
 
     Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
-    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is downloaded.
+    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
+    downloaded.
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of

@@ -21,7 +21,7 @@ def outline(path: str, part: str, dtype: str) -> Any:
 
     found = find(path, part)
     network = found.kind.build(found.config)
-    network.load_state_dict(converted(network.state_dict(), getattr(torch, dtype), _kept(network)), assign=True)
+    network.load_state_dict(converted(network.state_dict(), getattr(torch, dtype), _kept(network, dtype)), assign=True)
     return found.kind.adapt(network.eval().requires_grad_(False), found.config, Unread())
 
 
@@ -47,7 +47,7 @@ def load(path: str, part: str, dtype: str) -> Any:
     for name, same in _tied(network).items():
         if found_one := [state[each] for each in (same, name) if each in state]:
             state[name] = state[same] = found_one[0]
-    assign(network, state, shown(found.files[0].name), numbers, _kept(network))
+    assign(network, state, shown(found.files[0].name), numbers, _kept(network, dtype))
     words = None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
     return found.kind.adapt(network, found.config, words)
 
@@ -76,9 +76,11 @@ def renamed(part: Part, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return known
 
 
-def _kept(network: Any) -> list[str]:
-    """The parts of a network that its library keeps in float32."""
-    return getattr(network, "_keep_in_fp32_modules", None) or []
+def _kept(network: Any, dtype: str) -> list[str]:
+    """The parts of a network that its library keeps in float32: diffusers always, transformers in float16 alone."""
+    if hasattr(network, "_keep_in_fp32_modules_strict") and dtype != "float16":
+        return list(network._keep_in_fp32_modules_strict or [])
+    return list(network._keep_in_fp32_modules or [])
 
 
 def _tied(network: Any) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -138,9 +138,7 @@ def tensor_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
     Raises:
         ValueError: as :func:`check_header`.
     """
-    check_header(path)
-    with safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  it is no dict
+    return {name: tuple(entry.shape) for name, entry in read_header(path).tensors.items()}
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
