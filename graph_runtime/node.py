@@ -185,6 +185,8 @@ class NodeType:
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
+        foretells: of its literals, what can be said of its outputs before anything runs.
+        fits: of its literals and what was foretold of what is linked to it; raises where they cannot go together.
         smaller: literals with which it gives the same in less memory.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
@@ -205,6 +207,8 @@ class NodeType:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    foretells: Callable[..., Any] | None = None
+    fits: Callable[..., None] | None = None
     smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_parameter: str | None = None
     pack: str = ""
@@ -258,6 +262,8 @@ class _Declaration:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    foretells: Callable[..., Any] | None = None
+    fits: Callable[..., None] | None = None
     smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
@@ -275,6 +281,8 @@ def node(
     differentiates: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
     estimate: Callable[..., Any] | None = None,
+    foretells: Callable[..., Any] | None = None,
+    fits: Callable[..., None] | None = None,
     smaller: Mapping[str, Any] = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
@@ -294,6 +302,10 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
             them on nothing behind its item i.
         estimate: function of the node's inputs whose result has the shapes of the node's outputs, its tensors on the
             meta device: for nodes that read files, and so that ``kineograph plan`` reads none. It has no effect.
+        foretells: function of some of the node's literals that says of its outputs what ``fits`` of other nodes asks
+            for, in the outputs' place (None where there is nothing to say). It loads nothing heavy.
+        fits: function of some of the node's inputs that raises ValueError where they cannot go together. It is asked
+            while a workflow is checked, if all of them are typed in or foretold.
         smaller: literals with which it gives the same, up to rounding, in less memory and more time: tiles, say.
             It runs with them where memory is short.
 
@@ -353,6 +365,8 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         differentiates=declared.differentiates,
         counts=declared.counts,
         estimate=declared.estimate,
+        foretells=declared.foretells,
+        fits=declared.fits,
         smaller=types.MappingProxyType(smaller),
         run_parameter=run_parameter,
         is_async=inspect.iscoroutinefunction(function),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kineograph.graph_runtime.definitions import Definitions, build_order, definition_kinds, given_values
-from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest, said
 from kineograph.graph_runtime.expand import passed_on
 from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, cycle_problems, dependency_order
@@ -39,6 +40,8 @@ class _Scope:
     outputs: dict[str, Outputs] = field(default_factory=dict[str, Outputs])
     passed: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Of the bypassed nodes: output -> the input that stands for it."""
+    foretold: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What nodes say of their outputs before anything runs, by ``node`` or ``node.port``."""
 
 
 def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -> list[Problem]:
@@ -136,7 +139,31 @@ class _Check:
                 self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
             if spec.type in self.kinds:
                 self.instance(scope, place, spec, kind)
+            self.foresee(scope, place, spec, kind)
         return {name: port.type for name, port in kind.outputs.items()}
+
+    def foresee(self, scope: _Scope, place: str, spec: NodeSpec, kind: NodeType) -> None:
+        """Ask a node whether its inputs go together, as far as they are known, and what it will make."""
+        if any(each.place.startswith(f"{place}.") for each in self.problems):
+            return  # of values that cannot be, nothing follows
+        foretold = {port: scope.foretold[link] for port, link in spec.links.items() if link in scope.foretold}
+        known = _literals(scope, spec, kind) | foretold
+        try:
+            _asked(kind.fits, known)
+        except ValueError as error:
+            self.say(place, said(error))
+        try:
+            told = _asked(kind.foretells, known)
+        except (OSError, ValueError):
+            return  # of files that are not there, the planner tells
+        if told is None:
+            return
+        name, outputs = place.removeprefix(scope.place), list(kind.outputs)
+        if outputs == [ONLY_OUTPUT]:
+            scope.foretold[name] = told
+        else:
+            each = zip(outputs, told, strict=True)
+            scope.foretold |= {f"{name}.{output}": fact for output, fact in each if fact is not None}
 
     def advice(self, type_id: str) -> str:
         """What else may be meant by the type of a node."""
@@ -359,6 +386,16 @@ def _literals(scope: _Scope, spec: NodeSpec, kind: NodeType) -> dict[str, Any]:
         if link.startswith("$") and (link[1:] in scope.values or not scope.place):
             known[name] = scope.values.get(link[1:], MISSING)
     return known
+
+
+def _asked(function: Callable[..., Any] | None, known: Mapping[str, Any]) -> Any:
+    """What a function says of a node's inputs; None where there is none, or where one that it takes is not known."""
+    if function is None:
+        return None
+    names = list(inspect.signature(function).parameters)
+    if any(known.get(name, MISSING) is MISSING for name in names):
+        return None
+    return function(**{name: known[name] for name in names})
 
 
 class _Unknown(dict[str, SocketType]):

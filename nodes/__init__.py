@@ -5,6 +5,8 @@ MODULES = (
     "prompts",
     "caption",
     "model",
+    "video_models",
+    "lora",
     "sample",
     "guidance",
     "block_cache",

@@ -46,7 +46,8 @@ def give_video(
         from_end: count from the end.
 
     Raises:
-        ValueError: the clip has another size or rate, or does not fit in; with the node that helps.
+        ValueError: the clip has another size or rate, or does not fit in, or its VAE is causal and the clip does not
+            stand first; with what helps.
     """
     _check_like(latent, video)
     count = video.frames.shape[1]
@@ -57,6 +58,7 @@ def give_video(
             f"video of {latent.frames}: make the video longer (latent_noise), or the clip shorter (trim_video)."
         )
     groups, loose = _filled_groups(latent, first, count)
+    _check_causal(latent, groups, loose, count)
     if groups:
         begin, end = _first_frame(latent, groups.start), _first_frame(latent, groups.stop)
         values = _encoded(latent, vae, video, range(begin - first, end - first))
@@ -90,6 +92,11 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
         raise ValueError(
             f"{count} given latent frames with {at} {'after' if from_end else 'before'} them do not fit into {total}: "
             "make the video longer (latent_noise), or give fewer (last_groups)."
+        )
+    if latent.spec.causal and first > 0:
+        raise ValueError(
+            "This model's VAE is causal: latent frames keep their meaning only where all before them are the same. "
+            "Give them first (at 0, from_end false)."
         )
     alone = [number for number, each in ((first, given), (0, latent)) if each.time == "line"]
     if alone not in ([], [0, 0]) and not (alone == [0] and first > 0 and given.time != "line"):
@@ -291,6 +298,23 @@ def _first_frame(latent: Latent, group: int) -> int:
     """The first of the frames that a latent frame stands for."""
     ratio = latent.spec.time_ratio
     return max(0, group * ratio - ratio + 1) if latent.time == "line" else group * ratio
+
+
+def _check_causal(latent: Latent, groups: range, loose: list[int], count: int) -> None:
+    """Of a causal VAE, the latents of a clip are those inside a longer video only where nothing is before it."""
+    if not latent.spec.causal or (groups.start == 0 and groups and not loose):
+        return
+    if groups.start == 0 and groups:
+        fits = _first_frame(latent, groups.stop)
+        raise ValueError(
+            f"A clip of {count} frames ends inside a group of this model's VAE: trim_video to {fits} frames makes it "
+            "fit."
+        )
+    raise ValueError(
+        "This model's VAE is causal: what a latent frame holds depends on all frames before it, and here those are not "
+        "known yet. Give the clip first (at 0, from_end false). To extend backward, reverse_video before and after "
+        "extending forward, which is right for movements that look alike both ways."
+    )
 
 
 def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[int]]:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextEmbedding
+from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, Patches, SigmaStep, TextEmbedding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,40 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 
 
-@node
+def check_size(vae: VAE | LatentSpec, frames: int, height: int, width: int, loop: bool) -> None:
+    """Refuse a size that a VAE, or the DiT it belongs to, cannot have.
+
+    Raises:
+        ValueError: what is wrong, all of it, each with the nearest that can be.
+    """
+    spec = vae if isinstance(vae, LatentSpec) else vae.spec
+    wrong = [_wrong_frames(spec, frames, loop)]
+    step = spec.space_ratio * spec.patch
+    for name, side in (("height", height), ("width", width)):
+        if side % step:
+            nearest = max(1, round(side / step)) * step
+            wrong.append(f"{name} = {side} is not a multiple of {step}; the nearest is {nearest}.")
+    if told := " ".join(filter(None, wrong)):
+        raise ValueError(told)
+
+
+def _wrong_frames(spec: LatentSpec, frames: int, loop: bool) -> str:
+    alone = frames % spec.time_ratio
+    after_one = 1 + max(0, round((frames - 1) / spec.time_ratio)) * spec.time_ratio
+    if loop and spec.causal:
+        return (
+            "This model's VAE begins with one frame alone and knows no circle: set loop to false, and take roll_latent "
+            "as in workflows/loop_by_turning.json."
+        )
+    if loop and alone:
+        nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
+        return f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}."
+    if alone > 1 or (spec.causal and alone != 1 % spec.time_ratio):
+        return f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {after_one}."
+    return ""
+
+
+@node(fits=check_size)
 def latent_noise(
     vae: VAE,
     frames: Annotated[int, Field(ge=1, le=1025)] = 17,
@@ -52,18 +85,9 @@ def latent_noise(
     """
     import torch
 
+    check_size(vae, frames, height, width, loop)
     spec = vae.spec
     groups, alone = divmod(frames, spec.time_ratio)
-    if loop and alone:
-        nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
-        raise ValueError(f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}.")
-    if alone > 1:
-        nearest = 1 + round((frames - 1) / spec.time_ratio) * spec.time_ratio
-        raise ValueError(f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {nearest}.")
-    for name, side in (("height", height), ("width", width)):
-        if side % spec.space_ratio:
-            nearest = max(1, round(side / spec.space_ratio)) * spec.space_ratio
-            raise ValueError(f"{name} = {side} is not a multiple of {spec.space_ratio}; the nearest is {nearest}.")
     t, h, w = groups + alone, height // spec.space_ratio, width // spec.space_ratio
     # drawn on the CPU: the same seed then gives the same video on every device
     noise = torch.randn(clips, spec.channels, t, h, w, generator=torch.Generator().manual_seed(seed))
@@ -239,6 +263,11 @@ def velocity_pair(
     """The velocities of the same tokens with one text and with another, from one forward pass: (B, N, D) each."""
     import torch
 
+    from kineograph.nodes.networks.adapters.common import AdaptedDiT
+
+    if isinstance(dit.network, AdaptedDiT):  # which takes clips one by one: nothing is won by putting them together
+        with_text, without = velocities(dit, [patches] * 2, [text, no_text], sigma, precision)
+        return with_text, without
     clips = patches.tokens.shape[0]
     both = replace(patches, tokens=torch.cat([patches.tokens] * 2), mask=torch.cat([patches.mask] * 2))
     texts = _stack(_spread(text, clips), _spread(no_text, clips))
@@ -287,7 +316,10 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     levels = flow.fewest_levels(around.told[..., 0], frames)
     text = _spread(text, patches.tokens.shape[0])
     seen = around.into * patches.tokens
-    batch = Batch(seen, levels, patches.positions, text.tokens, text.mask, patches.latent.period)
+    latent = patches.latent
+    cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
+    places = patches.positions, text.tokens, text.mask
+    batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
     return _Asked(patches.tokens, around, batch)
 
 

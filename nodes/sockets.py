@@ -1,5 +1,7 @@
 """The values that travel between video nodes, as frozen dataclasses: knows their shapes, not how they are made.
 
+Where a network of ours stands, one of another library may, behind an adapter that gives it the same forward.
+
 Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N tokens, L text tokens, D features.
 """
 
@@ -44,12 +46,17 @@ class LatentSpec:
         time_ratio: frames per latent frame after the first, which stands for one frame alone.
         space_ratio: pixels per latent cell, along each side.
         colours: red, green and blue of zeros, then what one in each channel adds; empty where nobody looked.
+        patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
+        causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
+            elsewhere than first, and none is without a first frame alone.
     """
 
     channels: int
     time_ratio: int
     space_ratio: int
     colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
+    patch: int = 1
+    causal: bool = False
 
 
 @dataclass(frozen=True)

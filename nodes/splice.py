@@ -32,12 +32,13 @@ def close_loop(latent: Latent) -> Latent:
     """Say of a piece of a video that its first frame follows its last: the decoder then knows no end.
 
     Args:
-        latent: groups alone (4k frames), as ``roll_latent`` at every step leaves them.
+        latent: groups alone (4k frames), as ``roll_latent`` at every step leaves them; of a causal VAE, 1 + 4k frames,
+            whose first latent frame then stands for 4 as the others do.
 
     Raises:
         ValueError: it begins with a frame alone.
     """
-    if latent.time == "line":
+    if latent.time == "line" and not latent.spec.causal:
         raise ValueError(
             "This latent begins with a frame alone (1 + 4k frames); a loop has groups alone: take 4k frames."
         )

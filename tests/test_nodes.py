@@ -35,6 +35,7 @@ from kineograph.nodes import (
     sweep,
     text,
     video,
+    video_models,
     world,
 )
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
@@ -179,6 +180,7 @@ CALLS = {
     "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
+    "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
     "start_dit": lambda run: (model.start_dit, "", 4, 32, 1, 2),
@@ -393,8 +395,13 @@ OPTIONAL = {
     "expand_prompt_with_model",
     "load_caption_model",
     "caption_clips_with_model",
+    "apply_lora",
+    "load_video_model",
+    "load_video_dit",
+    "load_video_vae",
+    "load_video_text_encoder",
 }
-"""Nodes that need a library of an extra: they have tests of their own."""
+"""Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)
 WALLS = world.world_batch(2, 17, 32, 32, path="wall").video
 STEPS = sample.shifted_sigmas(7)

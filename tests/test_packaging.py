@@ -89,6 +89,12 @@ def test_networks_are_torch_and_each_other_only():
             assert own or name.split(".")[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def weights_only(call: ast.Call) -> bool:
+    """A call of torch.load that knows tensors and containers, and nothing that could run."""
+    said = {each.arg: ast.unparse(each.value) for each in call.keywords}
+    return ast.unparse(call.func) == "torch.load" and said.get("weights_only") == "True"
+
+
 def test_no_loader_runs_code():
     """Pickles, YAML with tags and evaluated strings are how a model or a workflow becomes a program."""
     forbidden = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -97,7 +103,11 @@ def test_no_loader_runs_code():
         for path in sorted((ROOT / room).rglob("*.py")):
             assert not {name.split(".")[0] for name in imports(path)} & forbidden, path
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            called = {ast.unparse(item.func) for item in ast.walk(tree) if isinstance(item, ast.Call)}
+            called = {
+                ast.unparse(item.func)
+                for item in ast.walk(tree)
+                if isinstance(item, ast.Call) and not weights_only(item)
+            }
             assert not called & calls, f"{path.relative_to(ROOT)} calls {called & calls}"
 
 

@@ -151,6 +151,9 @@ class Batch(NamedTuple):
         text_BLE: (B, L, E) text tokens, of which token 0 sums the text up.
         text_mask_BL: (B, L) bool, True where a text token stands.
         period: seconds after which time comes round, in clips that are loops.
+        grid: (t, h, w) tokens along each axis; N is more where keyframes stand beside them. Networks that know tokens
+            by their number need it, this one knows them by their place.
+        cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
     """
 
     tokens_BNC: Tensor
@@ -159,6 +162,8 @@ class Batch(NamedTuple):
     text_BLE: Tensor
     text_mask_BL: Tensor
     period: float | None = None
+    grid: tuple[int, int, int] | None = None
+    cell: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)

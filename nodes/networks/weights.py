@@ -132,6 +132,15 @@ def read_header(path: Path | str) -> Header:
     return Header(entries, metadata)
 
 
+def tensor_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors by name; only the header is read.
+
+    Raises:
+        ValueError: as :func:`check_header`.
+    """
+    return {name: tuple(entry.shape) for name, entry in read_header(path).tensors.items()}
+
+
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Put weights into a network, all or none; dtypes are converted to the network's.
 

@@ -1,0 +1,164 @@
+"""From a path to the parts of a model: which files hold it, in which layout, of which sizes. Loads no weights.
+
+A path is a folder as diffusers writes it, a folder or a file with weights as Wan's repository or ComfyUI name them, or
+the name of a published model, of which the sizes are known. What a file holds, its tensors say, not its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kineograph.nodes.clip_files import shown
+from kineograph.nodes.families import folders, original, wan
+from kineograph.nodes.families.kinds import NETWORKS, Kind
+from kineograph.nodes.families.original import Layout
+from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, read
+
+FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder"}
+NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder"}
+WEIGHTS = (".safetensors", ".pth", ".pt")
+TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
+"""Where a tokenizer.json lies beside weights, in the folders that people have."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model as it was found.
+
+    Attributes:
+        kind: what it is.
+        config: its sizes.
+        files: its weights; none where only the sizes are known.
+        more: other files that decide what it is.
+        layout: how its files name the weights; None where they do as its library.
+        prefix: of all names in the files.
+        tokenizer: where its tokenizer.json should lie.
+    """
+
+    kind: Kind
+    config: NetworkConfig
+    files: tuple[Path, ...] = ()
+    more: tuple[Path, ...] = ()
+    layout: Layout | None = None
+    prefix: str = ""
+    tokenizer: Path | None = None
+
+
+def find(path: str, part: str) -> Part:
+    """A part of a model.
+
+    Raises:
+        ValueError: there is none; with what there could be.
+    """
+    place = Path(path)
+    if "\0" not in path and place.is_file():
+        return _of_files(place, part)
+    if "\0" not in path and place.is_dir():
+        return _of_pipeline(place, part) if folders.is_pipeline(place) else _of_folder(place, part)
+    if path in wan.SIZES:
+        return {
+            "dit": Part(NETWORKS["WanTransformer3DModel"], wan.SIZES[path]),
+            "vae": Part(NETWORKS["AutoencoderKLWan"], WanAutoencoder()),
+            "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
+        }[part]
+    raise ValueError(
+        f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
+        "text_encoder and tokenizer), or one with the files of Wan's repository. To plan without weights, give a name: "
+        f"{', '.join(wan.SIZES)}."
+    )
+
+
+def files(path: str, part: str) -> list[Path]:
+    """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
+    found = find(path, part)
+    more = [*found.more] if found.tokenizer is None else [*found.more, found.tokenizer / "tokenizer.json"]
+    return [*found.files, *(each for each in more if each.is_file())]
+
+
+def _of_pipeline(folder: Path, part: str) -> Part:
+    below = folder / FOLDERS[part]
+    found = folders.settings(below / "config.json")
+    name = _class(found)
+    kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
+    if kind is None or kind.part != part:
+        known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
+        raise ValueError(f"{FOLDERS[part]} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    if "snr_shift_scale" in kind.schema.model_fields and schedule.is_file():
+        found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
+    config = read(kind.schema, found, f"{FOLDERS[part]}/config.json of {shown(folder.name)!r}")
+    tokenizer = folder / "tokenizer" if part == "text_encoder" else None
+    return Part(
+        kind, config, tuple(folders.weight_files(below)), (below / "config.json", schedule), tokenizer=tokenizer
+    )
+
+
+def _class(found: dict[str, Any]) -> str:
+    """The class of a library that a configuration names."""
+    listed = found.get("architectures")
+    return str(found.get("_class_name") or (listed[0] if isinstance(listed, list) and listed else None))
+
+
+def _family(folder: Path) -> str:
+    """The class of a model's DiT, which says how it reads a text encoder that others have too."""
+    config = folder / FOLDERS["dit"] / "config.json"
+    return _class(folders.settings(config)) if config.is_file() else ""
+
+
+def _of_folder(folder: Path, part: str) -> Part:
+    """The part that the files beside each other in a folder hold."""
+    sharded = sorted(folder.glob("*.safetensors.index.json"))
+    groups = [folders.parts(index) for index in sharded]
+    taken = {path for group in groups for path in group}
+    single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
+    found = [group for group in [*groups, *([each] for each in single)] if _part_in(group) == part]
+    if len(found) == 1:
+        return _of_weights(found[0], part)
+    if found:
+        names = ", ".join(shown(group[0].name) for group in found)
+        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
+    raise ValueError(
+        f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
+        f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
+    )
+
+
+def _of_files(path: Path, part: str) -> Part:
+    if (found := _part_in([path])) != part:
+        held = f"a {NAMES[found]}" if found else "nothing that is known here"
+        raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
+    return _of_weights([path], part)
+
+
+def _part_in(group: list[Path]) -> str | None:
+    """What files hold; None where it is nothing that is known. A file that lies about itself is an error."""
+    from kineograph.nodes.networks.mapped import shapes_in
+
+    found = original.recognised(shapes_in(group))
+    return found and NETWORKS[found[0].kind].part
+
+
+def _of_weights(group: list[Path], part: str) -> Part:
+    from kineograph.nodes.networks.mapped import shapes_in
+
+    shapes = shapes_in(group)
+    found = original.recognised(shapes)
+    assert found is not None
+    layout, prefix = found
+    folder = group[0].parent
+    beside = folder / "config.json"
+    heads = folders.settings(beside).get("num_heads") if beside.is_file() and part == "dit" else None
+    plain = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    try:
+        config = layout.sizes(plain, heads if type(heads) is int and heads > 0 else None)
+    except (ValueError, LookupError, TypeError, ZeroDivisionError):
+        raise ValueError(
+            f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
+        ) from None
+    places = [folder / name for name in TOKENIZERS]
+    words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
+    more = (beside,) if beside.is_file() else ()
+    tokenizer = words if part == "text_encoder" else None
+    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, tokenizer)

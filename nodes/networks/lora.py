@@ -1,0 +1,174 @@
+"""Low-rank updates beside the linear layers of a network (Hu et al. 2021): knows three layouts of names, no file.
+
+The network that an update is given to is not changed and its weights are not copied: what comes out is another tree of
+modules over the same tensors, in which y = W x becomes y = W x + strength * scale * B (A x).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+PREFIXES = (
+    "base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "lora_unet_",
+    "lora_transformer_", "",
+)  # fmt: skip
+"""Before a layer's name: PEFT's, ComfyUI's, diffusers' and kohya's."""
+ENDS = re.compile(r"(.+?)\.(?:(lora_A|lora_down)|(lora_B|lora_up))(?:\.default)?\.weight|(.+)\.(alpha)")
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The update of one layer: scale * up @ down.
+
+    Attributes:
+        down: (r, in), A.
+        up: (out, r), B.
+        scale: alpha / r, or 1 where a file says nothing.
+    """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+class LoraLinear(nn.Module):
+    """A linear layer and an update beside it."""
+
+    def __init__(self, base: nn.Module, update: LowRank, strength: float) -> None:
+        """Put an update beside a layer, which may have others already.
+
+        Args:
+            base: the layer.
+            update: of its shape.
+            strength: how much of it.
+        """
+        super().__init__()
+        self.base = base
+        self.down, self.up = nn.Parameter(update.down, False), nn.Parameter(update.up, False)
+        self.scale = strength * update.scale
+
+    @property
+    def weight(self) -> Tensor:
+        """Of the layer, without updates: networks look at its dtype and device."""
+        return self.base.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the layer."""
+        return self.base.bias  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        added = nn.functional.linear(nn.functional.linear(x.to(self.down.dtype), self.down), self.up)
+        said = self.base(x)
+        return said + self.scale * added.to(said.dtype)
+
+
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of a network by name, those with updates as one each."""
+    return dict(_layers(network, ""))
+
+
+def _layers(module: nn.Module, place: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        if isinstance(child, (nn.Linear, LoraLinear)):
+            yield place + name, child
+        else:
+            yield from _layers(child, f"{place}{name}.")
+
+
+def updates_of(
+    state: Mapping[str, Tensor], network: nn.Module, others: Mapping[str, str], default_scale: float | None, file: str
+) -> dict[str, LowRank]:
+    """The updates of a file by the names of a network's layers.
+
+    Args:
+        state: tensors by name, in the layout of kohya, diffusers or PEFT.
+        network: whose layers they are for.
+        others: other names of its layers, for example those of the model's first repository.
+        default_scale: alpha / r, where it stands beside the file; a tensor alpha counts more.
+        file: where they came from, for the error.
+
+    Raises:
+        ValueError: every tensor that is no update of a layer of this network, in one list.
+    """
+    known = layers(network)
+    aliases = {name: name for name in known} | {old: new for old, new in others.items() if new in known}
+    aliases |= {old.replace(".", "_"): new for old, new in aliases.items()}
+    found: dict[str, dict[str, Tensor]] = {}
+    wrong: list[str] = []
+    for name, tensor in state.items():
+        ends = ENDS.fullmatch(name)
+        layer = _layer(ends[1] or ends[4], aliases) if ends else None
+        if ends is None or layer is None:
+            wrong.append(name)
+        else:
+            found.setdefault(layer, {})["down" if ends[2] else "up" if ends[3] else "alpha"] = tensor
+    made: dict[str, LowRank] = {}
+    for layer, parts in found.items():
+        wrong += _misfits(layer, parts, known[layer].weight)  # type: ignore[arg-type]
+        if not wrong:
+            rank = parts["down"].shape[0]
+            scale = float(parts["alpha"]) / rank if "alpha" in parts else default_scale or 1.0
+            made[layer] = LowRank(parts["down"], parts["up"], scale)
+    if wrong or not made:
+        listed = ", ".join(wrong[:20]) + (", ..." if len(wrong) > 20 else "")
+        raise ValueError(
+            f"{file} does not fit this {type(network).__name__}: "
+            + (
+                f"{len(wrong)} of its tensors are no low-rank updates of its layers: {listed}"
+                if wrong
+                else "it is empty"
+            )
+        )
+    return made
+
+
+def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: float) -> nn.Module:
+    """A network with updates beside its layers, over the same tensors.
+
+    Args:
+        network: not changed.
+        updates: by the names of its layers.
+        strength: how much of them; 0 is none, below 0 the opposite.
+    """
+    shared = {id(each): each for each in [*network.parameters(), *network.buffers()]}
+    made = copy.deepcopy(network, dict(shared))
+    for name, update in updates.items():
+        place, _, last = name.rpartition(".")
+        base = made.get_submodule(name)
+        like: Tensor = base.weight  # type: ignore[assignment]
+        fitting = LowRank(update.down.to(like.dtype), update.up.to(like.dtype), update.scale)
+        setattr(made.get_submodule(place), last, LoraLinear(base, fitting, strength))
+    return made
+
+
+def _layer(name: str, aliases: Mapping[str, str]) -> str | None:
+    for prefix in PREFIXES:
+        if name.startswith(prefix):
+            rest = name.removeprefix(prefix)
+            for inner in (rest, *(rest.removeprefix(each) for each in PREFIXES)):
+                if inner in aliases:
+                    return aliases[inner]
+    return None
+
+
+def _misfits(layer: str, parts: Mapping[str, Tensor], weight: Tensor) -> list[str]:
+    """What is wrong with the update of a layer."""
+    if missing := {"down", "up"} - parts.keys():
+        return [f"{layer} (no {' and no '.join(sorted(missing))})"]
+    down, up = parts["down"], parts["up"]
+    shapes = tuple(up.shape), tuple(down.shape)
+    if down.ndim != 2 or up.ndim != 2 or (up.shape[0], down.shape[1]) != weight.shape or up.shape[1] != down.shape[0]:
+        return [f"{layer} ({shapes[0]} x {shapes[1]} for {tuple(weight.shape)})"]
+    return []
+
+
+def without_numbers(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Tensors of these shapes on the meta device."""
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

@@ -1,0 +1,171 @@
+"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. ``families`` knows the files.
+
+Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
+(pip install 'kineograph[models]').
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kineograph.graph_runtime.node import node
+from kineograph.nodes.model import Model
+from kineograph.nodes.sockets import VAE, DiT, Levels, TextEncoder
+
+Numbers = Literal["bfloat16", "float16", "float32"]
+PARTS = ("dit", "vae", "text_encoder")
+
+
+def _digest(path: str, *parts: str) -> str:
+    from kineograph.nodes.families import finding, folders
+
+    return folders.digest(file for part in parts for file in finding.files(path, part))
+
+
+def _outlined(path: str, part: str, dtype: Numbers) -> Any:
+    from kineograph.nodes.families.loading import outline
+
+    return outline(path, part, dtype)
+
+
+def _loaded(path: str, part: str, dtype: Numbers) -> Any:
+    from kineograph.nodes.families.loading import load
+
+    return load(path, part, dtype)
+
+
+def video_model_digest(path: str) -> str:
+    """The digest of all files of a model."""
+    return _digest(path, *PARTS)
+
+
+def video_dit_digest(path: str) -> str:
+    """The digest of a model's DiT."""
+    return _digest(path, "dit")
+
+
+def video_vae_digest(path: str) -> str:
+    """The digest of a model's VAE."""
+    return _digest(path, "vae")
+
+
+def video_text_digest(path: str) -> str:
+    """The digest of a model's text encoder and tokenizer."""
+    return _digest(path, "text_encoder")
+
+
+def foretold_video_model(path: str) -> Model:
+    """Of the model, what its sizes must fit: the latent's."""
+    nothing: Any = None
+    return Model(nothing, foretold_video_vae(path), nothing)
+
+
+def foretold_video_vae(path: str) -> Any:
+    """The sizes of a VAE's latent, from its configuration."""
+    from kineograph.nodes.families.finding import find
+
+    found = find(path, "vae")
+    return found.kind.foretell(found.config)
+
+
+def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
+    """What ``load_video_model`` loads, without its weights."""
+    return Model(
+        _outlined(path, "dit", dtype), _outlined(path, "vae", vae_dtype), _outlined(path, "text_encoder", dtype)
+    )
+
+
+def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
+    """What ``load_video_dit`` loads, without its weights."""
+    return _outlined(path, "dit", dtype)
+
+
+def outlined_video_vae(path: str, dtype: Numbers) -> VAE:
+    """What ``load_video_vae`` loads, without its weights."""
+    return _outlined(path, "vae", dtype)
+
+
+def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
+    """What ``load_video_text_encoder`` loads, without its weights."""
+    return _outlined(path, "text_encoder", dtype)
+
+
+@node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
+def load_video_model(
+    path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
+) -> Model:
+    """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
+
+    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
+    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
+    downloaded.
+
+    Args:
+        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
+            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b) can be planned, and not
+            run.
+        dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
+        vae_dtype: of the VAE's numbers.
+
+    Raises:
+        ValueError: there is no such model, or files that are not what they say.
+    """
+    dit, text_encoder = _loaded(path, "dit", dtype), _loaded(path, "text_encoder", dtype)
+    return Model(dit, _loaded(path, "vae", vae_dtype), text_encoder)
+
+
+@node(fingerprint=video_dit_digest, estimate=outlined_video_dit)
+def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> DiT:
+    """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
+
+    Args:
+        path: as for ``load_video_model``, or one file of weights: a safetensors file, or a .pth.
+        dtype: of its numbers; parts that need float32 keep it.
+
+    Raises:
+        ValueError: it holds none, or is not what it says.
+    """
+    return _loaded(path, "dit", dtype)
+
+
+@node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)
+def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "float32") -> VAE:
+    """Load the VAE of an open video model alone.
+
+    Args:
+        path: as for ``load_video_dit``.
+        dtype: of its numbers.
+
+    Raises:
+        ValueError: it holds none, or is not what it says.
+    """
+    return _loaded(path, "vae", dtype)
+
+
+@node(fingerprint=video_text_digest, estimate=outlined_video_text)
+def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> TextEncoder:
+    """Load the text encoder of an open video model alone.
+
+    Args:
+        path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
+            google/umt5-xxl there.
+        dtype: of its numbers; parts that need float32 keep it.
+
+    Raises:
+        ValueError: it holds none, or is not what it says; or there is no tokenizer.
+    """
+    return _loaded(path, "text_encoder", dtype)
+
+
+@node
+def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -> Levels:
+    """The noise levels of CogVideoX's timesteps: wire them into ``ddim_sigmas``.
+
+    Args:
+        snr_divisor: 3 for CogVideoX-2b; its scheduler_config.json says it as snr_shift_scale.
+    """
+    from kineograph.nodes.networks.adapters.cogvideox import training_levels
+
+    return Levels(training_levels(snr_divisor))

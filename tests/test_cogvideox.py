@@ -1,0 +1,73 @@
+"""CogVideoX-2b from a diffusers folder against diffusers' own pipeline, with tiny random weights in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
+pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
+import tiny_families
+
+from kineograph.nodes import edit, sample, schedules, text, video, video_models
+from kineograph.nodes.sockets import Video
+
+WORDS, NOT = "a red circle", "blurred"
+STEPS, SCALE = 5, 6.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    made = tiny_families.cogvideox_pipeline()
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(pipeline, tmp_path_factory):
+    folder = tiny_families.saved(pipeline, tmp_path_factory.mktemp("cog") / "CogVideoX-tiny")
+    return video_models.load_video_model(folder, dtype="float32")
+
+
+@pytest.fixture
+def noise(model):
+    return sample.latent_noise(model.vae, frames=9, height=32, width=32, fps=8.0, seed=3)
+
+
+def sampled(model, latent):
+    shown, not_shown = (text.encode_text(model.text_encoder, words) for words in (WORDS, NOT))
+    for step in schedules.ddim_sigmas(video_models.cogvideox_levels(), STEPS):
+        patches = sample.patchify(latent, 1, 2, 2)
+        guided = sample.guided_velocity(model.dit, patches, shown, not_shown, step, SCALE)
+        latent = sample.euler_step(latent, sample.unpatchify(guided), step)
+    return latent
+
+
+def test_text_to_video_is_that_of_the_pipeline_with_its_own_schedule(pipeline, model, noise):
+    latent = sampled(model, noise)
+    given = {"height": 32, "width": 32, "num_frames": 9, "num_inference_steps": STEPS, "guidance_scale": SCALE}
+    words = {"prompt": WORDS, "negative_prompt": NOT}
+    start = noise.x.transpose(1, 2).clone()
+    reference = pipeline(**words, **given, latents=start, output_type="latent").frames
+    assert (latent.x.transpose(1, 2) - reference).abs().max() < 1e-5
+    pixels = pipeline(**words, **given, latents=start, output_type="pt").frames
+    assert (video.vae_decode(model.vae, latent).frames - pixels).abs().max() < 1e-5
+
+
+def test_the_vae_encodes_as_the_library(pipeline, model):
+    clip = Video(torch.rand(1, 9, 3, 32, 32, generator=torch.Generator().manual_seed(2)), 8.0)
+    mean = pipeline.vae.encode(2 * clip.frames.transpose(1, 2) - 1).latent_dist.mean
+    ours = video.vae_encode(model.vae, clip).x
+    assert (ours - mean * pipeline.vae.config.scaling_factor).abs().max() < 1e-5
+
+
+def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):
+    picture = Video(torch.rand(1, 1, 3, 32, 32), 8.0)
+    with pytest.raises(ValueError, match="one noise level for the whole clip"):
+        sampled(model, edit.begin_sampling(edit.give_video(noise, model.vae, picture)))

@@ -1,0 +1,135 @@
+"""Folders with tiny models as diffusers writes them: random weights, a tokenizer made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+TEXT_WIDTH = 32
+WAN_DIT: dict[str, Any] = {
+    "patch_size": (1, 2, 2), "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 16, "out_channels": 16,
+    "text_dim": TEXT_WIDTH, "freq_dim": 256, "ffn_dim": 32, "num_layers": 2, "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads", "rope_max_seq_len": 32,
+}  # fmt: skip
+WAN_VAE: dict[str, Any] = {
+    "base_dim": 3, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+}  # fmt: skip
+
+
+def tokenizer() -> Any:
+    """Every byte is a token, and 1 ends a text, as T5 has it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *alphabet])}
+    made = Tokenizer(models.BPE(vocab=words, merges=[], unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def text_encoder(kind: str = "UMT5") -> Any:
+    sizes = {"vocab_size": 512, "d_model": TEXT_WIDTH, "d_ff": 64, "num_heads": 4, "num_layers": 2, "d_kv": 8}
+    config = getattr(transformers, f"{kind}Config")(**sizes, feed_forward_proj="gated-gelu")
+    return getattr(transformers, f"{kind}EncoderModel")(config).eval()
+
+
+def wan_pipeline() -> WanPipeline:
+    """Wan 2.1, text to video, with random weights."""
+    torch.manual_seed(0)
+    dit = WanTransformer3DModel(**WAN_DIT).eval()
+    return WanPipeline(
+        tokenizer=tokenizer(),
+        text_encoder=text_encoder(),
+        vae=AutoencoderKLWan(**WAN_VAE).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        transformer=dit,
+    )
+
+
+LTX_DIT: dict[str, Any] = {
+    "in_channels": 8, "out_channels": 8, "patch_size": 1, "patch_size_t": 1, "num_attention_heads": 4,
+    "attention_head_dim": 8, "cross_attention_dim": 32, "num_layers": 1, "caption_channels": TEXT_WIDTH,
+}  # fmt: skip
+LTX_VAE: dict[str, Any] = {
+    "latent_channels": 8, "block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4,
+    "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
+    "spatio_temporal_scaling": (True, True, False, False),
+    "decoder_spatio_temporal_scaling": (True, True, False, False),
+    "decoder_inject_noise": (False,) * 5, "upsample_residual": (False,) * 4, "upsample_factor": (1,) * 4,
+    "timestep_conditioning": False, "patch_size": 1, "patch_size_t": 1,
+}  # fmt: skip
+
+
+def ltx_pipeline() -> LTXPipeline:
+    """LTX-Video with random weights and its own schedule: shifted by the number of tokens, stretched to 0.1."""
+    torch.manual_seed(0)
+    dit = LTXVideoTransformer3DModel(**LTX_DIT).eval()
+    vae = AutoencoderKLLTXVideo(**LTX_VAE).eval()
+    vae.latents_mean.copy_(torch.randn(8))
+    vae.latents_std.copy_(torch.rand(8) + 0.5)
+    dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
+    return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
+
+
+COG_DIT: dict[str, Any] = {
+    "num_attention_heads": 4, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "time_embed_dim": 2,
+    "text_embed_dim": TEXT_WIDTH, "num_layers": 1, "sample_width": 4, "sample_height": 4, "sample_frames": 9,
+    "patch_size": 2, "temporal_compression_ratio": 4, "max_text_seq_length": 226,
+}  # fmt: skip
+COG_VAE: dict[str, Any] = {
+    "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+    "block_out_channels": (8,) * 4, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2,
+    "temporal_compression_ratio": 4,
+}  # fmt: skip
+
+
+def cogvideox_pipeline() -> CogVideoXPipeline:
+    """CogVideoX-2b with random weights and its own schedule."""
+    torch.manual_seed(0)
+    dit = CogVideoXTransformer3DModel(**COG_DIT).eval()
+    vae = AutoencoderKLCogVideoX(**COG_VAE).eval()
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
+    )  # fmt: skip
+    return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
+
+
+def saved(pipeline: Any, folder: Path) -> str:
+    pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+def embedded(pipeline: Any, *prompts: str) -> list[torch.Tensor]:
+    """Prompts as Wan's text-to-video pipeline embeds them; that for video to video asks for a library more."""
+    length = {"max_sequence_length": 512}
+    return [WanPipeline._get_t5_prompt_embeds(_Words(pipeline), prompt, **length) for prompt in prompts]
+
+
+class _Words:
+    """What embedding asks of a pipeline."""
+
+    _execution_device = torch.device("cpu")
+
+    def __init__(self, pipeline: Any) -> None:
+        self.text_encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
