@@ -109,16 +109,21 @@ class Bench:
         self._runtime.store = self._store
         return self._runtime
 
-    def deliver(self, outcome: Outcome, keys: Mapping[str, str]) -> dict[str, Output]:
-        """Put a run's outputs where another process finds them."""
-        return {name: self._deliver(keys[name], value, outcome.seconds) for name, value in outcome.outputs.items()}
+    def deliver(self, outcome: Outcome, keys: Mapping[str, str], *, small_only: bool = False) -> dict[str, Output]:
+        """Put outputs where another process finds them; of large ones only say so where small ones are wanted."""
+        return {
+            name: self._deliver(keys[name], value, outcome.seconds, small_only)
+            for name, value in outcome.outputs.items()
+        }
 
-    def _deliver(self, key: str, value: Any, seconds: float) -> Output:
+    def _deliver(self, key: str, value: Any, seconds: float, small_only: bool) -> Output:
         try:
             if nbytes(value) <= INLINE_BYTES:
                 text, buffers = encode(value)
                 if not buffers and len(text) <= INLINE_BYTES:
                     return Output(key, text)
+            if small_only:
+                return Output(key, lost="only small outputs were asked for")
             if self._store is None:
                 return Output(key, lost="it is too large to come without a store")
             self._store.put(key, (value,), seconds, more={"path": "an output"}, always=True)

@@ -100,7 +100,7 @@ class Child:
 
         try:
             outcome, keys = bench.run(unit, listen, cancel, self._at)
-            outputs = bench.deliver(outcome, keys) if unit.deliver else _not_delivered(keys)
+            outputs = bench.deliver(outcome, keys, small_only=unit.small_only) if unit.deliver else _not_delivered(keys)
         except InvalidWorkflow as invalid:
             return {"invalid": [(found.place, found.message, found.hint) for found in invalid.problems]}
         except Cancelled as stopped:

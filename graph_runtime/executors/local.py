@@ -57,7 +57,7 @@ class ThreadLink:
         try:
             outcome, keys = self._bench.run(unit, listen, cancel, Place())
             if unit.deliver and unit.store:
-                self._bench.deliver(outcome, keys)
+                self._bench.deliver(outcome, keys, small_only=unit.small_only)
             end = Result(outcome.outputs, keys, outcome.ran, outcome.cached, outcome.seconds)
         except Exception as error:  # noqa: BLE001  raised again where the caller waits
             end = error

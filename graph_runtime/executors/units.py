@@ -28,6 +28,7 @@ class WorkUnit:
         limit: seconds that the run may take; 0 is no limit.
         node_limit: seconds in which a node must end or report progress, a loop must get through a pass; 0 is no limit.
         deliver: whether the outputs shall come back: the small ones as they are, the others as keys in the store.
+        small_only: of those, the others do not.
     """
 
     workflow: dict[str, Any]
@@ -42,6 +43,7 @@ class WorkUnit:
     limit: float = 0.0
     node_limit: float = 0.0
     deliver: bool = True
+    small_only: bool = False
 
     def to_json(self) -> str:
         """The unit as one line.

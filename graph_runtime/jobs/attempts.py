@@ -1,0 +1,221 @@
+"""What the dispatcher does with jobs: begins one that waits, ends it, or puts it back. Runs nothing.
+
+A job is begun and ended in one transaction each, which only one of all who ask can have: what ended is not begun again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kineograph.graph_runtime.errors import Poisoned
+from kineograph.graph_runtime.jobs import search
+from kineograph.graph_runtime.jobs.database import Database
+from kineograph.graph_runtime.jobs.files import Found, file_id
+from kineograph.graph_runtime.jobs.log import EventLog
+from kineograph.graph_runtime.jobs.order import QUEUE
+from kineograph.graph_runtime.jobs.records import State, failure
+from kineograph.graph_runtime.jobs.rows import row_of, workflow_of
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that may be begun next. ``workflow`` is the digest of its workflow's JSON."""
+
+    job: str
+    priority: int
+    firm: bool
+    workflow: str
+    inputs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A job that was begun, and how often."""
+
+    job: str
+    number: int
+    attempt: int
+    workflow: dict[str, Any]
+    inputs: dict[str, Any]
+    wanted: tuple[str, ...] | None
+    packs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a job ended, and what came of it."""
+
+    state: State
+    error: dict[str, Any] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Sequence[Found] = ()
+    ran: int = 0
+    cached: int = 0
+
+
+class Attempts:
+    """Begins and ends jobs.
+
+    Args:
+        database, log: those of the queue.
+        tell: says what happened to a job.
+    """
+
+    def __init__(self, database: Database, log: EventLog, tell: Callable[..., None]) -> None:
+        self._database = database
+        self._log = log
+        self._tell = tell
+
+    def recover(self) -> None:
+        """What ran when the process was killed waits again, at its old place; it fails where it was begun too often."""
+
+        def again(database: sqlite3.Connection) -> list[tuple[sqlite3.Row, State]]:
+            rows = database.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()
+            return [(row, _again(database, row, INTERRUPTED)) for row in rows]
+
+        for row, state in self._database.write(again, durable=True):
+            self._told(row, state, INTERRUPTED)
+
+    def waiting(self, most: int) -> list[Waiting]:
+        """The jobs that come next, in order; none while the queue is paused."""
+        with self._database.reading() as reader:
+            rows = reader.execute(
+                "SELECT id, priority, firm, workflow, inputs FROM jobs WHERE state = 'queued' "
+                f"AND NOT (SELECT value FROM settings WHERE name = 'paused') ORDER BY {QUEUE} LIMIT ?",
+                (most,),
+            ).fetchall()
+        return [Waiting(job, priority, bool(firm), *what) for job, priority, firm, *what in rows]
+
+    def workflow(self, digest: str) -> dict[str, Any]:
+        """A workflow's JSON."""
+        with self._database.reading() as reader:
+            return workflow_of(reader, digest)
+
+    def begin(self, job: str) -> Attempt | None:
+        """Begin a job; None where it does not wait any more."""
+
+        def start(database: sqlite3.Connection) -> Attempt | None:
+            changed = database.execute(
+                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
+                "WHERE id = ? AND state = 'queued' AND NOT (SELECT value FROM settings WHERE name = 'paused')",
+                (time.time(), job),
+            )
+            return _attempt(database, row_of(database, job)) if changed.rowcount else None
+
+        attempt = self._database.write(start)
+        if attempt is not None:
+            self._log.begin(job, attempt.number)
+            self._tell(job, attempt.number, "JobStarted", attempt=attempt.attempt)
+        return attempt
+
+    def note_versions(self, attempt: Attempt, version: str, numerics: str, packs: Sequence[Mapping[str, str]]) -> None:
+        """Write down what a job runs with."""
+        change = "UPDATE jobs SET version = ?, numerics = ?, packs = ? WHERE number = ?"
+        values = (version, numerics, json.dumps(packs), attempt.number)
+        self._database.later(lambda database: database.execute(change, values) and None, 0.0)
+
+    def end(self, attempt: Attempt, ending: Ending) -> None:
+        """Write down how a job ended; when this returns, it is not run again."""
+        running = self._log.running(attempt.job)
+        timings = running.timings if running is not None else {}
+
+        def finish(database: sqlite3.Connection) -> None:
+            self._log.flush(database)
+            self._log.flush_metrics(database)
+            row = row_of(database, attempt.job)
+            end_row(database, row, ending.state, ending.error)
+            database.execute(
+                'UPDATE jobs SET "values" = ?, timings = ?, ran = ?, cached = ? WHERE number = ?',
+                (json.dumps(ending.values), json.dumps(timings), ending.ran, ending.cached, attempt.number),
+            )
+            database.execute("DELETE FROM files WHERE number = ?", (attempt.number,))
+            database.executemany(
+                "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (file_id(attempt.job, file.name), attempt.number, file.name, file.node, file.media_type,
+                     file.nbytes, file.digest)
+                    for file in ending.files
+                ],
+            )  # fmt: skip
+
+        self._database.write(finish, durable=True)
+        self._log.end(attempt.job)
+        self._tell(attempt.job, attempt.number, "JobEnded", state=ending.state, error=ending.error)
+
+    def again(self, attempt: Attempt, died: str) -> State:
+        """Its process died, in words: it waits again, or fails where it was begun too often."""
+
+        def back(database: sqlite3.Connection) -> tuple[sqlite3.Row, State]:
+            row = row_of(database, attempt.job)
+            return row, _again(database, row, died)
+
+        row, state = self._database.write(back, durable=True)
+        self._log.end(attempt.job)
+        self._told(row, state, died)
+        return state
+
+    def give_back(self, attempt: Attempt) -> None:
+        """The dispatcher ends: the job waits again, as if it had not been begun this time."""
+        undo = "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'"
+        self._database.write(lambda database: database.execute(undo, (attempt.job,)) and None, durable=True)
+        self._log.end(attempt.job)
+        self._tell(attempt.job, attempt.number, "JobQueued", number=attempt.number)
+
+    def cancelling(self, job: str) -> bool:
+        """Whether somebody asked the job to stop."""
+        with self._database.reading() as reader:
+            return bool(row_of(reader, job)["cancelling"])
+
+    def _told(self, row: sqlite3.Row, state: State, died: str) -> None:
+        if state == "queued":
+            self._tell(row["id"], row["number"], "JobQueued", number=row["number"], reason=died)
+        else:
+            self._tell(row["id"], row["number"], "JobEnded", state=state, error=None)
+
+
+INTERRUPTED = "The server ended while the job ran."
+
+
+def end_row(database: sqlite3.Connection, row: sqlite3.Row, state: State, error: dict[str, Any] | None = None) -> None:
+    """Write down that a job ended, now."""
+    now = time.time()
+    seconds = now - row["started"] if row["started"] is not None else 0.0
+    database.execute(
+        "UPDATE jobs SET state = ?, ended = ?, seconds = ?, error = ?, cancelling = 0 WHERE number = ?",
+        (state, now, seconds, json.dumps(error), row["number"]),
+    )
+    if error is not None:
+        search.index_job(database, row_of(database, row["id"]))
+
+
+def _again(database: sqlite3.Connection, row: sqlite3.Row, died: str) -> State:
+    """Put a job back that ran, or end it; returns its new state."""
+    deaths = [*json.loads(row["deaths"]), died]
+    database.execute("UPDATE jobs SET deaths = ? WHERE number = ?", (json.dumps(deaths), row["number"]))
+    if row["cancelling"]:
+        end_row(database, row, "cancelled")
+        return "cancelled"
+    if row["attempts"] >= row["max_attempts"]:
+        hint = "Retry it if the reason is gone."
+        end_row(database, row, "failed", failure(str(Poisoned(deaths)), hint=hint))
+        return "failed"
+    database.execute("UPDATE jobs SET state = 'queued' WHERE number = ?", (row["number"],))
+    return "queued"
+
+
+def _attempt(database: sqlite3.Connection, row: sqlite3.Row) -> Attempt:
+    wanted = json.loads(row["wanted"])
+    return Attempt(
+        row["id"],
+        row["number"],
+        row["attempts"],
+        workflow_of(database, row["workflow"]),
+        json.loads(row["inputs"]),
+        None if wanted is None else tuple(wanted),
+        tuple(json.loads(row["pack_folders"])),
+    )

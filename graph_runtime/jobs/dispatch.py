@@ -1,0 +1,243 @@
+"""Runs the jobs of a queue in worker processes, one for each device. Knows no node; imports no torch."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kineograph.graph_runtime.codecs import decode
+from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, WorkerDied
+from kineograph.graph_runtime.events import Event, FileWritten, event_json
+from kineograph.graph_runtime.executors.job import Job
+from kineograph.graph_runtime.executors.units import Delivered, Result, WorkUnit
+from kineograph.graph_runtime.executors.worker import FACTORY, WorkerExecutor
+from kineograph.graph_runtime.jobs import files
+from kineograph.graph_runtime.jobs.attempts import Attempt, Ending
+from kineograph.graph_runtime.jobs.queue import Jobs
+from kineograph.graph_runtime.jobs.records import Logged, failure
+from kineograph.graph_runtime.jobs.versions import versions
+from kineograph.graph_runtime.resume import KeepEvery
+from kineograph.graph_runtime.store import DEFAULT_BYTES
+
+SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_TO_TRY_AGAIN = 2.0
+"""Where the end of a job cannot be written: the disk is full."""
+
+
+class Dispatcher:
+    """Runs what waits, each job on the first device that is free.
+
+    Args:
+        jobs: the queue.
+        devices: one worker each; see ``WorkerExecutor``.
+        store: the folder that results are kept in; empty keeps nothing, and then nothing resumes.
+        store_bytes, keep_every, limit, node_limit: of every run; see ``WorkUnit``.
+        packs: folders of packs that every job has, before its own.
+        factory: what makes a worker's runtime.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        devices: Sequence[str] = ("",),
+        *,
+        store: str | Path = "",
+        store_bytes: int = DEFAULT_BYTES,
+        keep_every: KeepEvery | None = None,
+        limit: float = 0.0,
+        node_limit: float = 0.0,
+        packs: Sequence[str] = (),
+        factory: str = FACTORY,
+    ) -> None:
+        self._jobs = jobs
+        self._attempts = jobs.attempts
+        self._unit = WorkUnit(
+            {},
+            packs=tuple(packs),
+            store=str(Path(store).absolute()) if store else "",
+            store_bytes=store_bytes,
+            keep_every=keep_every or KeepEvery(),
+            limit=limit,
+            node_limit=node_limit,
+            small_only=True,
+        )
+        self._executors = {
+            device: WorkerExecutor([device], factory=factory, tries=sys.maxsize) for device in dict.fromkeys(devices)
+        }
+        self._change = threading.Condition()
+        self._news = 0
+        self._closing = False
+        self._asked: Counter[str] = Counter()
+        self._leave: Callable[[], None] = lambda: None
+        self._threads = [
+            threading.Thread(target=self._work, args=(executor,), name=f"kineograph-jobs-{device}", daemon=True)
+            for device, executor in self._executors.items()
+        ]
+
+    def start(self) -> None:
+        """Begin to run what waits."""
+        self._leave = self._jobs.event_log.subscribe(self._hear)
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop what runs, so that it goes on from there at the next start; what waits stays in the queue."""
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for executor in self._executors.values():
+            executor.close()
+        self._leave()
+
+    def subscribe(self, listener: Callable[[Logged], None]) -> Callable[[], None]:
+        """Call a listener with every event of every job, in order; it must not wait. Returns what ends that."""
+        return self._jobs.event_log.subscribe(listener)
+
+    def cancel(self, job: str) -> None:
+        """Stop a job between two steps or passes, so that what it reached is kept; the second time, at once."""
+        self._jobs.cancel(job)
+
+    # --- a worker's thread
+
+    def _hear(self, logged: Logged) -> None:
+        """Wake who waits for a job. This is called with the log locked: nothing here may ask the queue."""
+        event = logged.event
+        with self._change:
+            if event["event"] == "JobChanged" and event.get("cancelling"):
+                self._asked[logged.job] += 1
+            if event["event"] in ("JobQueued", "JobChanged", "QueueChanged"):
+                self._news += 1
+                self._change.notify_all()
+
+    def _work(self, executor: WorkerExecutor) -> None:
+        while (attempt := self._next()) is not None:
+            self._settle(attempt, self._run(executor, attempt))
+            with self._change:
+                self._asked.pop(attempt.job, None)
+
+    def _next(self) -> Attempt | None:
+        """Begin the next job, waiting for one; None where the dispatcher is closed."""
+        while not self._closing:
+            news = self._news
+            waiting = self._attempts.waiting(1)
+            attempt = self._attempts.begin(waiting[0].job) if waiting else None
+            if attempt is not None:
+                return attempt
+            if not waiting:
+                self._wait(news)
+        return None
+
+    def _wait(self, news: int) -> None:
+        """Until something happened since."""
+        with self._change:
+            self._change.wait_for(lambda: self._closing or self._news != news)
+
+    def _run(self, executor: WorkerExecutor, attempt: Attempt) -> Result | BaseException:
+        packs = tuple(dict.fromkeys((*self._unit.packs, *attempt.packs)))
+        self._attempts.note_versions(attempt, *versions(packs))
+        folder = self._jobs.outputs / attempt.job
+
+        def listen(event: Event) -> None:
+            self._jobs.event_log.tell(attempt.job, attempt.number, _shown(event, attempt.job, folder))
+
+        unit = replace(
+            self._unit,
+            workflow=attempt.workflow,
+            inputs=attempt.inputs,
+            outputs=attempt.wanted,
+            out=str(folder.absolute()),
+            packs=packs,
+        )
+        try:
+            run = executor.submit(unit, listen)
+            while not run.wait(SECONDS_BETWEEN_LOOKS):
+                self._stop(run, attempt)
+            return run.result()
+        except Exception as error:  # noqa: BLE001  it is how the job ended
+            return error
+
+    def _stop(self, run: Job, attempt: Attempt) -> None:
+        """Ask a run to stop as often as somebody asked for it."""
+        with self._change:
+            asked = self._asked[attempt.job] or self._closing
+        while run.asked < min(asked, 2):
+            run.cancel()
+
+    def _settle(self, attempt: Attempt, end: Result | BaseException) -> None:
+        """Write down how an attempt ended, again and again while the disk does not take it."""
+        while True:
+            try:
+                return self._write(attempt, end)
+            except (sqlite3.Error, OSError) as fault:
+                print(f"The end of job {attempt.number} cannot be written: {fault}", file=sys.stderr)  # noqa: T201
+            with self._change:
+                if self._change.wait_for(lambda: self._closing, SECONDS_TO_TRY_AGAIN):
+                    return None
+
+    def _write(self, attempt: Attempt, end: Result | BaseException) -> None:
+        with self._change:
+            asked, closing = self._asked[attempt.job], self._closing
+        folder = self._jobs.outputs / attempt.job
+        if isinstance(end, WorkerDied):
+            self._attempts.again(attempt, end.what)
+        elif isinstance(end, Cancelled) and closing and not asked:
+            self._attempts.give_back(attempt)
+        elif isinstance(end, Result):
+            found = files.whole(folder, self._jobs.event_log.nodes(attempt.job))
+            values = _values(end.outputs)
+            ending = Ending(state="done", files=found, values=values, ran=end.ran, cached=end.cached)
+            self._attempts.end(attempt, ending)
+        else:
+            told = self._jobs.event_log.nodes(attempt.job)
+            found = [file for file in files.whole(folder, told) if file.node]
+            if isinstance(end, Cancelled):
+                self._attempts.end(attempt, Ending(state="cancelled", files=found))
+            else:
+                self._attempts.end(attempt, Ending(state="failed", error=_error(end), files=found))
+
+
+def _shown(event: Event, job: str, folder: Path) -> dict[str, Any]:
+    """An event as people see it: a file by its name and id, not by where the server keeps it."""
+    shown = event_json(event)
+    if isinstance(event, FileWritten):
+        path = Path(event.file)
+        name = path.relative_to(folder.resolve()).as_posix()
+        nbytes = path.stat().st_size if path.is_file() else 0
+        more = {"id": files.file_id(job, name), "media_type": files.media_type(name), "nbytes": nbytes}
+        shown |= {"file": name} | more
+    return shown
+
+
+def _values(outputs: Any) -> dict[str, Any]:
+    """The outputs that are JSON."""
+    assert isinstance(outputs, Delivered)
+    found: dict[str, Any] = {}
+    for name, output in outputs.raw.items():
+        try:
+            value = decode(output.text, ())
+            json.dumps(value, allow_nan=False)
+        except (ValueError, TypeError, KeyError):  # none came, or it is of a class: people see it as a file
+            continue
+        found[name] = value
+    return found
+
+
+def _error(end: BaseException) -> dict[str, Any]:
+    """Why a job failed."""
+    trace = str(end.__cause__) if end.__cause__ is not None else ""
+    if isinstance(end, NodeFailed):
+        return failure(str(end), path=end.path, node_type=end.node_type, traceback=trace)
+    if isinstance(end, InvalidWorkflow):
+        first = end.problems[0]
+        path, _, wrong = first.place.partition(".")
+        return failure(str(end), path=path, hint=first.hint, wrong=wrong)
+    return failure(f"{type(end).__name__}: {end}", traceback=trace)
