@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None) -> Runtime:
+def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None, *, installed: bool = True) -> Runtime:
     """A runtime with the built-in nodes, the packs that are installed and those in folders.
 
     Args:
         packs: folders of packs; their code is executed.
         store: keeps results on disk, so that other processes and later runs go on from them.
+        installed: whether packs that are installed are loaded too.
 
     Raises:
         InvalidWorkflow: packs do not load, or name a node that is there already; all of them are listed.
@@ -31,7 +32,7 @@ def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None
     registry = Registry()
     registry.add_builtin("kineograph.nodes")
     problems: list[Problem] = []
-    for source in (None, *packs):
+    for source in (*([None] if installed else []), *packs):
         try:
             registry.add_installed() if source is None else registry.add_folder(source)
         except InvalidWorkflow as invalid:
@@ -42,3 +43,8 @@ def default_runtime(packs: Sequence[str | Path] = (), store: Store | None = None
     if problems:
         raise InvalidWorkflow(problems)
     return Runtime(registry, store=store)
+
+
+def safe_runtime(_: Sequence[str | Path] = ()) -> Runtime:
+    """A runtime with the built-in nodes alone, whatever packs there are."""
+    return default_runtime(installed=False)

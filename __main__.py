@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import __version__, default_runtime
-from kineograph.cli import isolation, planning, processes, storage
+from kineograph.cli import isolation, planning, processes, serve, storage
 from kineograph.cli.console import one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -29,7 +29,6 @@ from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFail
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.events import Event, Listener
-    from kineograph.graph_runtime.node import NodeType, Port
     from kineograph.graph_runtime.runtime import Runtime
     from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
@@ -89,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache")
+    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache | serve")
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
@@ -125,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
     planning.add_command(commands, [filed, common], _prepare)
+    serve.add_command(commands, [common])
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -300,8 +300,10 @@ def _limit_threads(count: int) -> None:
 def _nodes(options: argparse.Namespace) -> int:
     import json
 
+    from kineograph.graph_runtime.describe import describe_control, describe_node
+
     registry = _runtime(options).registry
-    described = {kind.id: _describe(kind) for kind in registry} | _describe_control()
+    described = {about["id"]: about for about in (*map(describe_node, registry), *describe_control())}
     if options.id is None:
         print(json.dumps(list(described.values()), default=str) if options.json else _table(described))
         return OK
@@ -310,34 +312,6 @@ def _nodes(options: argparse.Namespace) -> int:
         raise InvalidWorkflow([Problem("", f"There is no node {options.id!r}.", registry.unknown(options.id))])
     print(json.dumps(wanted, default=str) if options.json else _page(wanted))
     return OK
-
-
-def _describe(kind: NodeType) -> dict[str, Any]:
-    """All that is known of a node, fit for JSON."""
-    inputs = [_describe_port(port) for port in kind.inputs.values()]
-    outputs = [{"name": port.name, "type": port.type.name} for port in kind.outputs.values()]
-    return {"id": kind.id, "doc": kind.doc, "effect": kind.effect, "inputs": inputs, "outputs": outputs}
-
-
-def _describe_port(port: Port) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "name": port.name,
-        "type": port.type.name,
-        "required": port.required,
-        "bounds": port.bounds,
-    }
-    about |= {"file_endings": port.file_endings} if port.file_endings else {}
-    return about | ({} if port.required else {"default": port.default}) | {"doc": port.doc}
-
-
-def _describe_control() -> dict[str, dict[str, Any]]:
-    """The loop and the branch are part of the file's format, but people look for them among the nodes."""
-    import inspect
-
-    from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP, LoopSpec
-
-    docs = {LOOP: inspect.getdoc(LoopSpec) or "", BRANCH: BRANCH_DOC}
-    return {name: {"id": name, "doc": doc, "effect": False, "inputs": [], "outputs": []} for name, doc in docs.items()}
 
 
 def _table(described: dict[str, dict[str, Any]]) -> str:

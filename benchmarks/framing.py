@@ -40,6 +40,8 @@ class Quiet:
     def progress(self, done: int, total: int) -> None:
         """Say nothing."""
 
+    def preview(self, value: object, done: int = 0) -> None: ...
+
     def check_cancelled(self) -> None:
         """Go on."""
 

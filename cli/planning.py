@@ -7,11 +7,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kineograph.cli import storage
 from kineograph.cli.console import duration, one_line, size
+from kineograph.graph_runtime.costs import as_json
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
@@ -40,14 +40,8 @@ def _plan(options: argparse.Namespace, prepare: Prepare) -> int:
         raise InvalidWorkflow(problems)
     with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
         estimate = runtime.estimate(runs.workflow, runs.inputs)
-    print(as_json(estimate) if options.json else as_table(estimate))
+    print(json.dumps(as_json(estimate)) if options.json else as_table(estimate))
     return 0
-
-
-def as_json(estimate: Estimate) -> str:
-    """One JSON object."""
-    sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
-    return json.dumps(asdict(estimate) | sums)
 
 
 def as_table(estimate: Estimate) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from kineograph.graph_runtime.timings import Work
 
@@ -91,3 +92,9 @@ class Estimate:
         """Its type; of a loop, also those in its body."""
         below = {node.type_id for node in self.nodes if node.path.startswith(f"{row.path}/")}
         return " ".join([row.type_id, *sorted(below)])
+
+
+def as_json(estimate: Estimate) -> dict[str, Any]:
+    """An estimate and its sums, fit for JSON."""
+    sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
+    return asdict(estimate) | sums

@@ -44,6 +44,16 @@ class NodeProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePreview:
+    """How a value looks that a node made, or that a loop has after ``done`` passes: a PNG in base64."""
+
+    path: str
+    port: str
+    done: int
+    png: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCached:
     """A node did not run: its outputs are still known under ``key``."""
 
@@ -145,6 +155,7 @@ Event = (
     | RunStarted
     | NodeStarted
     | NodeProgress
+    | NodePreview
     | NodeCached
     | NodeResumed
     | NotKept

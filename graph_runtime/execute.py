@@ -108,6 +108,7 @@ def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
             values[slot] = value
         state.cached += 1
         state.listen(NodeCached(step.path, step.type_id, step.key))
+        _preview(step, values, state)
         for metric in metrics:
             state.listen(Metric(step.path, *metric))
 
@@ -132,6 +133,7 @@ def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: 
         ended = _wait(step, future, state)
         _assign(step, values, ended.result)
         keep(step, values, cache, state, ended.seconds, time.perf_counter() - ended.seconds)
+        _preview(step, values, state)
 
     def begin() -> None:
         for step in [step for step in ahead if all(values[slot] is not ABSENT for slot in _needs(step))]:
@@ -170,6 +172,13 @@ def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunS
     _run(step, values, state, started, passes, cache)
     seconds = passes.seconds if passes is not None else time.perf_counter() - started
     keep(step, values, cache, state, seconds, started, passes)
+    _preview(step, values, state)
+
+
+def _preview(step: Step, values: list[Any], state: RunState) -> None:
+    if state.previews.seconds:
+        for port, slot in step.outputs:
+            state.previews.show(step.path, port, values[slot], state.listen)
 
 
 def _run(
@@ -313,6 +322,9 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
             if passes is not None:
                 passes.after(at)
             context.progress(at.done, total)
+            if state.previews.seconds:
+                for name, value in zip(loop.carry, at.carry, strict=True):
+                    state.previews.show(step.path, name, value, state.listen, at.done)
     except (Cancelled, NodeFailed):
         if passes is not None:
             passes.stopped()

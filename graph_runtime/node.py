@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from kineograph.graph_runtime.paths import InputFile
+from kineograph.graph_runtime.paths import InputFile, OutputFile
 from kineograph.graph_runtime.sockets import SocketType, socket_type
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class RunContext(Protocol):
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Report a number to plot."""
+        ...
+
+    def preview(self, value: Any, done: int = 0) -> None:
+        """Show a value that is not finished, a ``Video`` for example, to whoever looks, as often as they want."""
         ...
 
     def check_cancelled(self) -> None:
@@ -102,6 +106,12 @@ class Port:
         """Where it names a file to read, the endings that fit."""
         marks = getattr(self.annotation, "__metadata__", ())
         return next((mark.endings for mark in marks if isinstance(mark, InputFile)), ())
+
+    @cached_property
+    def output_endings(self) -> tuple[str, ...]:
+        """Where it names a file to write, the endings that fit."""
+        marks = getattr(self.annotation, "__metadata__", ())
+        return next((mark.endings for mark in marks if isinstance(mark, OutputFile)), ())
 
     @cached_property
     def bounds(self) -> str:

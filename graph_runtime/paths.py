@@ -52,9 +52,26 @@ def _ending(endings: tuple[str, ...], relative: str) -> str:
     return relative
 
 
-def output_file(*endings: str) -> AfterValidator:
+@dataclass(frozen=True)
+class OutputFile:
+    """What annotates a port that names a file to write below the output folder.
+
+    Attributes:
+        endings: of the names that fit, in small letters.
+    """
+
+    endings: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Pydantic's way to ask for a validator."""
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(lambda relative: _ending(self.endings, relative), handler(source))
+
+
+def output_file(*endings: str) -> OutputFile:
     """What annotates a port that names a file to write: its ending is known."""
-    return AfterValidator(lambda relative: _ending(endings, relative))
+    return OutputFile(endings)
 
 
 OUTPUT_FOLDER = AfterValidator(check_name)

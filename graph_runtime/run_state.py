@@ -14,6 +14,7 @@ from kineograph.graph_runtime.ahead import Coroutines
 from kineograph.graph_runtime.errors import Cancelled, said
 from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
 from kineograph.graph_runtime.paths import inside
+from kineograph.graph_runtime.previews import Previews
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.steps import Step
 from kineograph.graph_runtime.store import Store
@@ -49,6 +50,7 @@ class RunState:
     cached: int = 0
     told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
     at: Place = field(default_factory=Place)
+    previews: Previews = field(default_factory=Previews)
 
     @cached_property
     def provenance(self) -> str:
@@ -91,6 +93,11 @@ class NodeContext:
         if self.state.store is not None and "/" not in self.path:
             self.state.told.setdefault(self.path, []).append(event)
         self.state.listen(event)
+
+    def preview(self, value: Any, done: int = 0) -> None:
+        """Show a value to whoever looks."""
+        if self.state.previews.seconds:
+            self.state.previews.show(self.path, "", value, self.state.listen, done)
 
     def check_cancelled(self) -> None:
         """Raise ``Cancelled`` where the run was stopped."""

@@ -52,6 +52,12 @@ class Runtime:
         """What besides the graph decides the bits of tensors, and so is part of their keys."""
         return _numerics()
 
+    def describe(self) -> dict[str, Any]:
+        """All nodes and types, and which output fits which input, as plain JSON (see ``describe.py``)."""
+        from kineograph.graph_runtime.describe import describe
+
+        return describe(self.registry)
+
     def load(self, source: WorkflowSource) -> Workflow:
         """The workflow of a file, a dict, or itself.
 
@@ -156,6 +162,7 @@ class Runtime:
         cancel: threading.Event | None = None,
         keep_every: KeepEvery | None = None,
         at: Place | None = None,
+        previews: float = 0.0,
     ) -> Outcome:
         """Run a workflow.
 
@@ -166,6 +173,7 @@ class Runtime:
             cancel: set it from another thread to stop between steps and passes.
             keep_every: when a loop's state goes into the store; every minute by default.
             at: told which node runs, for other threads to read.
+            previews: seconds between two pictures of what a node makes, told as ``NodePreview``; 0 draws none.
 
         Raises:
             InvalidWorkflow: before anything ran.
@@ -183,6 +191,7 @@ class Runtime:
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
         state.at = at or state.at
+        state.previews.seconds = previews
         folder = getattr(self.store, "folder", None)  # several processes share one, and wait for each other: no measure
         if folder is None:
             return execute(plan, self.cache, state)

@@ -75,19 +75,42 @@ def shard(stream: Stream[T], rank: int, world: int) -> Stream[T]:
     return Stream(length, lambda index: stream[rank + index * world], stream.held)
 
 
-def socket(*, family: str) -> Callable[[ClassT], ClassT]:
+def socket(*, family: str, preview: str = "") -> Callable[[ClassT], ClassT]:
     """Mark a class as a value that travels along wires.
 
     Args:
         family: what it is drawn like in the editor: model, text, latent, frames, codec, schedule, dataset, ...
+        preview: what shows a value as a small PNG, as ``module:function`` from the value to bytes, or to None.
     """
 
     def mark(cls: ClassT) -> ClassT:
         cls.__socket_family__ = family  # type: ignore[attr-defined]
+        cls.__socket_preview__ = preview  # type: ignore[attr-defined]
         SOCKET_MODULES.add(cls.__module__)
         return cls
 
     return mark
+
+
+SHAPES = {
+    "model": "square",
+    "codec": "square",
+    "text": "circle",
+    "latent": "circle",
+    "frames": "circle",
+    "schedule": "triangle",
+    "audio": "triangle",
+    "training": "diamond",
+    "value": "ring",
+    "any": "ring",
+}
+"""How an editor draws the sockets of each family: nobody should have to tell yellow from green. Others are circles."""
+_TRAINING = frozenset({"dataset", "optimizer", "metrics", "scores"})
+
+
+def drawn_family(family: str) -> str:
+    """The family that an editor has a colour for; those of training share one."""
+    return "training" if family in _TRAINING else family
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 Points = Sequence[tuple[float, float]]
@@ -13,17 +13,25 @@ INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - 20, HEIGHT - TOP - 40
 MOST_POINTS = 1000
 
 
-def draw_curves(curves: Mapping[str, Points], x: str = "step", *, log: bool = False, dots: bool = False) -> str:
+def draw_curves(
+    curves: Mapping[str, Points],
+    x: str = "step",
+    *,
+    log_x: bool = False,
+    log_y: Collection[str] = (),
+    dots: bool = False,
+) -> str:
     """A panel for each curve, one below the other.
 
     Args:
         curves: (x, y) points by title, sorted by x; those that are not finite are left out.
         x: what the horizontal axis counts.
-        log: both axes are logarithmic; points that are not positive are left out.
+        log_x: the horizontal axes are logarithmic; points that are not positive there are left out.
+        log_y: titles of curves whose vertical axis is logarithmic too.
         dots: mark each point, as where there are few.
     """
     panels = [
-        f'<g transform="translate(0,{number * HEIGHT})">{_panel(title, points, x, log, dots)}</g>'
+        f'<g transform="translate(0,{number * HEIGHT})">{_panel(title, points, x, log_x, title in log_y, dots)}</g>'
         for number, (title, points) in enumerate(curves.items())
     ]
     height = HEIGHT * max(1, len(panels))
@@ -34,11 +42,11 @@ def draw_curves(curves: Mapping[str, Points], x: str = "step", *, log: bool = Fa
     )
 
 
-def _panel(title: str, points: Points, x: str, log: bool, dots: bool) -> str:
+def _panel(title: str, points: Points, x: str, log_x: bool, log_y: bool, dots: bool) -> str:
     drawn = [
-        (math.log10(a), math.log10(b)) if log else (a, b)
+        (math.log10(a) if log_x else a, math.log10(b) if log_y else b)
         for a, b in points
-        if math.isfinite(a) and math.isfinite(b) and (not log or min(a, b) > 0)
+        if math.isfinite(a) and math.isfinite(b) and (a > 0 or not log_x) and (b > 0 or not log_y)
     ]
     parts = [_text(LEFT, TOP - 10, "start", title)]
     if not drawn:
@@ -52,8 +60,8 @@ def _panel(title: str, points: Points, x: str, log: bool, dots: bool) -> str:
         across, down = LEFT + part * INNER_WIDTH, TOP + (1 - part) * INNER_HEIGHT
         parts += [
             f'<path d="M{LEFT} {down:.1f}h{INNER_WIDTH}" stroke="#ddd"/>',
-            _text(LEFT - 6, down + 4, "end", _label(low + part * (high - low), log)),
-            _text(across, TOP + INNER_HEIGHT + 16, "middle", _label(left + part * (right - left), log)),
+            _text(LEFT - 6, down + 4, "end", _label(low + part * (high - low), log_y)),
+            _text(across, TOP + INNER_HEIGHT + 16, "middle", _label(left + part * (right - left), log_x)),
         ]
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
     parts += [

@@ -221,8 +221,11 @@ def _dit(network: Any) -> DiT:
 
 
 def _vae(network: Any) -> VAE:
+    from kineograph.nodes.networks.preview import linear_colours
+
     config = network.config
-    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio))
+    colours = linear_colours(network, config.channels)
+    return VAE(network, LatentSpec(config.channels, config.time_ratio, config.space_ratio, colours))
 
 
 def _text_encoder(network: Any) -> TextEncoder:

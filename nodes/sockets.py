@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kineograph.nodes.networks.patches import Time
 
 
-@socket(family="frames")
+@socket(family="frames", preview="kineograph.nodes.previews:video_strip")
 @dataclass(frozen=True)
 class Video:
     """Frames with their rate.
@@ -43,11 +43,13 @@ class LatentSpec:
         channels: C of the latent.
         time_ratio: frames per latent frame after the first, which stands for one frame alone.
         space_ratio: pixels per latent cell, along each side.
+        colours: red, green and blue of zeros, then what one in each channel adds; empty where nobody looked.
     """
 
     channels: int
     time_ratio: int
     space_ratio: int
+    colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Keyframes:
     frames: tuple[float, ...]
 
 
-@socket(family="latent")
+@socket(family="latent", preview="kineograph.nodes.previews:latent_strip")
 @dataclass(frozen=True)
 class Latent:
     """A video in latent space, with a noise level of its own for every cell.

@@ -115,13 +115,13 @@ def test_a_straight_line_is_drawn_straight_in_both_scales() -> None:
     (left, high), (middle, half), (right, low) = line[0], line[1], line[2]
     assert middle == pytest.approx((left + right) / 2, abs=0.1)
     assert half == pytest.approx((high + low) / 2, abs=0.1)
-    (power,) = points(draw_curves({"law": [(1, 8), (10, 4), (100, 2)]}, log=True))
+    (power,) = points(draw_curves({"law": [(1, 8), (10, 4), (100, 2)]}, log_x=True, log_y={"law"}))
     assert power[1] == pytest.approx(((power[0][0] + power[2][0]) / 2, (power[0][1] + power[2][1]) / 2), abs=0.1)
 
 
 def test_strange_points_do_not_break_a_picture() -> None:
     strange = {"none": [], "nan": [(0, math.nan)], "one": [(3, 0.0)], "flat": [(0, 1), (1, 1)], "gap": [(0, math.inf)]}
     assert len(points(draw_curves(strange))) == 2
-    assert len(points(draw_curves({"negative": [(1, -1), (2, 1)]}, log=True))[0]) == 1
+    assert len(points(draw_curves({"negative": [(1, -1), (2, 1)]}, log_x=True, log_y={"negative"}))[0]) == 1
     (many,) = points(draw_curves({"long": [(step, step) for step in range(50 * MOST_POINTS + 7)]}))
     assert len(many) <= MOST_POINTS

@@ -93,6 +93,8 @@ class Run:
 
     def check_cancelled(self) -> None: ...
 
+    def preview(self, value, done: int = 0) -> None: ...
+
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics.append((name, step, value))
 

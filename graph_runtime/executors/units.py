@@ -27,6 +27,7 @@ class WorkUnit:
         numerics: where it is given, what the process must compute with (see ``Runtime.numerics``).
         limit: seconds that the run may take; 0 is no limit.
         node_limit: seconds in which a node must end or report progress, a loop must get through a pass; 0 is no limit.
+        previews: seconds between two pictures of what a node makes; 0 draws none.
         deliver: whether the outputs shall come back: the small ones as they are, the others as keys in the store.
         small_only: of those, the others do not.
     """
@@ -43,6 +44,7 @@ class WorkUnit:
     limit: float = 0.0
     node_limit: float = 0.0
     deliver: bool = True
+    previews: float = 0.0
     small_only: bool = False
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.scores import Scores
 
 HEAD_WIDTH = 32
 
@@ -60,22 +61,30 @@ def scaling_curve(
     compute: Stream[float],
     run: RunContext,
     path: Annotated[str, Field(min_length=1)] = "scaling.svg",
+    scores: Stream[Scores] | None = None,
 ) -> float:
     """Draw losses over compute, both logarithmic, and give the slope b of the fitted line, loss ~ compute^b.
+
+    Below it, what judges say of clips of each run: the chart that OpenAI's report on Sora shows with three clips.
 
     Args:
         losses: held-out loss of each run.
         compute: of each run.
         path: of the picture, below the output folder.
+        scores: what a judge says of each run, a curve for each of its numbers.
     """
     points = sorted(zip(compute, losses, strict=True))
     for multiple, loss in points:
         run.metric("scaling_loss", round(multiple), loss)
     from kineograph.nodes.curve import draw_curves
 
+    loss, axis = "held-out loss", "compute, first run = 1"
+    curves: dict[str, list[tuple[float, float]]] = {loss: points}
+    for multiple, judged in sorted(zip(compute, scores or (), strict=scores is not None), key=lambda pair: pair[0]):
+        for row in judged.rows:
+            curves.setdefault(row.name, []).append((multiple, row.value))
     target = run.output_path(path)
-    curve = draw_curves({"held-out loss": points}, "compute, first run = 1", log=True, dots=True)
-    target.write_text(curve, encoding="utf-8")
+    target.write_text(draw_curves(curves, axis, log_x=True, log_y={loss}, dots=True), encoding="utf-8")
     run.wrote(target)
     return _slope(points)
 
