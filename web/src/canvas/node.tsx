@@ -35,6 +35,7 @@ export const NodeView = memo(function NodeView({ data, selected }: NodeProps) {
     <div className={classes} data-family={family} style={{ width: box.w, height: box.h }} aria-label={`${box.title}, node ${id}`}>
       <header style={{ height: HEADER }}>
         <span className="name" title={box.info?.summary}>{box.title}</span>
+        {box.title.toLowerCase().replace(/ /g, "_") === splitId(id).name ? null : <span className="own-name">{splitId(id).name}</span>}
         <Status path={id} />
       </header>
       <Bar path={id} />

@@ -5,7 +5,7 @@ import type { Registry } from "./registry";
 import { buildScene, type Scene } from "./scene";
 import type { Workflow } from "./types";
 
-const GAP_X = 90;
+const GAP_X = 64;
 const GAP_Y = 28;
 const SWEEPS = 6;
 
@@ -24,7 +24,7 @@ function columns(items: Item[], into: Map<string, string[]>): Map<string, number
     if (known !== undefined) return known;
     if (open.has(id)) return -1;
     open.add(id);
-    const deepest = (into.get(id) ?? []).reduce((most, source) => Math.max(most, visit(source)), -1);
+    const deepest = (into.get(id) ?? []).filter((source) => splitId(source).name !== INPUTS).reduce((most, source) => Math.max(most, visit(source)), -1);
     open.delete(id);
     column.set(id, deepest + 1);
     return deepest + 1;
@@ -38,7 +38,7 @@ function pull(items: Item[], column: Map<string, number>, from: Map<string, stri
   const order = [...items].sort((a, b) => (column.get(b.id) ?? 0) - (column.get(a.id) ?? 0));
   for (const { id } of order) {
     const needed = (from.get(id) ?? []).map((target) => column.get(target) ?? 0);
-    if (needed.length && id !== INPUTS) column.set(id, Math.max(column.get(id) ?? 0, Math.min(...needed) - 1));
+    if (needed.length && splitId(id).name !== INPUTS) column.set(id, Math.max(column.get(id) ?? 0, Math.min(...needed) - 1));
   }
 }
 

@@ -90,7 +90,7 @@ export function buildScene(doc: Workflow, scope: string, registry: Registry): Sc
     const info = registry.byId.get(spec.type);
     const collapsed = folded.has(id);
     const [x, y] = place(id, i);
-    const title = spec.title || ports.title || spec.type;
+    const title = spec.title || (spec.type === LOOP ? splitId(id).name : ports.title) || spec.type;
     const base = { id, parent, x, y, title, family: mainType(ports), spec, info, ports, collapsed };
     if (spec.type === LOOP && !collapsed) {
       const rails = railsOf(spec, ports, types.inputsOf(id));

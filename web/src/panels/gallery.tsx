@@ -17,7 +17,7 @@ export function Gallery() {
       const query: Record<string, string> = { limit: "60", order: "newest" };
       if (search) query.search = search;
       if (starred) query.starred = "true";
-      api.jobs(query).then((page) => setFound(page.jobs), failed);
+      api.jobs(query).then((page) => { setFound(page.jobs); useRuns.getState().putJobs(page.jobs); }, failed);
     }, 200);
     return () => clearTimeout(timer);
   }, [search, starred, newest]);

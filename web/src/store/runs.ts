@@ -83,14 +83,22 @@ export function liveOf(job: JobInfo): Record<string, Live> {
   return live;
 }
 
+const RANK = { queued: 0, running: 1, done: 2, failed: 2, cancelled: 2 };
+
+/** Answers and events overtake each other: a job that ran does not wait again. */
+export function isOlder(job: Pick<JobInfo, "state">, known: Pick<JobInfo, "state"> | undefined): boolean {
+  return known !== undefined && RANK[job.state] < RANK[known.state];
+}
+
 export const useRuns = create<Runs>()((set) => ({
   connected: null, jobs: {}, live: {}, curves: {}, alarms: {}, previews: {}, log: [], shown: "", counts: {}, paused: false, problems: [], plan: {}, estimate: null,
   set: (change) => set(change),
   putJobs: (jobs) =>
     set((state) => {
+      const fresh = jobs.filter((job) => !isOlder(job, state.jobs[job.id]));
       const live = { ...state.live };
-      for (const job of jobs) live[job.id] = { ...live[job.id], ...liveOf(job) };
-      return { jobs: { ...state.jobs, ...Object.fromEntries(jobs.map((job) => [job.id, { ...state.jobs[job.id], ...job }])) }, live };
+      for (const job of fresh) live[job.id] = { ...live[job.id], ...liveOf(job) };
+      return { jobs: { ...state.jobs, ...Object.fromEntries(fresh.map((job) => [job.id, { ...state.jobs[job.id], ...job }])) }, live };
     }),
   take: ({ job, at, event }) =>
     set((state) => {
