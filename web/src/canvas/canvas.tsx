@@ -1,6 +1,6 @@
 // The canvas: near, React Flow draws what is visible of the scene; far, one canvas does. Edits go out as named steps.
 import { Background, BackgroundVariant, ReactFlow, ReactFlowProvider, useReactFlow, useStore, type Connection, type Edge, type EdgeChange, type FinalConnectionState, type Node, type NodeChange, type OnConnectStartParams } from "@xyflow/react";
-import { useCallback, useEffect, useMemo, useRef, useState, type MouseEvent } from "react";
+import { useCallback, useEffect, useMemo, useState, type MouseEvent } from "react";
 import { connect, disconnect } from "../model/connect";
 import * as edits from "../model/edit";
 import { fitScore } from "../model/registry";
@@ -69,18 +69,20 @@ export function tryConnect(from: End, to: End, screen: { x: number; y: number },
   return false;
 }
 
-function useOpening(scene: Scene): void {
+/** Put the window over a graph that is opened; false until that is done, so that nothing is drawn twice. */
+function useOpening(scene: Scene): boolean {
   const flow = useReactFlow();
   const tab = useDocs((state) => state.active);
   const scope = scene.scope;
   const width = useStore((state) => state.width);
-  const shown = useRef("");
+  const key = `${tab} ${scope}`;
+  const [shown, setShown] = useState("");
   useEffect(() => {
-    const key = `${tab} ${scope}`;
-    if (!width || shown.current === key || !scene.boxes.length) return;
-    shown.current = key;
+    if (!width || shown === key || !scene.boxes.length) return;
     showAll(flow, scene, width, document.querySelector(".canvas")?.clientHeight ?? 600, OPEN_ZOOM);
-  }, [tab, scope, scene, width, flow]);
+    setShown(key);
+  }, [key, shown, scene, width, flow]);
+  return shown === key;
 }
 
 /** Everything in view; a graph too wide to read is shown from its left, unless all of it is asked for. */
@@ -101,11 +103,12 @@ function Flow() {
   const selection = useView((state) => state.selection);
   const [drag, setDrag] = useState<Places>(new Map());
   const far = useStore((state) => state.transform[2] < FAR_ZOOM);
-  useOpening(scene);
+  const ready = useOpening(scene);
+  const none = far || !ready;
   useEffect(() => canvasHand.take(flow), [flow]);
 
-  const nodes = useMemo(() => (far ? NONE : scene.boxes.map((box) => toNode(box, selection.has(box.id), drag.get(box.id)))), [scene, selection, drag, far]);
-  const edges = useMemo(() => (far ? NONE : scene.wires.map((wire) => toEdge(wire, selection.has(`~${wire.id}`)))), [scene, selection, far]);
+  const nodes = useMemo(() => (none ? NONE : scene.boxes.map((box) => toNode(box, selection.has(box.id), drag.get(box.id)))), [scene, selection, drag, none]);
+  const edges = useMemo(() => (none ? NONE : scene.wires.map((wire) => toEdge(wire, selection.has(`~${wire.id}`)))), [scene, selection, none]);
 
   const onNodesChange = useCallback((changes: NodeChange[]) => {
     const moves = changes.filter((change) => change.type === "position" && change.position && change.dragging);

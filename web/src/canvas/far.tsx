@@ -7,6 +7,9 @@ import { useRuns, type Live } from "../store/runs";
 import { useView } from "../store/view";
 
 export const FAR_ZOOM = 0.45;
+/** The canvas reaches beyond the window by this share at each side, so that moving needs no painting. */
+const MARGIN = 0.5;
+const SETTLE_MS = 120;
 
 interface Colors {
   [name: string]: string;
@@ -121,19 +124,38 @@ export function FarView({ scene }: { scene: Scene }) {
       return found;
     };
     let frame = 0;
+    let settle = 0;
+    let painted: [number, number, number] | null = null;
+    const repaint = (): void => {
+      const { transform, width, height } = flow.getState();
+      const [tx, ty, zoom] = transform;
+      const [w, h] = [width * (1 + 2 * MARGIN), height * (1 + 2 * MARGIN)];
+      if (element.width !== Math.round(w) || element.height !== Math.round(h)) {
+        element.width = Math.round(w);
+        element.height = Math.round(h);
+      }
+      const [x, y] = [tx + width * MARGIN, ty + height * MARGIN];
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.clearRect(0, 0, element.width, element.height);
+      context.setTransform(zoom, 0, 0, zoom, x, y);
+      paint(context, scene, { x: -x / zoom, y: -y / zoom, w: w / zoom, h: h / zoom }, colors, family, live ?? {}, selection, zoom);
+      painted = [tx, ty, zoom];
+      element.style.transform = `translate(${-width * MARGIN}px, ${-height * MARGIN}px)`;
+    };
     const draw = (): void => {
       frame = 0;
       const { transform: [tx, ty, zoom], width, height } = flow.getState();
-      const dpr = window.devicePixelRatio || 1;
-      if (element.width !== Math.round(width * dpr) || element.height !== Math.round(height * dpr)) {
-        element.width = Math.round(width * dpr);
-        element.height = Math.round(height * dpr);
-      }
-      context.setTransform(1, 0, 0, 1, 0, 0);
-      context.clearRect(0, 0, element.width, element.height);
-      if (zoom >= FAR_ZOOM) return;
-      context.setTransform(zoom * dpr, 0, 0, zoom * dpr, tx * dpr, ty * dpr);
-      paint(context, scene, { x: -tx / zoom, y: -ty / zoom, w: width / zoom, h: height / zoom }, colors, family, live ?? {}, selection, zoom);
+      if (zoom >= FAR_ZOOM || !width) return;
+      if (!painted) return repaint();
+      const [px, py, pz] = painted;
+      const k = zoom / pz;
+      const [dx, dy] = [tx - px * k, ty - py * k];
+      const [left, top] = [dx - width * MARGIN * k, dy - height * MARGIN * k];
+      const covers = left <= 0 && top <= 0 && left + width * (1 + 2 * MARGIN) * k >= width && top + height * (1 + 2 * MARGIN) * k >= height;
+      if (!covers && k > 0.7) return repaint();
+      element.style.transform = `translate(${left}px, ${top}px) scale(${k})`;
+      clearTimeout(settle);
+      if (k !== 1) settle = window.setTimeout(repaint, SETTLE_MS);
     };
     const ask = (): void => {
       frame ||= requestAnimationFrame(draw);
@@ -142,6 +164,7 @@ export function FarView({ scene }: { scene: Scene }) {
     const end = flow.subscribe(ask);
     return () => {
       end();
+      clearTimeout(settle);
       cancelAnimationFrame(frame);
     };
   }, [scene, selection, live, theme, registry, flow]);

@@ -28,10 +28,16 @@ function Map_({ scene }: { scene: Scene }) {
     const c = canvas.current?.getContext("2d");
     if (!c) return;
     const style = getComputedStyle(document.documentElement);
+    const colors = new Map<string, string>();
+    const colorOf = (type: string): string => {
+      let color = colors.get(type);
+      if (!color) colors.set(type, (color = style.getPropertyValue(`--fam-${typeInfo(registry, type).family}`)));
+      return color;
+    };
     c.clearRect(0, 0, W, H);
     for (const { box, x, y } of placed(scene)) {
       c.globalAlpha = box.kind === "loop" || box.kind === "frame" ? 0.25 : 0.8;
-      c.fillStyle = style.getPropertyValue(`--fam-${typeInfo(registry, box.family).family}`);
+      c.fillStyle = colorOf(box.family);
       c.fillRect((x - all.x) * scale, (y - all.y) * scale, Math.max(1, box.w * scale), Math.max(1, box.h * scale));
     }
   }, [scene, scale, registry, theme, all.x, all.y]);

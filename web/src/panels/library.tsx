@@ -73,8 +73,18 @@ export function Library() {
       {matching.length ? <h4>Templates</h4> : null}
       {matching.filter((t) => !t.user).map((t) => <Template key={t.name} name={t.name} about={t.about} />)}
       {!text ? <h4>All nodes</h4> : null}
-      {!text ? categories.map(([category, nodes]) => <details key={category}><summary className="entry">{category}<span className="side">{nodes.length}</span></summary><Group nodes={nodes} /></details>) : null}
+      {!text ? categories.map(([category, nodes]) => <Category key={category} title={category} nodes={nodes} />) : null}
     </nav>
+  );
+}
+
+function Category({ title, nodes }: { title: string; nodes: NodeInfo[] }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details onToggle={(e) => setOpen(e.currentTarget.open)}>
+      <summary className="entry">{title}<span className="side">{nodes.length}</span></summary>
+      {open ? <Group nodes={nodes} /> : null}
+    </details>
   );
 }
 
