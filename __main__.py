@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import __version__, default_runtime
-from kineograph.cli import isolation, planning, processes, serve, storage
+from kineograph.cli import isolation, planning, processes, serve, storage, submit
 from kineograph.cli.console import one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache | serve")
+    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache | serve | submit")
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
@@ -125,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
     planning.add_command(commands, [filed, common], _prepare)
     serve.add_command(commands, [common])
+    submit.add_command(commands, [filed], lambda options: _load(_file(options)))
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -192,6 +193,8 @@ def _both(one: Listener, other: Listener) -> Listener:
 def _failed(failure: NodeFailed, debug: bool) -> None:
     if debug:
         traceback.print_exception(failure.__cause__ or failure)
+        for port, value in failure.inputs.items():
+            _say(f"Its input {port}: {value}")
     _say(processes.sentence(failure, failure.__cause__))
 
 

@@ -30,6 +30,7 @@ TOKEN = "KINEOGRAPH_TOKEN"  # noqa: S105  the name of a variable
 PACKAGE = Path(__file__).parent.parent
 BACKLOG = 512
 SECONDS_TO_STOP = 5
+SECONDS_BETWEEN_PREVIEWS = 0.5
 
 
 def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
@@ -83,17 +84,19 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
     from kineograph.server.app import create_app
 
     _log(options.log_level)
+    devices = _devices(options.devices)
     settings = _settings(options, runtime, data, listener.getsockname()[1])
     try:
         jobs = Jobs(data)
-    except FolderInUse as taken:
+    except (FolderInUse, ValueError) as taken:
         raise InvalidWorkflow([Problem("--data", str(taken))]) from None
     dispatcher = Dispatcher(
         jobs,
-        settings.devices,
+        devices,
         store=settings.store,
         store_bytes=options.store_limit,
         keep_every=options.keep_every,
+        previews=SECONDS_BETWEEN_PREVIEWS,
         packs=settings.packs,
         factory=settings.factory,
     )
@@ -122,21 +125,14 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
 
 
 def _settings(options: argparse.Namespace, runtime: Runtime, data: Path, port: int) -> Settings:
-    from kineograph.server import machine
     from kineograph.server.settings import Settings
 
-    gpus = machine.gpus()
-    count = options.devices or max(1, gpus)
-    if count > max(1, gpus):
-        found = f"{gpus} GPUs were found" if gpus else "No GPU was found, and one worker uses the whole processor"
-        raise InvalidWorkflow([Problem("--devices", f"{found}.", f"Leave it out, or say --devices {max(1, gpus)}.")])
     return Settings(
         data=data,
         host=options.host,
         port=port,
         hosts=tuple(name.lower() for name in options.allow_host),
         token=_token() if options.auth else "",
-        devices=tuple(f"cuda:{at}" for at in range(count)) if gpus else ("",),
         factory="kineograph:safe_runtime" if options.safe_mode else "kineograph:default_runtime",
         packs=tuple(options.packs),
         store=str(runtime.store.folder.absolute()) if runtime.store is not None else "",
@@ -145,6 +141,17 @@ def _settings(options: argparse.Namespace, runtime: Runtime, data: Path, port: i
         editor=PACKAGE / "web" / "dist",
         safe_mode=options.safe_mode,
     )
+
+
+def _devices(wanted: int) -> tuple[str, ...]:
+    """What workers compute on: a GPU each, or the processor."""
+    from kineograph.server.machine import gpus
+
+    there = gpus()
+    if wanted > max(1, there):
+        found = f"{there} GPUs were found" if there else "No GPU was found, and one worker uses the whole processor"
+        raise InvalidWorkflow([Problem("--devices", f"{found}.", f"Leave it out, or say --devices {max(1, there)}.")])
+    return tuple(f"cuda:{at}" for at in range(wanted or there)) or ("",)
 
 
 def _token() -> str:

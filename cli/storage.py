@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph.cli.console import duration, one_line, size
+from kineograph.files import cache_folder
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
 def add_place(command: argparse.ArgumentParser) -> None:
     """The arguments of a command that say which store is used."""
     where = command.add_mutually_exclusive_group()
-    where.add_argument("--store", metavar="DIR", help=f"folder that results are kept in (default: {default_folder()})")
+    where.add_argument("--store", metavar="DIR", help=f"folder that results are kept in (default: {cache_folder()})")
     where.add_argument("--no-store", action="store_true", help="keep nothing, and use nothing that was kept")
 
 
@@ -47,15 +47,9 @@ def add_command(commands: Any) -> None:
     cache.add_argument(
         "--to", type=read_size, metavar="SIZE", help="for prune: keep so much, like 5GB; 0 keeps nothing"
     )
-    cache.add_argument("--store", metavar="DIR", help=f"the folder (default: {default_folder()})")
+    cache.add_argument("--store", metavar="DIR", help=f"the folder (default: {cache_folder()})")
     cache.add_argument("--debug", action="store_true", help="show tracebacks")
     cache.set_defaults(command=_cache, store_limit=read_size(DEFAULT_LIMIT), no_store=False)
-
-
-def default_folder() -> Path:
-    """The folder for what a program keeps and can make again (XDG base directories)."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "kineograph"
 
 
 @contextmanager
@@ -70,7 +64,7 @@ def opened_store(options: argparse.Namespace) -> Iterator[Store | None]:
     store = None
     try:
         if not options.no_store:
-            store = Store(options.store or default_folder(), options.store_limit)
+            store = Store(options.store or cache_folder(), options.store_limit)
     except StoreFault as fault:
         if options.store:
             raise InvalidWorkflow([Problem("--store", f"It cannot be used: {fault}.", "Name another.")]) from None
@@ -87,7 +81,7 @@ def found_store(options: argparse.Namespace) -> Iterator[Store | None]:
     """The store that the arguments name, where there is one: none is made."""
     from kineograph.graph_runtime.store import MARK
 
-    if options.no_store or not (Path(options.store or default_folder()) / MARK).exists():
+    if options.no_store or not (Path(options.store or cache_folder()) / MARK).exists():
         yield None
         return
     options.store_limit = read_size(DEFAULT_LIMIT)

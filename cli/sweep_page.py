@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kineograph.nodes.media.whole_file import write_whole
+from kineograph.files import write_whole
 
 COLUMNS = 9
 SHORT_SIDE = 128

@@ -13,7 +13,7 @@ WorkflowError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -50,12 +50,20 @@ class InvalidWorkflow(WorkflowError):
 
 
 class NodeFailed(WorkflowError):
-    """A node raised. ``path`` is its place in the workflow; the node's own error is ``__cause__``."""
+    """A node raised; the node's own error is ``__cause__``.
 
-    def __init__(self, path: str, node_type: str, cause: BaseException) -> None:
+    Attributes:
+        path: its place in the workflow. node_type: its id. definition: what it is part of, if it is.
+        inputs: what it was given, in a few words for each port.
+    """
+
+    def __init__(
+        self, path: str, node_type: str, cause: BaseException, inputs: Mapping[str, str] | None = None
+    ) -> None:
         self.path = path
         self.node_type = node_type
         self.definition = ""
+        self.inputs = dict(inputs or {})
         kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
         self.reason = f"{kind}{said(cause)}"
         super().__init__(f"{path} ({node_type}) failed: {self.reason}")

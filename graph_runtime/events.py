@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 
@@ -134,11 +134,12 @@ class EventsMissed:
 
 @dataclass(frozen=True, slots=True)
 class NodeFailure:
-    """A node raised; the run ends. ``message`` is the sentence a person reads."""
+    """A node raised; the run ends. ``message`` is the sentence a person reads, ``inputs`` what the node was given."""
 
     path: str
     node_type: str
     message: str
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from kineograph.graph_runtime.events import (
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
+from kineograph.graph_runtime.outline import outlines
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
@@ -66,7 +67,7 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
                 _run_and_keep(step, values, cache, state)
     except NodeFailed as failure:
         failure.part_of(plan.definition_around(failure.path))
-        state.listen(NodeFailure(failure.path, failure.node_type, str(failure)))
+        state.listen(NodeFailure(failure.path, failure.node_type, str(failure), failure.inputs))
         raise
     finally:
         state.coroutines.close()
@@ -203,15 +204,18 @@ def _run(
     if kind.is_async and not step.record:
         _assign(step, values, _wait(step, _begin(step, values, state), state).result)
         return
+    arguments: dict[str, Any] = {}
     try:
-        result = kind.function(**_arguments(step, kind, values, state, now))
+        arguments = _arguments(step, kind, values, state, now)
+        result = kind.function(**arguments)
         if kind.is_async:  # whose history is recorded: torch's switch for that is one for each thread
             result = asyncio.run(result)
         _assign(step, values, result)
     except (NodeFailed, Cancelled):
         raise
     except (Exception, SystemExit) as error:
-        raise NodeFailed(step.path, step.type_id, error) from error
+        given = outlines({port: value for port, value in arguments.items() if port in kind.inputs})
+        raise NodeFailed(step.path, step.type_id, error, given) from error
 
 
 def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, now: float) -> dict[str, Any]:

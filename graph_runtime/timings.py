@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from kineograph.files import write_whole
 from kineograph.graph_runtime.events import Event, Listener, NodeFinished, NodeProgress, NodeResumed
 
 FILE = "timings.json"
@@ -72,8 +71,8 @@ class Timings:
         records = {record.workflow: record for record in recorded(folder)}
         before = records.pop(workflow, Record(workflow, {}))
         newest = Record(workflow, {**before.nodes, **self.nodes})
-        with contextlib.suppress(OSError):
-            _replace(folder / FILE, json.dumps([newest, *records.values()][:RUNS]))
+        with contextlib.suppress(OSError, ValueError):
+            write_whole(folder / FILE, json.dumps([newest, *records.values()][:RUNS]).encode())
 
 
 def recorded(folder: Path) -> list[Record]:
@@ -109,15 +108,3 @@ def expected(
                 rates[kind] = took.seconds / max(amount * share, 1.0)
         missing -= set(rates)
     return {path: each.amount * rates[each.kind] for path, each in work.items() if each.kind in rates}
-
-
-def _replace(path: Path, text: str) -> None:
-    """A file's new content, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

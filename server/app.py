@@ -49,9 +49,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.hub.start()
-        leave = dispatcher.subscribe(parts.hub.hear)
+        leave = [dispatcher.subscribe(listener) for listener in (parts.hub.hear, parts.facts.hear)]
         yield
-        leave()
+        for each in leave:
+            each()
         parts.close()
 
     app = FastAPI(title="Kineograph", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

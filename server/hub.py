@@ -1,7 +1,8 @@
 """Events from the dispatcher's thread to many WebSockets, each with a bounded queue of its own. Knows no route.
 
-Of what waits for a client only the newest progress and preview of a node count. Who still has too much waiting is let
-go: it comes back with the number of the last event that it saw, and is told what it missed.
+Of what waits for a client only the newest progress and preview of a node count, and where much waits, the newest of the
+numbers to plot. Who still has too much waiting is let go: it comes back with the number of the last event that it saw,
+and is told what it missed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Slot = tuple[str, str, str] | int
 PNG = "image/png"
 RESYNC = {"event": "Resync"}
 _COALESCED = frozenset({"NodeProgress", "NodePreview"})
-_INBOX = 8192
+_CROWDED = 512
+"""Events that wait, from which on numbers to plot are thinned out."""
+_INBOX = 20_000
 """Events that may wait for the loop, of all jobs; then every client must look anew."""
 
 
@@ -47,6 +50,11 @@ class Client:
     def wants(self, job: str) -> bool:
         """Whether it hears of a job."""
         return self.jobs is None or not job or job in self.jobs
+
+    @property
+    def crowded(self) -> bool:
+        """Whether much waits."""
+        return len(self._waiting) > _CROWDED
 
     def put(self, seq: int, slot: Slot, sent: Sent) -> None:
         """Have something sent; what has the same slot and waits is replaced. Too much, and the client is let go."""
@@ -109,7 +117,7 @@ class Hub:
             return
         with self._lock:
             first = not self._inbox
-            slot = _slot(logged)
+            slot = _slot(logged, crowded=len(self._inbox) > _CROWDED)
             self._inbox.pop(slot, None)
             self._inbox[slot] = logged
             if len(self._inbox) > _INBOX:
@@ -125,11 +133,11 @@ class Hub:
             overflow, self._overflow = self._overflow, False
         for client in self.clients if overflow else ():
             client.put(0, -1, resync(0))
-        for slot, logged in heard.items():
+        for logged in heard.values():
             wanting = [client for client in self.clients if client.wants(logged.job)]
             sent = _frame(logged) if logged.event["event"] == "NodePreview" else message(logged)
             for client in wanting:
-                client.put(logged.seq, slot, sent)
+                client.put(logged.seq, _slot(logged, crowded=client.crowded), sent)
                 if client.gone.is_set():
                     self._dropped.inc()
         self.clients = {client for client in self.clients if not client.gone.is_set()}
@@ -156,9 +164,14 @@ def resync(seq: int) -> str:
     return json.dumps({"seq": seq, "job": "", "at": 0, "event": RESYNC})
 
 
-def _slot(logged: Logged) -> Slot:
+def _slot(logged: Logged, *, crowded: bool) -> Slot:
+    """What has the same slot is replaced while it waits."""
     kind = logged.event["event"]
-    return (kind, logged.job, str(logged.event["path"])) if kind in _COALESCED else logged.seq
+    if kind in _COALESCED:
+        return kind, logged.job, str(logged.event["path"])
+    if kind == "Metric" and crowded:
+        return kind, logged.job, f"{logged.event['path']} {logged.event['name']}"
+    return logged.seq
 
 
 def _frame(logged: Logged) -> bytes:

@@ -1,4 +1,4 @@
-"""What the server's machine has: memory of this process and its workers, devices. Loads no torch; Linux says most."""
+"""What the server's machine has: memory of this process, devices. Loads no torch; Linux says most."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ SECONDS_KEPT = 3
 
 def own_memory() -> int:
     """The bytes of memory that this process has; 0 where the system does not say."""
-    return _resident("self")
-
-
-def workers_memory() -> int:
-    """The bytes of memory that the processes have which this one started; 0 where the system does not say."""
-    own = str(os.getpid())
-    pids = [path.name for path in Path("/proc").glob("[0-9]*")]
-    return sum(_resident(pid) for pid in pids if _parent(pid) == own)
+    with suppress(OSError, ValueError, IndexError, AttributeError), open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def total_memory() -> int:
@@ -72,15 +67,3 @@ def _nvidia(_: int) -> dict[str, dict[str, Any]]:
             for index, name, total, free in rows
         }
     return {}
-
-
-def _resident(pid: str) -> int:
-    with suppress(OSError, ValueError, IndexError, AttributeError), open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-def _parent(pid: str) -> str:
-    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[1]
-    return ""

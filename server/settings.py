@@ -19,7 +19,8 @@ class Limits:
         json_bytes: of a request's body that is JSON.
         upload_bytes: of a file. uploads_bytes: of all that were uploaded.
         sockets: clients of ``/api/events`` at a time.
-        socket_items, socket_bytes: what may wait for one of them before it is let go.
+        socket_items, socket_bytes: what may wait for one of them before it is let go. socket_seconds: in which it must
+            read what is sent.
         socket_message: bytes of a message from one of them. socket_rate: of those, how many in a second.
         aside_seconds: wall clock for one picture, probe or estimate in a helper process.
         aside_bytes: address space of that process.
@@ -30,8 +31,9 @@ class Limits:
     upload_bytes: int = 4 << 30
     uploads_bytes: int = 64 << 30
     sockets: int = 512
-    socket_items: int = 2048
-    socket_bytes: int = 2 << 20
+    socket_items: int = 16_384
+    socket_bytes: int = 4 << 20
+    socket_seconds: float = 20.0
     socket_message: int = 1 << 16
     socket_rate: int = 20
     aside_seconds: float = 60.0
@@ -51,7 +53,6 @@ class Settings:
         host, port: where it listens.
         hosts: further names under which it may be asked for.
         token: what a client must know; empty where only this machine reaches it.
-        devices: what workers compute on, one each.
         factory: what makes the runtime of a worker or helper, as ``module:function``.
         packs: folders of packs, for those.
         store: the folder of results, for helper processes; empty keeps nothing.
@@ -66,7 +67,6 @@ class Settings:
     port: int = 8188
     hosts: tuple[str, ...] = ()
     token: str = ""
-    devices: tuple[str, ...] = ("",)
     factory: str = "kineograph:default_runtime"
     packs: tuple[str, ...] = ()
     store: str = ""

@@ -22,6 +22,7 @@ from kineograph.graph_runtime.steps import Plan
 from kineograph.graph_runtime.workflow import Workflow, parse_workflow
 from kineograph.server.aside import Aside
 from kineograph.server.drafts import Drafts
+from kineograph.server.facts import Facts
 from kineograph.server.hub import Hub
 from kineograph.server.metrics import Metrics
 from kineograph.server.roots import Roots, file_problems
@@ -55,6 +56,7 @@ class State:
     roots: Roots
     media: Aside
     estimates: Aside
+    facts: Facts
     began: float = field(default_factory=time.time)
     _planning: threading.Lock = field(default_factory=threading.Lock)
 
@@ -64,6 +66,7 @@ class State:
         for folder in (settings.data, settings.data / "workflows", *settings.roots.values()):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         limits, metrics = settings.limits, Metrics()
+        media = Aside(MEDIA, [], nbytes=limits.aside_bytes)
         return cls(
             runtime=runtime,
             jobs=jobs,
@@ -75,7 +78,8 @@ class State:
             uploads=Uploads(settings.data, ("uploads", "examples"), limits),
             drafts=Drafts(settings.data / "drafts.sqlite", limits),
             roots=Roots(settings.data, settings.roots),
-            media=Aside(MEDIA, [], nbytes=limits.aside_bytes),
+            media=media,
+            facts=Facts(jobs, media),
             estimates=Aside(
                 "kineograph.server.estimating:main",
                 [settings.factory, list(settings.packs), settings.store],
@@ -93,6 +97,7 @@ class State:
         """End helpers, let go of clients; the queue is its owner's."""
         self.hub.close()
         self.media.close()
+        self.facts.close()
         self.estimates.close()
         self.drafts.close()
 

@@ -90,7 +90,7 @@ class Uploads:
         """
         clean_name(name)
         part = self.folder / f".{secrets.token_hex(8)}{_PART}"
-        room = self.limits.uploads_bytes - sum(named.nbytes for named in self.all())
+        room = self.limits.uploads_bytes - sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
         head, size = b"", 0
         try:
             with part.open("xb") as file:

@@ -214,7 +214,9 @@ def test_a_failing_node_is_exit_1_and_its_traceback_waits_for_debug(cli, flow, p
     assert (code, err) == (1, "f (toy/fail@1) failed: 3 is too many; use fewer.\n")
     assert json.loads(out.splitlines()[-1])["event"] == "NodeFailure"
     assert main(["run", str(path), "--packs", packs, "--debug"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "Its input a: 3\n" in err
 
 
 def test_a_bug_is_a_sentence_that_points_at_debug(cli, monkeypatch, capsys):

@@ -28,6 +28,32 @@ def test_the_digest_is_that_of_the_bytes_and_a_settled_file_is_read_once(tmp_pat
     assert digests.file_digest(path) == blake3(b"two").hexdigest(20)
 
 
+def test_another_process_knows_the_digest_of_a_large_file_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(digests, "COARSEST_CLOCK", -1e9)
+    monkeypatch.setattr(digests, "LARGE", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read = []
+    monkeypatch.setattr(digests, "_read", lambda path, keep=digests._read: read.append(path) or keep(path))
+    for _ in range(2):
+        digests._bytes_digest.cache_clear()  # as in a new process
+        assert digests.file_digest(path) == blake3(b"one").hexdigest(20)
+    assert read == [path]
+    (known,) = (tmp_path / "cache/kineograph-digests").iterdir()
+    known.write_text("no digest")
+    digests._bytes_digest.cache_clear()
+    assert digests.file_digest(path) == blake3(b"one").hexdigest(20)
+    time.sleep(0.02)
+    path.write_bytes(b"two")
+    assert digests.file_digest(path) == blake3(b"two").hexdigest(20)
+    assert len(read) == 3
+    monkeypatch.setattr(digests, "REMEMBERED", 1)
+    (tmp_path / "b.bin").write_bytes(b"three")
+    digests.file_digest(tmp_path / "b.bin")
+    assert len([*(tmp_path / "cache/kineograph-digests").iterdir()]) == 1
+
+
 def test_a_file_that_has_just_changed_is_read_every_time(tmp_path):
     path = tmp_path / "a.bin"
     for content in (b"one", b"two", b"three"):

@@ -214,9 +214,9 @@ def test_more_than_twenty_thousand_nodes_are_refused(served):
 
 @pytest.mark.parametrize(
     "text",
-    ['{"workflow": NaN}', '{"workflow": {"nodes": {"a": {"type": "x@1", "params": {"p": Infinity}}}}}', '{"workflow": 1e999}',
-     '{"workflow": {}, "workflow": {}}', '{"workflow": {"nodes": {}, "x": 99999999999999999999}}', "[" * 10, '{"workflow"',
-     "\xff", '"\\ud800"', ""],
+    ['{"workflow": NaN}', '{"workflow": {"nodes": {"a": {"params": {"p": Infinity}}}}}', '{"workflow": 1e999}',
+     '{"workflow": {}, "workflow": {}}', '{"workflow": {"nodes": {}, "x": 99999999999999999999}}', "[" * 10,
+     '{"workflow"', "\xff", '"\\ud800"', ""],
 )  # fmt: skip
 def test_what_is_no_strict_json_is_refused(served, text):
     answer = served.client.post(
@@ -247,7 +247,7 @@ def test_no_json_breaks_the_server(served, body):
 @given(nodes=st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.fixed_dictionaries({
     "type": st.sampled_from(["toy/add@1", "load_video@1", "loop@1", "branch@1", "#d@1", "nothing@1"]),
     "params": st.dictionaries(st.sampled_from(["a", "b", "path", "when"]), JSONS, max_size=3),
-    "links": st.dictionaries(st.sampled_from(["a", "b", "path"]), st.sampled_from(["$x", "a", "b.c", "aa"]), max_size=2),
+    "links": st.dictionaries(st.sampled_from(["a", "b", "path"]), st.sampled_from(["$x", "a", "b.c"]), max_size=2),
 }), max_size=5))  # fmt: skip
 def test_no_workflow_breaks_the_server(served, nodes):
     body = json.dumps({"workflow": {"nodes": nodes, "outputs": {"x": "a"}}}, allow_nan=True)
@@ -303,7 +303,7 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
     secret.client.get("/api/workflows/private name", headers=known)
     secret.client.get("/api/workflows/line%0d%0aINFO forged", headers=known)
     secret.client.get(f"/api/system?token={TOKEN}")
-    said = "\n".join(record.getMessage() for record in caplog.records)
+    said = "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx2")
     assert "404" in said
     assert "forged" not in said
     for word in ("private", TOKEN, str(secret.data), "/home", "/tmp"):
@@ -313,7 +313,8 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
 def test_the_server_loads_no_torch():
     import subprocess
 
-    code = "import sys, kineograph.cli.serve, kineograph.server.app; from kineograph import default_runtime; default_runtime().describe(); "
+    code = "import sys, kineograph.cli.serve, kineograph.server.app; from kineograph import default_runtime; "
+    code += "default_runtime().describe(); "
     code += "print({'torch', 'av', 'numpy', 'networkx', 'kineograph.nodes.networks'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 import kineograph.nodes
-from kineograph.cli import storage
 from kineograph.cli.storage import read_size
+from kineograph.files import cache_folder
 
 PACK = '''
 import time
@@ -85,7 +86,7 @@ def test_folders_that_cannot_be_are_sentences(run, cli, tmp_path):
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert "holds other things" in err
     (tmp_path / "cache").write_text("a file")
-    storage.os.environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     code, _, err = run()
     assert code == 0
     assert err.startswith("Nothing is kept: the folder ")
@@ -106,6 +107,6 @@ def test_sizes_as_people_write_them():
 
 def test_the_default_folder_is_the_users_cache(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert storage.default_folder() == Path("/elsewhere/kineograph")
+    assert cache_folder() == Path("/elsewhere/kineograph")
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert storage.default_folder() == Path.home() / ".cache" / "kineograph"
+    assert cache_folder() == Path.home() / ".cache" / "kineograph"

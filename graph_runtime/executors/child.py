@@ -108,7 +108,7 @@ class Child:
         except NodeFailed as failed:
             text = "".join(traceback.format_exception(failed.__cause__ or failed))
             where = {"failed": failed.path, "type": failed.node_type, "definition": failed.definition}
-            return {**where, "reason": failed.reason, "traceback": text}
+            return {**where, "reason": failed.reason, "inputs": failed.inputs, "traceback": text}
         except Exception as error:  # noqa: BLE001  a bug of ours: the parent raises it
             return {"broke": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {"done": outputs, "ran": outcome.ran, "cached": outcome.cached, "seconds": outcome.seconds}

@@ -44,8 +44,8 @@ class WorkUnit:
     limit: float = 0.0
     node_limit: float = 0.0
     deliver: bool = True
-    previews: float = 0.0
     small_only: bool = False
+    previews: float = 0.0
 
     def to_json(self) -> str:
         """The unit as one line.

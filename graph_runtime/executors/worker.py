@@ -113,6 +113,16 @@ class ProcessLink:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the process had when it last gave a sign of life; 0 where nobody knows."""
+        return self._nbytes
+
     def fits(self, unit: WorkUnit) -> bool:
         """Whether it has loaded the unit's packs, and is still there."""
         return unit.packs == self._packs and self._process.poll() is None
@@ -225,7 +235,7 @@ def _error(message: dict[str, Any]) -> BaseException:
     if "invalid" in message:
         return InvalidWorkflow([Problem(*problem) for problem in message["invalid"]])
     if "failed" in message:
-        failed = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]))
+        failed = NodeFailed(message["failed"], message["type"], ValueError(message["reason"]), message["inputs"])
         failed.part_of(message["definition"])
         error: Exception = failed
     else:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kineograph.graph_runtime.errors import Poisoned
 from kineograph.graph_runtime.jobs import search
 from kineograph.graph_runtime.jobs.database import Database
 from kineograph.graph_runtime.jobs.files import Found, file_id
@@ -24,22 +23,22 @@ from kineograph.graph_runtime.jobs.rows import row_of, workflow_of
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that may be begun next. ``workflow`` is the digest of its workflow's JSON."""
+    """A job that may be begun next. ``what`` is the digest of its workflow and the JSON of its inputs."""
 
     job: str
     priority: int
     firm: bool
-    workflow: str
-    inputs: str
+    what: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A job that was begun, and how often."""
+    """A job that was begun, and how often. ``what`` is the digest of its workflow and the JSON of its inputs."""
 
     job: str
     number: int
     attempt: int
+    what: tuple[str, str]
     workflow: dict[str, Any]
     inputs: dict[str, Any]
     wanted: tuple[str, ...] | None
@@ -74,12 +73,12 @@ class Attempts:
     def recover(self) -> None:
         """What ran when the process was killed waits again, at its old place; it fails where it was begun too often."""
 
-        def again(database: sqlite3.Connection) -> list[tuple[sqlite3.Row, State]]:
+        def again(database: sqlite3.Connection) -> list[sqlite3.Row]:
             rows = database.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()
-            return [(row, _again(database, row, INTERRUPTED)) for row in rows]
+            return [_again(database, row, INTERRUPTED) for row in rows]
 
-        for row, state in self._database.write(again, durable=True):
-            self._told(row, state, INTERRUPTED)
+        for row in self._database.write(again, durable=True):
+            self._told(row, INTERRUPTED)
 
     def waiting(self, most: int) -> list[Waiting]:
         """The jobs that come next, in order; none while the queue is paused."""
@@ -89,7 +88,9 @@ class Attempts:
                 f"AND NOT (SELECT value FROM settings WHERE name = 'paused') ORDER BY {QUEUE} LIMIT ?",
                 (most,),
             ).fetchall()
-        return [Waiting(job, priority, bool(firm), *what) for job, priority, firm, *what in rows]
+        return [
+            Waiting(job, priority, bool(firm), (workflow, inputs)) for job, priority, firm, workflow, inputs in rows
+        ]
 
     def workflow(self, digest: str) -> dict[str, Any]:
         """A workflow's JSON."""
@@ -121,8 +122,7 @@ class Attempts:
 
     def end(self, attempt: Attempt, ending: Ending) -> None:
         """Write down how a job ended; when this returns, it is not run again."""
-        running = self._log.running(attempt.job)
-        timings = running.timings if running is not None else {}
+        timings = self._log.timings(attempt.job)
 
         def finish(database: sqlite3.Connection) -> None:
             self._log.flush(database)
@@ -147,17 +147,11 @@ class Attempts:
         self._log.end(attempt.job)
         self._tell(attempt.job, attempt.number, "JobEnded", state=ending.state, error=ending.error)
 
-    def again(self, attempt: Attempt, died: str) -> State:
+    def again(self, attempt: Attempt, died: str) -> None:
         """Its process died, in words: it waits again, or fails where it was begun too often."""
-
-        def back(database: sqlite3.Connection) -> tuple[sqlite3.Row, State]:
-            row = row_of(database, attempt.job)
-            return row, _again(database, row, died)
-
-        row, state = self._database.write(back, durable=True)
+        row = self._database.write(lambda database: _again(database, row_of(database, attempt.job), died), durable=True)
         self._log.end(attempt.job)
-        self._told(row, state, died)
-        return state
+        self._told(row, died)
 
     def give_back(self, attempt: Attempt) -> None:
         """The dispatcher ends: the job waits again, as if it had not been begun this time."""
@@ -171,11 +165,27 @@ class Attempts:
         with self._database.reading() as reader:
             return bool(row_of(reader, job)["cancelling"])
 
-    def _told(self, row: sqlite3.Row, state: State, died: str) -> None:
-        if state == "queued":
+    def note_worker(self, lane: int, pid: int, born: str) -> None:
+        """Write down which process works, so that a later life of the server can wait for its end."""
+        note = "INSERT OR REPLACE INTO workers VALUES (?, ?, ?)"
+        self._database.write(lambda database: database.execute(note, (lane, pid, born)) and None)
+
+    def workers(self) -> list[tuple[int, str]]:
+        """Number and birth of the processes that were noted."""
+        with self._database.reading() as reader:
+            return [(pid, born) for pid, born in reader.execute("SELECT pid, born FROM workers")]
+
+    def forget_workers(self) -> None:
+        """They are all gone."""
+        self._database.write(lambda database: database.execute("DELETE FROM workers") and None)
+
+    def _told(self, row: sqlite3.Row, died: str) -> None:
+        """Tell where a job is now whose process died."""
+        if row["state"] == "queued":
             self._tell(row["id"], row["number"], "JobQueued", number=row["number"], reason=died)
         else:
-            self._tell(row["id"], row["number"], "JobEnded", state=state, error=None)
+            error = json.loads(row["error"])
+            self._tell(row["id"], row["number"], "JobEnded", state=row["state"], error=error)
 
 
 INTERRUPTED = "The server ended while the job ran."
@@ -193,19 +203,25 @@ def end_row(database: sqlite3.Connection, row: sqlite3.Row, state: State, error:
         search.index_job(database, row_of(database, row["id"]))
 
 
-def _again(database: sqlite3.Connection, row: sqlite3.Row, died: str) -> State:
-    """Put a job back that ran, or end it; returns its new state."""
+def _again(database: sqlite3.Connection, row: sqlite3.Row, died: str) -> sqlite3.Row:
+    """Put a job back that ran, or end it; returns its new row."""
     deaths = [*json.loads(row["deaths"]), died]
     database.execute("UPDATE jobs SET deaths = ? WHERE number = ?", (json.dumps(deaths), row["number"]))
     if row["cancelling"]:
         end_row(database, row, "cancelled")
-        return "cancelled"
-    if row["attempts"] >= row["max_attempts"]:
-        hint = "Retry it if the reason is gone."
-        end_row(database, row, "failed", failure(str(Poisoned(deaths)), hint=hint))
-        return "failed"
-    database.execute("UPDATE jobs SET state = 'queued' WHERE number = ?", (row["number"],))
-    return "queued"
+    elif row["attempts"] >= row["max_attempts"]:
+        end_row(database, row, "failed", failure(_died(deaths), hint="Retry it if the reason is gone."))
+    else:
+        database.execute("UPDATE jobs SET state = 'queued' WHERE number = ?", (row["number"],))
+    return row_of(database, row["id"])
+
+
+def _died(deaths: Sequence[str]) -> str:
+    """Why a job is not tried again, with each of its ends."""
+    if len(deaths) == 1:
+        return f"{deaths[0]} It was begun once, which is the limit."
+    times = " ".join(f"{number}. {sentence}" for number, sentence in enumerate(deaths, 1))
+    return f"It was begun {len(deaths)} times, which is the limit, and never came to its end. {times}"
 
 
 def _attempt(database: sqlite3.Connection, row: sqlite3.Row) -> Attempt:
@@ -214,6 +230,7 @@ def _attempt(database: sqlite3.Connection, row: sqlite3.Row) -> Attempt:
         row["id"],
         row["number"],
         row["attempts"],
+        (row["workflow"], row["inputs"]),
         workflow_of(database, row["workflow"]),
         json.loads(row["inputs"]),
         None if wanted is None else tuple(wanted),

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,12 +18,15 @@ from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFail
 from kineograph.graph_runtime.events import Event, FileWritten, event_json
 from kineograph.graph_runtime.executors.job import Job
 from kineograph.graph_runtime.executors.units import Delivered, Result, WorkUnit
-from kineograph.graph_runtime.executors.worker import FACTORY, WorkerExecutor
+from kineograph.graph_runtime.executors.worker import FACTORY, SECONDS_TO_LEAVE
 from kineograph.graph_runtime.jobs import files
-from kineograph.graph_runtime.jobs.attempts import Attempt, Ending
+from kineograph.graph_runtime.jobs.attempts import Attempt, Ending, Waiting
+from kineograph.graph_runtime.jobs.lane import Lane, WorkerInfo
+from kineograph.graph_runtime.jobs.processes import wait_for_end
 from kineograph.graph_runtime.jobs.queue import Jobs
 from kineograph.graph_runtime.jobs.records import Logged, failure
 from kineograph.graph_runtime.jobs.versions import versions
+from kineograph.graph_runtime.jobs.warm import Labels, Line, LookAhead
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.store import DEFAULT_BYTES
 
@@ -38,9 +42,10 @@ class Dispatcher:
         jobs: the queue.
         devices: one worker each; see ``WorkerExecutor``.
         store: the folder that results are kept in; empty keeps nothing, and then nothing resumes.
-        store_bytes, keep_every, limit, node_limit: of every run; see ``WorkUnit``.
+        store_bytes, keep_every, limit, node_limit, previews: of every run; see ``WorkUnit``.
         packs: folders of packs that every job has, before its own.
         factory: what makes a worker's runtime.
+        ahead: how far a job may overtake others whose models a worker has in memory.
     """
 
     def __init__(
@@ -53,8 +58,10 @@ class Dispatcher:
         keep_every: KeepEvery | None = None,
         limit: float = 0.0,
         node_limit: float = 0.0,
+        previews: float = 0.0,
         packs: Sequence[str] = (),
         factory: str = FACTORY,
+        ahead: LookAhead | None = None,
     ) -> None:
         self._jobs = jobs
         self._attempts = jobs.attempts
@@ -66,19 +73,22 @@ class Dispatcher:
             keep_every=keep_every or KeepEvery(),
             limit=limit,
             node_limit=node_limit,
+            previews=previews,
             small_only=True,
         )
-        self._executors = {
-            device: WorkerExecutor([device], factory=factory, tries=sys.maxsize) for device in dict.fromkeys(devices)
-        }
+        self._lanes = [Lane(jobs.attempts, number, device, factory) for number, device in enumerate(devices)]
+        self._line = Line(ahead or LookAhead())
+        self._labels = Labels(jobs.attempts.workflow)
+        self._choosing = threading.Lock()
+        self._cleared = False
         self._change = threading.Condition()
         self._news = 0
         self._closing = False
         self._asked: Counter[str] = Counter()
         self._leave: Callable[[], None] = lambda: None
         self._threads = [
-            threading.Thread(target=self._work, args=(executor,), name=f"kineograph-jobs-{device}", daemon=True)
-            for device, executor in self._executors.items()
+            threading.Thread(target=self._work, args=(lane,), name=f"kineograph-jobs-{lane.device}", daemon=True)
+            for lane in self._lanes
         ]
 
     def start(self) -> None:
@@ -94,9 +104,14 @@ class Dispatcher:
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
-        for executor in self._executors.values():
-            executor.close()
+        for lane in self._lanes:
+            lane.close()
+        self._attempts.forget_workers()
         self._leave()
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers, and what each of them does."""
+        return [lane.info for lane in self._lanes]
 
     def subscribe(self, listener: Callable[[Logged], None]) -> Callable[[], None]:
         """Call a listener with every event of every job, in order; it must not wait. Returns what ends that."""
@@ -118,32 +133,56 @@ class Dispatcher:
                 self._news += 1
                 self._change.notify_all()
 
-    def _work(self, executor: WorkerExecutor) -> None:
-        while (attempt := self._next()) is not None:
-            self._settle(attempt, self._run(executor, attempt))
+    def _work(self, lane: Lane) -> None:
+        self._clear()
+        while (attempt := self._next(lane)) is not None:
+            self._settle(attempt, self._run(lane, attempt))
             with self._change:
                 self._asked.pop(attempt.job, None)
 
-    def _next(self) -> Attempt | None:
+    def _clear(self) -> None:
+        """Wait for the processes that a killed server left: they may still write, and keep the states of loops."""
+        with self._choosing:
+            if not self._cleared:
+                for pid, born in self._attempts.workers():
+                    wait_for_end(pid, born, SECONDS_TO_LEAVE + 1.0)
+                self._attempts.forget_workers()
+            self._cleared = True
+
+    def _next(self, lane: Lane) -> Attempt | None:
         """Begin the next job, waiting for one; None where the dispatcher is closed."""
         while not self._closing:
             news = self._news
-            waiting = self._attempts.waiting(1)
-            attempt = self._attempts.begin(waiting[0].job) if waiting else None
+            try:
+                with self._choosing:
+                    waiting = self._attempts.waiting(self._line.ahead.window)
+                    attempt = self._begin(lane, waiting) if waiting else None
+            except sqlite3.Error as fault:
+                self._complain(f"No job can be begun: {fault}")
+                continue
             if attempt is not None:
                 return attempt
             if not waiting:
                 self._wait(news)
         return None
 
+    def _begin(self, lane: Lane, waiting: Sequence[Waiting]) -> Attempt | None:
+        """Begin one of the jobs that wait, if it still does."""
+        now = time.monotonic()
+        gains = [lane.warm.gain(self._labels.of(*each.what).values()) for each in waiting]
+        chosen = self._line.choose(waiting, gains, now)
+        attempt = self._attempts.begin(waiting[chosen].job)
+        if attempt is not None:
+            self._line.taken(waiting, chosen, now)
+        return attempt
+
     def _wait(self, news: int) -> None:
         """Until something happened since."""
         with self._change:
             self._change.wait_for(lambda: self._closing or self._news != news)
 
-    def _run(self, executor: WorkerExecutor, attempt: Attempt) -> Result | BaseException:
+    def _run(self, lane: Lane, attempt: Attempt) -> Result | BaseException:
         packs = tuple(dict.fromkeys((*self._unit.packs, *attempt.packs)))
-        self._attempts.note_versions(attempt, *versions(packs))
         folder = self._jobs.outputs / attempt.job
 
         def listen(event: Event) -> None:
@@ -158,12 +197,16 @@ class Dispatcher:
             packs=packs,
         )
         try:
-            run = executor.submit(unit, listen)
+            self._attempts.note_versions(attempt, *versions(packs))
+            run = lane.begin(attempt, unit, listen)
             while not run.wait(SECONDS_BETWEEN_LOOKS):
                 self._stop(run, attempt)
             return run.result()
         except Exception as error:  # noqa: BLE001  it is how the job ended
             return error
+        finally:
+            lane.ended()
+            lane.warm.ran(self._labels.of(*attempt.what), self._jobs.event_log.timings(attempt.job))
 
     def _stop(self, run: Job, attempt: Attempt) -> None:
         """Ask a run to stop as often as somebody asked for it."""
@@ -178,10 +221,14 @@ class Dispatcher:
             try:
                 return self._write(attempt, end)
             except (sqlite3.Error, OSError) as fault:
-                print(f"The end of job {attempt.number} cannot be written: {fault}", file=sys.stderr)  # noqa: T201
-            with self._change:
-                if self._change.wait_for(lambda: self._closing, SECONDS_TO_TRY_AGAIN):
-                    return None
+                if self._complain(f"The end of job {attempt.number} cannot be written: {fault}"):
+                    return None  # it runs again at the next start
+
+    def _complain(self, sentence: str) -> bool:
+        """Say that the disk takes nothing, and wait a while; whether the dispatcher was closed meanwhile."""
+        print(sentence, file=sys.stderr)  # noqa: T201  whoever runs the server can help
+        with self._change:
+            return self._change.wait_for(lambda: self._closing, SECONDS_TO_TRY_AGAIN)
 
     def _write(self, attempt: Attempt, end: Result | BaseException) -> None:
         with self._change:
@@ -209,11 +256,7 @@ def _shown(event: Event, job: str, folder: Path) -> dict[str, Any]:
     """An event as people see it: a file by its name and id, not by where the server keeps it."""
     shown = event_json(event)
     if isinstance(event, FileWritten):
-        path = Path(event.file)
-        name = path.relative_to(folder.resolve()).as_posix()
-        nbytes = path.stat().st_size if path.is_file() else 0
-        more = {"id": files.file_id(job, name), "media_type": files.media_type(name), "nbytes": nbytes}
-        shown |= {"file": name} | more
+        shown |= files.shown(job, folder, Path(event.file))
     return shown
 
 
@@ -235,7 +278,7 @@ def _error(end: BaseException) -> dict[str, Any]:
     """Why a job failed."""
     trace = str(end.__cause__) if end.__cause__ is not None else ""
     if isinstance(end, NodeFailed):
-        return failure(str(end), path=end.path, node_type=end.node_type, traceback=trace)
+        return failure(str(end), path=end.path, node_type=end.node_type, traceback=trace, inputs=end.inputs)
     if isinstance(end, InvalidWorkflow):
         first = end.problems[0]
         path, _, wrong = first.place.partition(".")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from blake3 import blake3
 
@@ -40,6 +41,15 @@ def file_id(job: str, name: str) -> str:
 def media_type(name: str) -> str:
     """What a file of this name holds, as browsers call it."""
     return MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+
+
+def shown(job: str, folder: Path, path: Path) -> dict[str, Any]:
+    """What people are told of a file that a node wrote below its job's folder: not where the server keeps it."""
+    if not path.is_relative_to(folder.resolve()):
+        return {"file": path.name}
+    name = path.relative_to(folder.resolve()).as_posix()
+    nbytes = path.stat().st_size if path.is_file() else 0
+    return {"file": name, "id": file_id(job, name), "media_type": media_type(name), "nbytes": nbytes}
 
 
 def whole(folder: Path, nodes: Mapping[str, str]) -> list[Found]:

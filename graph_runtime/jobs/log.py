@@ -56,8 +56,7 @@ class EventLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.RLock()
-        with database.reading() as reader:
-            self._seq: int = reader.execute("SELECT value FROM settings WHERE name = 'seq'").fetchone()[0] + SEQ_GAP
+        self._seq = database.write(_begin_numbers)
         self._recent: deque[Logged] = deque(maxlen=RECENT)
         self._listeners: list[Callable[[Logged], None]] = []
         self._pending: list[tuple[int, Logged]] = []
@@ -138,6 +137,11 @@ class EventLog:
         running = self._running.get(job)
         return dict(running.nodes) if running is not None else {}
 
+    def timings(self, job: str) -> dict[str, Any]:
+        """By place of a node of a job that runs: seconds, bytes, and whether it was cached."""
+        running = self._running.get(job)
+        return dict(running.timings) if running is not None else {}
+
     def metrics(self, job: str, number: int, reader: sqlite3.Connection) -> dict[str, list[Point]]:
         """A job's numbers to plot."""
         with self._lock:
@@ -163,7 +167,7 @@ class EventLog:
         written = [
             (event["id"], number, event["file"], event["path"], event["media_type"], event["nbytes"], number)
             for number, event in ((number, logged.event) for number, logged in pending)
-            if event["event"] == "FileWritten"
+            if "id" in event and event["event"] == "FileWritten"
         ]
         kept = "SELECT ?, ?, ?, ?, ?, ?, '' WHERE EXISTS (SELECT 1 FROM jobs WHERE number = ?)"
         database.executemany(f"INSERT OR REPLACE INTO files {kept}", written)
@@ -190,6 +194,12 @@ class EventLog:
         elif not metrics and not self._flush_due:
             self._flush_due = True
             self._database.later(self.flush, SECONDS_TO_DISK)
+
+
+def _begin_numbers(database: sqlite3.Connection) -> int:
+    """The number before the first that this process gives; the next process begins higher, however this one ends."""
+    database.execute("UPDATE settings SET value = value + ? WHERE name = 'seq'", (SEQ_GAP,))
+    return int(database.execute("SELECT value FROM settings WHERE name = 'seq'").fetchone()[0])
 
 
 def _follow(running: Running, event: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Where in the queue a job stands: first by priority, then by rank. Integers far apart leave room between two."""
+"""Where in the queue a job stands: first by priority, then by rank. Integers far apart leave room between two.
+
+Jobs that run keep their place: they may come back.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import NamedTuple
 
 GAP = 1 << 20
 QUEUE = "priority DESC, rank, number"
+ACTIVE = "FROM jobs WHERE state IN ('queued', 'running')"
 
 
 class PlaceInQueue(NamedTuple):
@@ -18,16 +22,14 @@ class PlaceInQueue(NamedTuple):
 
 
 def last(database: sqlite3.Connection, priority: int) -> PlaceInQueue:
-    """Behind all others of that priority, also those that run now and may come back."""
-    highest = "SELECT max(rank) FROM jobs WHERE state = 'queued' AND priority = ?"
-    (rank,) = database.execute(highest, (priority,)).fetchone()
-    begun = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
-    return PlaceInQueue(priority, max((rank or 0) + GAP, GAP * ((begun[0] if begun else 0) + 1)))
+    """Behind all others of that priority."""
+    (rank,) = database.execute(f"SELECT max(rank) {ACTIVE} AND priority = ?", (priority,)).fetchone()
+    return PlaceInQueue(priority, (rank or 0) + GAP)
 
 
 def first(database: sqlite3.Connection, priority: int) -> PlaceInQueue:
     """Before all others, at their priority if that is higher."""
-    ahead = database.execute(f"SELECT * FROM jobs WHERE state = 'queued' ORDER BY {QUEUE} LIMIT 1").fetchone()
+    ahead = database.execute(f"SELECT * {ACTIVE} ORDER BY {QUEUE} LIMIT 1").fetchone()
     if ahead is None or ahead["priority"] < priority:
         return PlaceInQueue(priority, GAP, firm=True)
     return PlaceInQueue(ahead["priority"], ahead["rank"] - GAP, firm=True)
@@ -35,9 +37,9 @@ def first(database: sqlite3.Connection, priority: int) -> PlaceInQueue:
 
 def move(database: sqlite3.Connection, job: sqlite3.Row, before: sqlite3.Row | None) -> None:
     """Put a waiting job right before another one, or behind all."""
-    others = "FROM jobs WHERE state = 'queued' AND number <> ?"
     if before is None:
-        (priority,) = database.execute(f"SELECT min(priority) {others}", (job["number"],)).fetchone()
+        others = f"SELECT min(priority) {ACTIVE} AND number <> ?"
+        (priority,) = database.execute(others, (job["number"],)).fetchone()
         place = last(database, job["priority"] if priority is None else priority)
     else:
         place = _between(database, job["number"], before)
@@ -48,8 +50,7 @@ def move(database: sqlite3.Connection, job: sqlite3.Row, before: sqlite3.Row | N
 def _between(database: sqlite3.Connection, job: int, before: sqlite3.Row) -> PlaceInQueue:
     """The place right before another job."""
     (ahead,) = database.execute(
-        "SELECT max(rank) FROM jobs "
-        "WHERE state = 'queued' AND priority = ? AND number <> ? AND (rank, number) < (?, ?)",
+        f"SELECT max(rank) {ACTIVE} AND priority = ? AND number <> ? AND (rank, number) < (?, ?)",
         (before["priority"], job, before["rank"], before["number"]),
     ).fetchone()
     if ahead is None:
@@ -62,7 +63,7 @@ def _between(database: sqlite3.Connection, job: int, before: sqlite3.Row) -> Pla
 
 
 def _spread(database: sqlite3.Connection) -> None:
-    """New ranks for all that wait, far apart, in the same order."""
-    waiting = database.execute(f"SELECT number FROM jobs WHERE state = 'queued' ORDER BY {QUEUE}").fetchall()
+    """New ranks for all, far apart, in the same order."""
+    waiting = database.execute(f"SELECT number {ACTIVE} ORDER BY {QUEUE}").fetchall()
     ranks = [(GAP * (at + 1), number) for at, (number,) in enumerate(waiting)]
     database.executemany("UPDATE jobs SET rank = ? WHERE number = ?", ranks)

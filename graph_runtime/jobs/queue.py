@@ -6,6 +6,7 @@ A job waits, runs and ends: ``queued``, ``running``, then ``done``, ``failed`` o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
@@ -30,6 +31,7 @@ from kineograph.graph_runtime.jobs.records import (
     OutputFile,
     Page,
     State,
+    UnknownJob,
 )
 from kineograph.graph_runtime.jobs.rows import Reading, row_of
 from kineograph.graph_runtime.jobs.schema import migrate
@@ -317,6 +319,8 @@ class Jobs:
         values = (file_id, _json(dict(facts)), file_id)
         change = "INSERT OR REPLACE INTO facts SELECT ?, ? WHERE EXISTS (SELECT 1 FROM files WHERE id = ?)"
         self._database.write(lambda database: database.execute(change, values) and None)
+        with contextlib.suppress(UnknownJob):
+            self._tell(self.file(file_id).job, 0, "JobChanged", outputs=True)
 
     def events(self, job: str, after: int = 0, limit: int = 1000) -> list[Logged]:
         """What happened to a job, the oldest first: of the progress of each node the newest.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -42,21 +42,6 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """A picture of what a node of a running job has so far; kept nowhere.
-
-    Attributes:
-        path: the node. index: which picture of the run this is.
-    """
-
-    job: str
-    path: str
-    index: int
-    media_type: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class OutputFile:
     """A file that an effect of a job left, whole.
 
@@ -90,7 +75,7 @@ class JobInfo:
         workflow: its JSON; None where many jobs are listed. wanted: the outputs that were asked for; None is all.
         attempts: how often it was begun. cancelling: somebody asked it to stop.
         values: small outputs by name. timings: by place of the node: seconds, nbytes, cached; only in ``get``.
-        error: path, node_type, message, hint, traceback, input. progress: path, done, total, seconds_left.
+        error: path, node_type, message, hint, traceback, input, inputs. progress: path, done, total, seconds_left.
         position: how many jobs are before it in the queue.
         pack_folders: what it runs with. packs: name and version of these, as they were when it began.
         version, numerics: of Kineograph and torch, when it began.
@@ -147,14 +132,21 @@ class Page:
 
 
 def failure(
-    message: str, *, path: str = "", node_type: str = "", hint: str = "", traceback: str = "", wrong: str = ""
+    message: str,
+    *,
+    path: str = "",
+    node_type: str = "",
+    hint: str = "",
+    traceback: str = "",
+    wrong: str = "",
+    inputs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The ``error`` of a job. ``wrong`` is the input that is to blame, where one is."""
-    return {
-        "path": path,
-        "node_type": node_type,
-        "message": message,
-        "hint": hint,
-        "traceback": traceback,
-        "input": wrong,
-    }
+    """The ``error`` of a job.
+
+    Args:
+        message: the sentence that a person reads. hint: the way out.
+        path, node_type, traceback: which node failed, and where in it.
+        wrong: the input that is to blame, where one is. inputs: what the node was given, in a few words for each.
+    """
+    where = {"path": path, "node_type": node_type, "message": message, "hint": hint, "traceback": traceback}
+    return where | {"input": wrong, "inputs": dict(inputs or {})}

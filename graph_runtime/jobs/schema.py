@@ -42,6 +42,7 @@ MIGRATIONS: tuple[str, ...] = (
         cached INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX jobs_queue ON jobs (priority DESC, rank, number) WHERE state = 'queued';
+    CREATE INDEX jobs_active ON jobs (priority DESC, rank, number) WHERE state IN ('queued', 'running');
     CREATE INDEX jobs_state ON jobs (state, number);
     CREATE INDEX jobs_longest ON jobs (seconds, number);
     CREATE INDEX jobs_workflow ON jobs (workflow);
@@ -64,7 +65,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE metrics (
         number INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE, series TEXT NOT NULL, points TEXT NOT NULL,
         PRIMARY KEY (number, series)) WITHOUT ROWID;
-    CREATE TABLE workers (pid INTEGER NOT NULL, born TEXT NOT NULL);
+    CREATE TABLE workers (lane INTEGER PRIMARY KEY, pid INTEGER NOT NULL, born TEXT NOT NULL);
     CREATE TABLE trash (folder TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO settings VALUES ('paused', 0), ('seq', 0);

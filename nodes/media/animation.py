@@ -13,8 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph.files import write_whole
 from kineograph.nodes.media.chunks import with_webp_text
-from kineograph.nodes.media.whole_file import write_whole
 from kineograph.nodes.media.write import as_bytes, check_frames
 
 if TYPE_CHECKING:

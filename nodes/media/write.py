@@ -14,9 +14,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph.files import write_whole
 from kineograph.nodes.media.chunks import with_png_text
 from kineograph.nodes.media.provenance import PROVENANCE_KEY, check_length
-from kineograph.nodes.media.whole_file import write_whole
 
 if TYPE_CHECKING:
     import av

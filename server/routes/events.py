@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Annotated, Any
 
+import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +23,6 @@ from kineograph.server.strict import Body, router
 routes = router("events")
 POLICY, TOO_BIG, TRY_AGAIN = 1008, 1009, 1013
 SECONDS_TO_SAY_HELLO = 10.0
-SECONDS_TO_SEND = 20.0
 REPLAYED = 5000
 """Events that a client may have missed; who missed more looks anew."""
 
@@ -71,38 +72,42 @@ async def events(socket: WebSocket, parts: Parts) -> None:
 
 async def _serve(socket: WebSocket, parts: State, client: Client, after: int | None) -> None:
     """Send and listen, until one of both ends."""
-    tasks = [
-        asyncio.create_task(_send(socket, parts, client, after)),
-        asyncio.create_task(_listen(socket, parts, client)),
-        asyncio.create_task(client.gone.wait()),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        error = task.exception()
-        if isinstance(error, TimeoutError):
-            client.drop("too slow")
-        elif error is not None:
-            raise error
+    ending: list[Exception] = []
+    async with anyio.create_task_group() as group:
+
+        async def run(work: Coroutine[Any, Any, object]) -> None:
+            try:
+                await work
+            except TimeoutError:
+                client.drop("too slow")
+                parts.metrics.slow_clients.inc()
+            except (_Wrong, WebSocketDisconnect) as error:
+                ending.append(error)
+            group.cancel_scope.cancel()
+
+        group.start_soon(run, _send(socket, parts, client, after))
+        group.start_soon(run, _listen(socket, parts, client))
+        group.start_soon(run, client.gone.wait())
+    if ending:
+        raise ending[0]
     await _close(socket, TRY_AGAIN, client.why)
 
 
 async def _send(socket: WebSocket, parts: State, client: Client, after: int | None) -> None:
     """First what was missed, then what comes; nothing twice."""
+    seconds = parts.settings.limits.socket_seconds
     last = -1 if after is None else after
     for seq, text in await run_in_threadpool(_missed, parts, client, after):
-        await asyncio.wait_for(socket.send_text(text), SECONDS_TO_SEND)
+        async with asyncio.timeout(seconds):
+            await socket.send_text(text)
         last = max(last, seq)
     while True:
         seq, sent = await client.take()
-        if isinstance(sent, bytes):
-            await asyncio.wait_for(socket.send_bytes(sent), SECONDS_TO_SEND)
-        elif seq > last or not seq:
-            await asyncio.wait_for(socket.send_text(sent), SECONDS_TO_SEND)
+        async with asyncio.timeout(seconds):
+            if isinstance(sent, bytes):
+                await socket.send_bytes(sent)
+            elif seq > last or not seq:
+                await socket.send_text(sent)
 
 
 def _missed(parts: State, client: Client, after: int | None) -> list[tuple[int, str]]:

@@ -97,19 +97,32 @@ def _planned(parts: State, work: Work) -> tuple[list[Problem], Plan | None]:
 
 
 def _steps(plan: Plan, store: Store | None) -> dict[str, dict[str, str]]:
-    """Of each step its key, where its result is kept, and why an earlier one does not serve."""
+    """Of each step its key, where its result is kept, and why it runs or need not."""
     kept = {row.key for row in store.rows()} if store is not None else set[str]()
-    return {step.path: _step(step, store, kept) for step in plan.steps}
+    needed = set(plan.outputs.values())
+    told: dict[str, dict[str, str]] = {}
+    for step in reversed(plan.steps):
+        asked = (step.effect and not step.lazy) or any(slot in needed for _, slot in step.outputs)
+        cached = "store" if step.stored and step.key in kept else ""
+        if asked and not cached:
+            needed.update(slot for _, slot in step.arguments)
+        why = "" if cached else (_why(step, store) if asked else "what needs it is kept")
+        told[step.path] = {"key": step.key, "cached": cached, "why": why}
+    return dict(reversed(told.items()))
 
 
-def _step(step: Step, store: Store | None, kept: set[str]) -> dict[str, str]:
-    if step.key in kept:
-        return {"key": step.key, "cached": "store", "why": ""}
-    before = store.newest(step.path) if store is not None and step.stored else None
+def _why(step: Step, store: Store | None) -> str:
+    """Why a step runs, as a clause."""
+    if step.effect:
+        return "it writes files, so it always runs"
+    if not step.stored:
+        return "what it makes is never kept"
+    before = store.newest(step.path) if store is not None else None
     parts: dict[str, str] = before.more.get("parts", {}) if before is not None else {}
     now = named_parts(*step.parts)
-    same = parts and (step.loop is not None or parts.get("node") == now["node"])
-    return {"key": step.key, "cached": "", "why": first_difference(parts, now) if same else ""}
+    if parts and (step.loop is not None or parts.get("node") == now["node"]):
+        return first_difference(parts, now)
+    return "nothing of it is kept: it never ran, or was quicker to make than to keep"
 
 
 def _python(file: str, inputs: Mapping[str, Any]) -> str:

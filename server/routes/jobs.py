@@ -101,7 +101,10 @@ def listed(
 @routes.get("/jobs/{job}")
 def one(job: JobId, parts: Parts) -> dict[str, Any]:
     """All that is known of a job, with its workflow."""
-    return _known(parts, job).to_json()
+    found = _known(parts, job)
+    if found.ended is not None and parts.facts.fill(found):
+        found = parts.jobs.get(job)
+    return found.to_json()
 
 
 @routes.patch("/jobs/{job}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Path as InPath
 
+from kineograph.files import write_whole
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.graph_runtime.workflow import load_workflow, parse_workflow
 from kineograph.server.errors import Refused
@@ -71,9 +71,7 @@ def save(name: Name, saved: Saved, parts: Parts) -> dict[str, Any]:
     path = _folder(parts) / f"{name}.json"
     if not path.exists() and len(_files(_folder(parts))) >= MOST:
         raise Refused(422, f"There are {MOST} workflows; delete one first.")
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(saved.workflow, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(saved.workflow, indent=1, ensure_ascii=False).encode())
     return _listed(path, user=True)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from kineograph import __version__
 from kineograph.graph_runtime.machine import spare_memory
 from kineograph.server.errors import Refused
-from kineograph.server.machine import devices, own_memory, total_memory, workers_memory
+from kineograph.server.machine import devices, own_memory, total_memory
 from kineograph.server.sessions import COOKIE
 from kineograph.server.state import Parts, State
 from kineograph.server.strict import Body, router
@@ -29,6 +29,7 @@ class Token(Body):
 @routes.get("/system")
 def system(parts: Parts) -> dict[str, Any]:
     """What it runs on, and which packs were loaded. Packs come and go by the command line alone."""
+    workers = parts.dispatcher.workers()
     return {
         "version": __version__,
         "numerics": parts.runtime.numerics,
@@ -37,9 +38,9 @@ def system(parts: Parts) -> dict[str, Any]:
             "total": total_memory(),
             "available": spare_memory(),
             "server": own_memory(),
-            "workers": workers_memory(),
+            "workers": sum(worker.nbytes for worker in workers),
         },
-        "devices": devices(parts.settings.devices),
+        "devices": devices([worker.device for worker in workers]),
         "packs": _packs(parts),
         "store": _store(parts),
         "safe_mode": parts.settings.safe_mode,

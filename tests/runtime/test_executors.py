@@ -153,7 +153,9 @@ def test_a_node_that_failed_once_runs_the_next_time(executor, unit, tmp_path):
         executor.submit(unit(nodes, y="f"), events.append).result(SECONDS)
     assert (failed.value.path, failed.value.reason) == ("f", "7 is too many")
     assert 'raise ValueError(f"{a} is too many")' in "".join(traceback.format_exception(failed.value))
-    assert events[-1] == NodeFailure("f", "toys/fail@1", str(failed.value))
+    given = {"a": "7", "unless": repr(str(tmp_path / "there"))}
+    assert failed.value.inputs == given
+    assert events[-1] == NodeFailure("f", "toys/fail@1", str(failed.value), given)
     result = executor.submit(unit(nodes, y="f")).result(SECONDS)
     assert (result.outputs["y"], result.ran, result.cached) == (7, 2, 1)
     assert (tmp_path / "out/notes.txt").read_text() == "7\n"

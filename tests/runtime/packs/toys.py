@@ -104,6 +104,17 @@ def talk(a: int = 0) -> str:
 
 
 @node(effect=True)
+def slab(run: RunContext, a: int, path: str = "slab.bin") -> None:
+    """Write a file of 40 KB in place, in forty pieces and 0.2 s."""
+    file = run.output_path(path)
+    with file.open("wb", buffering=0) as pieces:
+        for at in range(40):
+            pieces.write(bytes([(a + at) % 256]) * 1000)
+            time.sleep(0.005)
+    run.wrote(file)
+
+
+@node(effect=True)
 def note(run: RunContext, a: int, path: str = "notes.txt") -> None:
     """Append a line to a file."""
     file = run.output_path(path)

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, whatever happens while it is written. Knows no kind of file."""
+"""Files as every room may write them: whole or not at all, whatever happens meanwhile. Knows no kind of file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """The folder for what a program keeps and can make again (XDG base directories)."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "kineograph"
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -1,0 +1,35 @@
+"""Values in a few words, for messages: types, shapes and short literals. Knows no graph and loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from kineograph.graph_runtime.sockets import Stream
+
+LETTERS = 120
+
+
+def outline(value: object) -> str:
+    """A value as ``Video(frames=float32 (1, 17, 3, 64, 64), fps=8.0, loop=False)``, cut off after 120 letters."""
+    text = _outline(value)
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
+
+
+def outlines(values: Mapping[str, object]) -> dict[str, str]:
+    """Each value in a few words."""
+    return {name: outline(value) for name, value in values.items()}
+
+
+def _outline(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, Stream):
+        return f"a stream of {len(cast(Stream[Any], value))}"
+    if is_dataclass(value):
+        return f"{kind}({', '.join(f'{item.name}={_outline(getattr(value, item.name))}' for item in fields(value))})"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, (str, list, tuple)):
+        return repr(cast(Sequence[Any], value)[:LETTERS])
+    return repr(value) if isinstance(value, (int, float)) or value is None else kind
