@@ -1,4 +1,4 @@
-// A small registry and workflow for tests: the shapes are those that the server sends.
+// A small registry and the real workflow files for tests (run from web/): the shapes are those that the server sends.
 import { readFileSync } from "node:fs";
 import { makeRegistry } from "../src/model/registry";
 import type { NodeInfo, PortInfo, Workflow } from "../src/model/types";
@@ -39,5 +39,5 @@ export const registry = makeRegistry(
 );
 
 export function template(name: string): Workflow {
-  return JSON.parse(readFileSync(new URL(`../../workflows/${name}.json`, import.meta.url), "utf8")) as Workflow;
+  return JSON.parse(readFileSync(`../workflows/${name}.json`, "utf8")) as Workflow;
 }

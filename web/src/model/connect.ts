@@ -47,7 +47,7 @@ function leadsTo(types: Types, scope: string, from: string, to: string): boolean
 }
 
 /** Links that bring a value into the loops between two scopes; the link's name in the inner one. */
-function bringIn(types: Types, source: Source, scope: string): { link: string; ops: Op[] } {
+function bringInto(types: Types, source: Source, scope: string): { link: string; ops: Op[] } {
   let { link } = source;
   const ops: Op[] = [];
   const between = scope.slice(source.scope.length).split("/").filter(Boolean);
@@ -88,7 +88,7 @@ export function connect(types: Types, from: End, to: End): Wiring {
       return refuse("That would be a circle: a graph runs from left to right. A loop's carry feeds a value back.");
     }
   }
-  const inner = bringIn(types, source, scope);
+  const inner = bringInto(types, source, scope);
   const named = `Connect ${source.wanted.replace(/_/g, " ")}`;
   if (to.handle.startsWith("t:")) return atEdge(types, source.type, to, scope, port, inner.link, inner.ops, named);
   const spec = nodeAt(types.doc, to.id);
