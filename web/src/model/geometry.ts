@@ -62,6 +62,12 @@ const socket = (port: { name: string; type: string; doc: string; required?: bool
 
 export const fieldHeight = (port: PortInfo): number => (port.multiline ? AREA : FIELD);
 
+/** `Stream[SigmaStep]` -> `sigma step stream`: what an only output is called. */
+export function spoken(type: string): string {
+  const item = type.replace(/Stream\[|\]/g, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+  return `${/^[A-Z]+$/.test(item) ? item : item.toLowerCase()}${type.startsWith("Stream[") ? " stream" : ""}`;
+}
+
 /** Literals that are not wired are fields; what was changed or must be given comes first where there are many. */
 function fieldsOf(spec: NodeSpec, inputs: PortInfo[]): { shown: Field[]; hidden: number } {
   const free = inputs.filter((port) => (port.literal || isLiteral(port.type) || spec.params?.[port.name] !== undefined) && !spec.links?.[port.name]);
@@ -90,7 +96,7 @@ export function shapeOf(spec: NodeSpec, ports: Ports, effect: boolean, collapsed
   const wired = ports.inputs.filter((port) => !asField.has(port.name) && (loop || spec.links?.[port.name] || !(port.literal || isLiteral(port.type))));
   const ins = wired.map(socket);
   const outs = ports.outputs.map((output) => socket({ ...output, name: output.name, required: false }));
-  if (outs.length === 1 && outs[0].name === "output") outs[0].label = outs[0].type.replace(/^Stream\[(.*)\]$/, "$1s").toLowerCase();
+  if (outs.length === 1 && outs[0].name === "output") outs[0].label = spoken(outs[0].type);
   const rows = Array.from({ length: Math.max(ins.length, outs.length) }, (_, i) => ({ in: ins[i], out: outs[i] }));
   const fieldsY = HEADER + 6 + rows.length * ROW + (rows.length ? 4 : 2);
   const more = hidden ? ROW : 0;

@@ -60,20 +60,23 @@ export function arrange(items: Item[], edges: [string, string][]): Map<string, [
   for (const item of items) (layers[column.get(item.id) ?? 0] ??= []).push(item);
   const filled = layers.filter((layer) => layer?.length);
   const y = new Map<string, number>();
+  const size = new Map(items.map((item) => [item.id, item.h]));
+  const centre = (id: string): number => (y.get(id) ?? 0) + (size.get(id) ?? 0) / 2;
+  const alone = (item: Item): boolean => !into.has(item.id) && !from.has(item.id);
   const stack = (layer: Item[], wish: (item: Item) => number | undefined): void => {
-    const wished = layer.map((item, i) => ({ item, i, at: wish(item) }));
-    wished.sort((a, b) => (a.at ?? y.get(a.item.id) ?? 0) - (b.at ?? y.get(b.item.id) ?? 0) || a.i - b.i);
+    const wished = layer.map((item, i) => ({ item, i, at: wish(item) ?? (alone(item) ? Infinity : centre(item.id)) }));
+    wished.sort((a, b) => (a.at === b.at ? a.i - b.i : a.at - b.at));
     let next = -Infinity;
+    const drifts: number[] = [];
     for (const { item, at } of wished) {
-      const top = Math.max(next, at === undefined ? (y.get(item.id) ?? 0) : at - item.h / 2);
+      const top = at === Infinity ? Math.max(next, 0) : Math.max(next, at - item.h / 2);
+      if (at !== Infinity) drifts.push(top + item.h / 2 - at);
       y.set(item.id, top);
       next = top + item.h + GAP_Y;
     }
-    const drift = mean(wished.map(({ item, at }) => (at === undefined ? 0 : (y.get(item.id) ?? 0) + item.h / 2 - at)));
+    const drift = drifts.length ? mean(drifts) : 0;
     for (const { item } of wished) y.set(item.id, (y.get(item.id) ?? 0) - drift);
   };
-  const size = new Map(items.map((item) => [item.id, item.h]));
-  const centre = (id: string): number => (y.get(id) ?? 0) + (size.get(id) ?? 0) / 2;
   const by = (near: Map<string, string[]>) => (item: Item): number | undefined => {
     const ids = near.get(item.id);
     return ids ? mean(ids.map(centre)) : undefined;

@@ -91,7 +91,7 @@ export function searchNodes(registry: Registry, text: string, wanted?: (info: No
     if (fit <= 0) continue;
     const title = info.title.toLowerCase();
     const rest = `${info.id} ${info.category} ${info.summary}`.toLowerCase();
-    let score = fit * 4;
+    let score = fit * 4 + (title === text.toLowerCase().trim() ? 30 : title.startsWith(text.toLowerCase().trim()) ? 12 : 0) - title.length / 20;
     const all = words.every((word) => {
       const gain = title.startsWith(word) ? 9 : title.includes(word) ? 6 : info.id.includes(word) ? 5 : rest.includes(word) ? 1 : 0;
       score += gain;

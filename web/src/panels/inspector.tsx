@@ -56,17 +56,17 @@ function NodePanel({ box }: { box: Box }) {
       <p className="muted" style={{ margin: "0 0 4px" }}>{[info?.category, spec?.type, info?.pack && `pack ${info.pack}`].filter(Boolean).join(" · ")}</p>
       {problem ? <p className="bad" role="status">{problem.text}</p> : null}
       <div className="line"><label htmlFor="insp-name">name</label><input id="insp-name" className="field-input mono" value={draft} onChange={(e) => setDraft(e.target.value)} onBlur={rename} onKeyDown={(e) => e.key === "Enter" && rename()} /></div>
-      <h4>Inputs</h4>
+      <h3>Inputs</h3>
       {ports?.inputs.map((port) => <InputLine key={port.name} box={box} port={port} />)}
       {loop ? <LoopTools id={id} /> : null}
-      {ports?.outputs.length ? <h4>Outputs</h4> : null}
+      {ports?.outputs.length ? <h3>Outputs</h3> : null}
       {ports?.outputs.map((output) => <div className="line" key={output.name}><span className="name"><Glyph type={output.type} /> {output.name}</span><span className="value mono">{output.type}</span></div>)}
       <ThisRun id={id} />
       <div className="line buttons">
         <button type="button" className="button" aria-pressed={spec?.mode === "bypass"} onClick={() => apply(setMode(activeDoc(), [id], "bypass"))}>Bypass</button>
         <button type="button" className="button" aria-pressed={spec?.mode === "mute"} onClick={() => apply(setMode(activeDoc(), [id], "mute"))}>Mute</button>
       </div>
-      {info ? <><h4>What it does</h4><p className="doc">{info.doc}</p></> : loop ? <p className="doc">One pass for each item of a stream. What is carried (↻) goes from pass to pass; what is collected (⧉) leaves as a stream.</p> : null}
+      {info ? <><h3>What it does</h3><p className="doc">{info.doc}</p></> : loop ? <p className="doc">One pass for each item of a stream. What is carried (↻) goes from pass to pass; what is collected (⧉) leaves as a stream.</p> : null}
     </>
   );
 }
@@ -121,7 +121,7 @@ function ThisRun({ id }: { id: string }) {
   const step = live?.state === "done" && live.total ? (live.seconds ?? 0) / live.total : undefined;
   return (
     <>
-      <h4>This run</h4>
+      <h3>This run</h3>
       {live ? <div className="line"><span className="name">state</span><span className="value">{liveText(live) || live.state}</span></div> : null}
       {step ? <div className="line"><span className="name">a pass</span><span className="value">{seconds(step)}</span></div> : null}
       {live?.nbytes ? <div className="line"><span className="name">its outputs</span><span className="value">{bytes(live.nbytes)}</span></div> : null}
@@ -144,7 +144,7 @@ function DocumentPanel() {
     <>
       <h2>{scope ? scope.slice(1) : "This workflow"}</h2>
       <p><textarea className="text-input" rows={4} aria-label="What this workflow is about" placeholder="What it is about" value={about ?? ""} onChange={(e) => apply({ label: "Describe", ops: [{ path, value: e.target.value }] }, "about")} /></p>
-      <h4>Inputs</h4>
+      <h3>Inputs</h3>
       {inputs.length ? null : <p className="muted">None. Choose a node and press ↥ beside a value to make it an input, for forms, `--set` and sweeps.</p>}
       {inputs.map(([name, spec]) => (
         <div className="line" key={name} title={spec.about}>
@@ -154,9 +154,9 @@ function DocumentPanel() {
         </div>
       ))}
       {!scope && inputs.some(([name]) => name === "seed") ? <AfterRun /> : null}
-      {Object.keys(doc.definitions ?? {}).length ? <h4>Definitions</h4> : null}
+      {Object.keys(doc.definitions ?? {}).length ? <h3>Definitions</h3> : null}
       {Object.keys(doc.definitions ?? {}).map((name) => <OpenDefinition key={name} name={name} />)}
-      <h4>History</h4>
+      <h3>History</h3>
       <ol className="history" reversed>{history?.past.slice(-12).reverse().map((step, i) => <li key={i}>{step.label}</li>)}</ol>
     </>
   );

@@ -68,11 +68,11 @@ export function Library() {
       {accepting.length ? <Group title={`Accepts ${output?.replace(/^Stream\[(.*)\]$/, "a stream of $1")}`} nodes={accepting} /> : null}
       {!text && favourites.length ? <Group title="Favourites" nodes={known(favourites)} /> : null}
       {!text && recent.length ? <Group title="Recent" nodes={known(recent)} /> : null}
-      {matching.some((t) => t.user) ? <h4>Yours</h4> : null}
+      {matching.some((t) => t.user) ? <h3>Yours</h3> : null}
       {matching.filter((t) => t.user).map((t) => <Template key={t.name} name={t.name} user about={t.about} />)}
-      {matching.length ? <h4>Templates</h4> : null}
+      {matching.length ? <h3>Templates</h3> : null}
       {matching.filter((t) => !t.user).map((t) => <Template key={t.name} name={t.name} about={t.about} />)}
-      {!text ? <h4>All nodes</h4> : null}
+      {!text ? <h3>All nodes</h3> : null}
       {!text ? categories.map(([category, nodes]) => <Category key={category} title={category} nodes={nodes} />) : null}
     </nav>
   );
@@ -102,7 +102,7 @@ function Group({ title, nodes }: { title?: string; nodes: NodeInfo[] }) {
   const toggle = (id: string): void => useView.getState().set({ favourites: favourites.includes(id) ? favourites.filter((f) => f !== id) : [...favourites, id] });
   return (
     <>
-      {title ? <h4>{title}</h4> : null}
+      {title ? <h3>{title}</h3> : null}
       {nodes.map((info) => (
         <div key={info.id} className="entry-row">
           <button type="button" className="entry" title={info.summary} onClick={() => addFromList(info)}>

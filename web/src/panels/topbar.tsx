@@ -9,7 +9,7 @@ import { bytes, seconds } from "../canvas/status";
 export function TopBar() {
   return (
     <header className="topbar">
-      <span className="brand"><i aria-hidden="true" /><b>Kineograph</b></span>
+      <span className="brand"><i aria-hidden="true" /><h1>Kineograph</h1></span>
       <Tabs />
       <Memory />
       <RunMeter />
