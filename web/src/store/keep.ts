@@ -42,7 +42,8 @@ export function watchDrafts(): () => void {
   const end = useDocs.subscribe((state, before) => {
     state.tabs.forEach((tab, i) => {
       const old = before.tabs.find((t) => t.id === tab.id);
-      if (!old || old.history.doc !== tab.history.doc || old.saved !== tab.saved || old.title !== tab.title || old.revision !== tab.revision || (old.conflict && !tab.conflict)) keep(tab, i);
+      if (!old || old.history.doc !== tab.history.doc || old.saved !== tab.saved || old.title !== tab.title || (old.conflict && !tab.conflict)) keep(tab, i);
+      else if (old.revision !== tab.revision) toBrowser(tab, i); // what the server answered needs no saving again
     });
     for (const old of before.tabs) {
       if (state.tabs.some((tab) => tab.id === old.id)) continue;
