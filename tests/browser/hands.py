@@ -1,4 +1,4 @@
-"""What a person does in the editor, for its tests: drop a file, press keys, wait for a run. Asserts nothing by itself."""
+"""What a person does in the editor, for its tests: drop a file, press keys, wait for a run. Judges nothing."""
 
 import json
 import time
@@ -11,7 +11,8 @@ DROP = """([name, bytes]) => {
   const file = new File([new Uint8Array(bytes)], name);
   const transfer = new DataTransfer();
   transfer.items.add(file);
-  document.querySelector('.app').dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true, clientX: 700, clientY: 300}));
+  const drop = {dataTransfer: transfer, bubbles: true, cancelable: true, clientX: 700, clientY: 300};
+  document.querySelector('.app').dispatchEvent(new DragEvent('drop', drop));
 }"""
 ROOT = Path(__file__).parents[2]
 

@@ -4,6 +4,9 @@ import pytest
 from hands import choose, command, document, drop_workflow, key, quick, select, template, until, wire
 from playwright.sync_api import Page, expect
 
+VIOLATIONS = """axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v =>
+  [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? ''))]))"""
+
 
 def test_first_requests_are_few(context, server):
     page = context.new_page()
@@ -11,14 +14,16 @@ def test_first_requests_are_few(context, server):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(server.url)
     page.wait_for_selector(".react-flow__node")
-    first = [url for url in asked if not url.endswith(("/api/system", "/api/workflows", "/api/plan"))]  # those wait for idle
+    first = [
+        url for url in asked if not url.endswith(("/api/system", "/api/workflows", "/api/plan"))
+    ]  # those wait for idle
     assert len(first) <= 6, first
 
 
 def test_opens_with_typed_sockets(page):
     page.wait_for_selector(".react-flow__node[data-id=denoise] .socket")
     sockets = page.locator(".react-flow__node[data-id=denoise] .socket .glyph")
-    shapes = {name for name in sockets.evaluate_all("all => all.flatMap(s => [...s.classList])")}
+    shapes = set(sockets.evaluate_all("all => all.flatMap(s => [...s.classList])"))
     assert {"circle", "square", "triangle", "ring", "list"} <= shapes
     assert page.locator(".react-flow__node[data-id='denoise/guided']").count() == 1
 
@@ -200,7 +205,7 @@ def test_accessible(page, theme):
     page.emulate_media(color_scheme=theme)
     until(page, "theme => document.documentElement.dataset.theme === theme", theme)
     page.evaluate(_axe())
-    found = page.evaluate("axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? ''))]))")
+    found = page.evaluate(VIOLATIONS)
     assert found == []
 
 

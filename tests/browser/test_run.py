@@ -48,7 +48,9 @@ def test_error_is_pinned_and_focused(page):
 
 
 def test_cancel(page):
-    drop_workflow(page, quick(seed=3) | {"inputs": quick(seed=3)["inputs"] | {"steps": {"type": "int", "default": 400}}}, "long")
+    drop_workflow(
+        page, quick(seed=3) | {"inputs": quick(seed=3)["inputs"] | {"steps": {"type": "int", "default": 400}}}, "long"
+    )
     page.keyboard.press("Control+Enter")
     page.locator(".card.running, .card.queued").first.wait_for()
     command(page, "Cancel the run")
@@ -115,7 +117,9 @@ def test_export_runs_elsewhere(page):
     until(page, "document.querySelector('.export textarea').value.includes('kineograph')")
     page.get_by_role("tab", name="JSON").click()
     workflow = json.loads(text.input_value())
-    sent = page.request.post(f"{page.url}api/check", data={"workflow": workflow}, headers={"Origin": page.url.rstrip("/")})
+    sent = page.request.post(
+        f"{page.url}api/check", data={"workflow": workflow}, headers={"Origin": page.url.rstrip("/")}
+    )
     assert sent.json()["ok"]
 
 

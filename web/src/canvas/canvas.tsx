@@ -24,7 +24,7 @@ const edgeTypes = { wire: WireView };
 const SHIFT_KEYS = ["Shift"];
 const MULTI_KEYS = ["Shift", "Control", "Meta"];
 const NONE: never[] = [];
-const OPEN_ZOOM = 0.55;
+const OPEN_ZOOM = 0.62;
 
 type Places = ReadonlyMap<string, [number, number]>;
 const made = new WeakMap<Box, Node>();

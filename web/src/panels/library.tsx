@@ -68,11 +68,11 @@ export function Library() {
       {accepting.length ? <Group title={`Accepts ${output?.replace(/^Stream\[(.*)\]$/, "a stream of $1")}`} nodes={accepting} /> : null}
       {!text && favourites.length ? <Group title="Favourites" nodes={known(favourites)} /> : null}
       {!text && recent.length ? <Group title="Recent" nodes={known(recent)} /> : null}
-      {matching.some((t) => t.user) ? <h3>Yours</h3> : null}
+      {matching.some((t) => t.user) ? <h2 className="section">Yours</h2> : null}
       {matching.filter((t) => t.user).map((t) => <Template key={t.name} name={t.name} user about={t.about} />)}
-      {matching.length ? <h3>Templates</h3> : null}
+      {matching.length ? <h2 className="section">Templates</h2> : null}
       {matching.filter((t) => !t.user).map((t) => <Template key={t.name} name={t.name} about={t.about} />)}
-      {!text ? <h3>All nodes</h3> : null}
+      {!text ? <h2 className="section">All nodes</h2> : null}
       {!text ? categories.map(([category, nodes]) => <Category key={category} title={category} nodes={nodes} />) : null}
     </nav>
   );
@@ -102,7 +102,7 @@ function Group({ title, nodes }: { title?: string; nodes: NodeInfo[] }) {
   const toggle = (id: string): void => useView.getState().set({ favourites: favourites.includes(id) ? favourites.filter((f) => f !== id) : [...favourites, id] });
   return (
     <>
-      {title ? <h3>{title}</h3> : null}
+      {title ? <h2 className="section">{title}</h2> : null}
       {nodes.map((info) => (
         <div key={info.id} className="entry-row">
           <button type="button" className="entry" title={info.summary} onClick={() => addFromList(info)}>

@@ -63,7 +63,7 @@ function Card({ job }: { job: JobInfo }) {
   };
   const play = (): void => media && useView.getState().set({ dialog: { kind: "player", files: [media.id] } });
   const size = media?.width ? `${media.frames ? `${media.frames} frames · ` : ""}${media.width}×${media.height}` : "";
-  const cached = job.cached !== null && job.cached !== undefined && job.ran !== null && job.ran !== undefined ? `cached ${job.cached} of ${job.cached + job.ran} nodes` : "";
+  const cached = job.ran || job.cached ? `cached ${job.cached ?? 0} of ${(job.cached ?? 0) + (job.ran ?? 0)} nodes` : "";
   const waits = job.state === "queued" || job.state === "running";
   return (
     <article className={`card ${shown ? "on" : ""} ${job.state}`} aria-label={`Run ${job.number}, ${job.state}`}>
