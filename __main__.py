@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     usage = (
         "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
         "       [--packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME] [--isolated] [--limit TIME] [--node-limit TIME]"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE]\n"
+        "       [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     add_sweep(run)
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="one JSON object per event and line, as in a pipe")
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
+    storage.add_memory(run)
     isolation.add_arguments(run)
     run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
@@ -150,6 +152,7 @@ def _run(options: argparse.Namespace) -> int:
     runtime, runs, problems = _prepare(options)
     here = processes.started()
     problems += isolation.problems(options, here.count)
+    problems += storage.memory_problems(options, here.count)
     problems += _out_problems(Path(options.out), make=not problems and here.first)
     if problems:
         raise InvalidWorkflow(problems)
@@ -163,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
         watching(options.json, asked) if here.first else processes.unseen(asked) as watch,
     ):
         runtime.store = processes.shared(store, here, asked, cancel)
-        how: dict[str, Any] = {"cancel": cancel, "keep_every": options.keep_every}
+        how: dict[str, Any] = {"cancel": cancel, "keep_every": options.keep_every, "memory": options.memory}
         logs = partial(_logs, options.log if here.first else ())
         well = True
         try:

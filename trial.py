@@ -55,6 +55,7 @@ class Ledger(TorchDispatchMode):
         super().__init__()
         self.live = self.peak = self.flops = 0
         self._held: dict[int, weakref.ref[Any]] = {}
+        self._apart: dict[int, Callable[[], None]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -69,11 +70,21 @@ class Ledger(TorchDispatchMode):
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key = storage._cdata
-            if key not in self._held and tensor.device.type != "meta":
+            if key in self._apart:
+                self._apart[key]()
+            elif key not in self._held and tensor.device.type != "meta":
                 size = storage.nbytes()
                 self._held[key] = weakref.ref(storage, lambda _, key=key, size=size: self._drop(key, size))
                 self.live += size
         self.peak = max(self.peak, self.live)
+
+    def set_apart(self, tensors: Iterable[Tensor], told: Callable[[], None]) -> None:
+        """Do not count the storages of tensors, which outlive this; ``told`` is called where an operation sees one."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if self._held.pop(storage._cdata, None) is not None:
+                self.live -= storage.nbytes()
+            self._apart[storage._cdata] = told
 
     def _drop(self, key: int, size: int) -> None:
         del self._held[key]

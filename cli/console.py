@@ -16,6 +16,7 @@ from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
     LeftOut,
+    MemoryShort,
     Metric,
     NodeCached,
     NodeFinished,
@@ -102,7 +103,7 @@ class Bars:
             self.line("cached", event.path, "cyan")
         elif isinstance(event, NodeResumed):
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
-        elif isinstance(event, NotKept):
+        elif isinstance(event, (NotKept, MemoryShort)):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
         elif isinstance(event, LeftOut):
             self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")

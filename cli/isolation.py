@@ -90,6 +90,7 @@ def run(
         keep_every=options.keep_every,
         limit=options.limit,
         node_limit=options.node_limit,
+        memory=options.memory or 0,
         deliver=False,
     )
     with WorkerExecutor(debug=options.debug) as executor:

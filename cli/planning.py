@@ -13,10 +13,11 @@ from kineograph.cli import storage
 from kineograph.cli.console import duration, one_line, size
 from kineograph.graph_runtime.costs import as_json
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
+from kineograph.graph_runtime.runtime import misfit
 
 if TYPE_CHECKING:
     from kineograph.cli.sweep import Sweep
-    from kineograph.graph_runtime.costs import Estimate, NodeEstimate
+    from kineograph.graph_runtime.costs import Estimate, NodeEstimate, Residence
     from kineograph.graph_runtime.runtime import Runtime
 
 Prepare = Callable[[argparse.Namespace], "tuple[Runtime, Sweep, list[Problem]]"]
@@ -27,10 +28,14 @@ HEADS = ("node", "makes", "tokens", "FLOPs", "peak", "time", "")
 
 def add_command(commands: Any, parents: list[argparse.ArgumentParser], prepare: Prepare) -> None:
     """``kineograph plan``."""
-    usage = "kineograph plan FILE [--set NAME=VALUE ...] [--packs DIR ...] [--json] [--store DIR | --no-store]"
+    usage = (
+        "kineograph plan FILE [--set NAME=VALUE ...] [--memory SIZE] [--packs DIR ...] [--json]\n"
+        "       [--store DIR | --no-store]"
+    )
     plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=parents)
     plan.add_argument("--json", action="store_true", help="as JSON")
     storage.add_place(plan)
+    storage.add_memory(plan)
     plan.set_defaults(command=lambda options: _plan(options, prepare), name="plan", sweep=[], only=None)
 
 
@@ -39,7 +44,7 @@ def _plan(options: argparse.Namespace, prepare: Prepare) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     with storage.found_store(options) as runtime.store, redirect_stdout(sys.stderr):  # nodes may print
-        estimate = runtime.estimate(runs.workflow, runs.inputs)
+        estimate = runtime.estimate(runs.workflow, runs.inputs, memory=options.memory)
     print(json.dumps(as_json(estimate)) if options.json else as_table(estimate))
     return 0
 
@@ -91,13 +96,30 @@ def _makes(node: NodeEstimate) -> str:
 
 
 def _sentences(estimate: Estimate) -> list[str]:
-    peak = f"at most {size(estimate.peak_bytes)} at once, in {estimate.peak_path}"
+    beside = "" if estimate.residence is None else " beside weights"
+    peak = f"at most {size(estimate.peak_bytes)} at once{beside}, in {estimate.peak_path}"
     lines = [f"{flops(estimate.flops) or 'no'} FLOPs; {peak}{_room(estimate)}"]
     timed = [node for node in estimate.nodes if node.seconds is not None]
     lines += [f"About {duration(estimate.seconds)}, judged by earlier runs on this machine."] if timed else []
     if estimate.unknown:
         lines.append(f"Not counted: {', '.join(estimate.unknown)}.")
+    if estimate.residence is not None:
+        lines += _within(estimate.residence)
     return list(map(one_line, lines))
+
+
+def _within(residence: Residence) -> list[str]:
+    """Whether a run keeps within its budget, and what that costs."""
+    if problem := misfit(residence):
+        return [f"It DOES NOT FIT --memory {size(residence.budget)}: {problem}"]
+    times = f", {residence.moved / residence.weights:.1f} times" if residence.moved > residence.weights else ""
+    of = f"of {size(residence.weights)} weights, {size(residence.moved)} are moved{times}"
+    lines = [
+        f"It fits --memory {size(residence.budget)}: {of}; {residence.largest} needs most, {size(residence.needs)}."
+    ]
+    if residence.smaller:
+        lines.append(f"With their smaller setting run {', '.join(residence.smaller)}.")
+    return lines
 
 
 def _room(estimate: Estimate) -> str:

@@ -39,6 +39,19 @@ def add_place(command: argparse.ArgumentParser) -> None:
     where.add_argument("--no-store", action="store_true", help="keep nothing, and use nothing that was kept")
 
 
+def add_memory(command: argparse.ArgumentParser) -> None:
+    """The argument of a command that says how much memory a run may take."""
+    about = "budget for weights, values and what is computed, like 2GB: weights come and go to keep within it"
+    command.add_argument("--memory", type=_budget, metavar="SIZE", help=about)
+
+
+def memory_problems(options: argparse.Namespace, count: int) -> list[Problem]:
+    """Why no budget can be kept: torchrun started so many processes, which share out their weights."""
+    if count == 1 or options.memory is None:
+        return []
+    return [Problem("--memory", f"torchrun started {count} processes, a budget is kept by one.", "Leave it out.")]
+
+
 def add_command(commands: Any) -> None:
     """``kineograph cache``."""
     usage = "kineograph cache [show | prune --to SIZE] [--store DIR]"
@@ -95,6 +108,12 @@ def read_size(text: str) -> int:
     if found is None or found[2] not in UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 500MB or 20GB")
     return int(float(found[1]) * UNITS[found[2]])
+
+
+def _budget(text: str) -> int:
+    if not (size := read_size(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no room at all")
+    return size
 
 
 def _keep_every(text: str) -> KeepEvery:

@@ -7,6 +7,9 @@ from typing import Any
 
 from kineograph.graph_runtime.timings import Work
 
+CACHE_SHARE = 16
+"""Of a budget, the share that values may take which are kept for a later run."""
+
 Shapes = dict[str, tuple[int, ...] | str]
 
 
@@ -47,6 +50,48 @@ class NodeEstimate:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Residence:
+    """How a run gets by with a budget.
+
+    Attributes:
+        budget: bytes. kept: of these, what values for later runs may take.
+        weights: bytes of all blocks that are read, each once.
+        moved: bytes of blocks that are brought, in all.
+        policy: who goes where room is needed.
+        largest: the step that needs most at once. needs: its bytes; of these, weights.
+        needs_weights: bytes of weights that the largest step needs at once.
+        smaller: steps that run with their smaller setting.
+        unknown: steps of which nothing is known, so that nothing is promised.
+    """
+
+    budget: int
+    kept: int
+    weights: int
+    moved: int
+    policy: str
+    largest: str
+    needs: int
+    needs_weights: int
+    smaller: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether every step fits."""
+        return self.needs <= self.room
+
+    @property
+    def room(self) -> int:
+        """What weights and steps may take together."""
+        return self.budget - self.kept
+
+    @property
+    def least(self) -> int:
+        """The smallest budget in which every step fits."""
+        return -(-self.needs * CACHE_SHARE // (CACHE_SHARE - 1)) + 1
+
+
 @dataclass(slots=True)
 class Estimate:
     """What a plan is expected to cost.
@@ -57,6 +102,7 @@ class Estimate:
         peak_bytes: the most that is in memory at once.
         peak_path: the node that runs then.
         spare_bytes: what the device has to spare now; None where the system does not say.
+        residence: how it gets by with a budget, where one is given; ``peak_bytes`` are then those beside weights.
     """
 
     nodes: list[NodeEstimate]
@@ -64,6 +110,7 @@ class Estimate:
     peak_bytes: int
     peak_path: str
     spare_bytes: int | None
+    residence: Residence | None = None
 
     @property
     def unknown(self) -> list[str]:
@@ -98,3 +145,8 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
     """An estimate and its sums, fit for JSON."""
     sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
     return asdict(estimate) | sums
+
+
+def kept_share(budget: int) -> int:
+    """Of a budget, the bytes that values may take which are kept for a later run."""
+    return budget // CACHE_SHARE

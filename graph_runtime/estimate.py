@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,7 @@ from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 
 if TYPE_CHECKING:
+    from kineograph.graph_runtime.memory.reads import Reads
     from kineograph.graph_runtime.store import Store
     from kineograph.trial import Ledger, Trial
 
@@ -39,13 +41,16 @@ class Unknown:
     why: str
 
 
-def estimate(plan: Plan, store: Store | None = None, memory_bytes: int | None = None) -> Estimate:
+def estimate(
+    plan: Plan, store: Store | None = None, memory_bytes: int | None = None, reads: Reads | None = None
+) -> Estimate:
     """What running a plan would cost.
 
     Args:
         plan: as for ``execute``.
         store: whose kept results need not run again; nothing is read of them but what they are.
         memory_bytes: of the cache in memory that the run will have; its default, where none is given.
+        reads: told which weights are read when; those that can come and go are then not counted as memory.
     """
     import torch
 
@@ -53,16 +58,18 @@ def estimate(plan: Plan, store: Store | None = None, memory_bytes: int | None = 
 
     before = torch.is_grad_enabled()
     try:
-        with trial() as (tried, ledger):
+        with trial() as (tried, ledger), nullcontext() if reads is None else reads.of(ledger):
             cache = MemoryCache() if memory_bytes is None else MemoryCache(memory_bytes)
-            return _Walk(tried, ledger, cache, store).whole(plan)
+            return _Walk(tried, ledger, cache, store, reads).whole(plan)
     finally:
         torch.set_grad_enabled(before)
 
 
 class _Walk:
-    def __init__(self, tried: Trial, ledger: Ledger, cache: MemoryCache, store: Store | None) -> None:
-        self.tried, self.ledger, self.cache, self.store = tried, ledger, cache, store
+    def __init__(
+        self, tried: Trial, ledger: Ledger, cache: MemoryCache, store: Store | None, reads: Reads | None
+    ) -> None:
+        self.tried, self.ledger, self.cache, self.store, self.reads = tried, ledger, cache, store, reads
         self.rows: dict[str, NodeEstimate] = {}
         self.state = RunState()
         self.times: int = 1
@@ -142,7 +149,11 @@ class _Walk:
         row.passes += self.times
         around, self.ledger.peak = self.ledger.peak, self.ledger.live
         before = self.ledger.flops
+        if self.reads is not None:
+            self.reads.begin()
         made = self.made(step, values, row)
+        if self.reads is not None and step.node is not None:
+            self.reads.end(step, self.ledger.peak, unknown=isinstance(made, Unknown))
         if isinstance(made, Unknown):
             row.unknown = made.why
             made = tuple(Unknown(f"it needs {step.path}") for _ in step.outputs)
@@ -203,6 +214,8 @@ class _Walk:
                 return cast(Unknown, values[slot])
         if kind.estimate is None and (kind.effect or _names_files(kind)):
             return Unknown("it has an effect, so it is not tried" if kind.effect else "it reads files")
+        if self.reads is not None:
+            arguments |= self.reads.instead(step)
         if kind.run_parameter is not None:
             arguments[kind.run_parameter] = NodeContext(step.path, self.state, 0.0)
         torch.set_grad_enabled(step.record)
@@ -212,6 +225,8 @@ class _Walk:
             if kind.estimate is not None:
                 arguments.pop(kind.run_parameter or "", None)
                 result = self.tried.settle(kind.estimate(**arguments))
+                if self.reads is not None:
+                    self.reads.adopt(step.path, result)
                 self.ledger.hold(tensors(result))
             else:
                 result = kind.function(**arguments)
@@ -239,7 +254,10 @@ class _Walk:
         while passes.done < passes.total:
             stands_for = passes.alike()
             self.times = times * stands_for
+            begin = len(self.reads.demands.order) if self.reads is not None else 0
             self.one_pass(passes)
+            if self.reads is not None:
+                self.reads.demands.repeat(begin, stands_for)
             passes.skip(stands_for - 1)
             row.note = passes.note
         self.times, self.around = times, around

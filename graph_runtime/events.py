@@ -81,6 +81,14 @@ class NotKept:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryShort:
+    """A node runs once more, or with its smaller setting. ``reason`` is a clause that says why and how."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """An output (``outputs.video``) or a node does not run. ``reason`` is a clause, with what is muted."""
 
@@ -160,6 +168,7 @@ Event = (
     | NodeCached
     | NodeResumed
     | NotKept
+    | MemoryShort
     | LeftOut
     | BranchTaken
     | NodeFinished

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from kineograph.graph_runtime.ahead import Ended
@@ -24,6 +25,7 @@ from kineograph.graph_runtime.events import (
     RunStarted,
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
+from kineograph.graph_runtime.memory.rescue import invoke, is_out_of_memory, may_run_again, run_again
 from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.outline import outlines
 from kineograph.graph_runtime.resume import Passes, State
@@ -58,13 +60,10 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     values = _fresh(plan)
     _use(hits, values, state)
     state.grad.enter(plan.steps if plan.makers else todo)
+    state.let_go = cache.clear
     try:
-        if any(step.node is not None and step.node.is_async for step in todo):
-            _run_beside(todo, values, cache, state)
-        else:
-            for step in todo:
-                state.check_cancelled(step.path)
-                _run_and_keep(step, values, cache, state)
+        with nullcontext() if state.memory is None else state.memory.running():
+            _run_all(todo, values, cache, state)
     except NodeFailed as failure:
         failure.part_of(plan.definition_around(failure.path))
         state.listen(NodeFailure(failure.path, failure.node_type, str(failure), failure.inputs))
@@ -75,6 +74,8 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
     seconds = time.perf_counter() - started
     state.listen(RunFinished(state.ran, state.cached, seconds))
     outputs = {name: values[slot] for name, slot in plan.outputs.items()}
+    if state.memory is not None:
+        state.memory.give_back(outputs)
     return Outcome(outputs, state.ran, state.cached, seconds)
 
 
@@ -107,6 +108,8 @@ def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
     for step, outputs, metrics in hits:
         for (_, slot), value in zip(step.outputs, outputs, strict=True):
             values[slot] = value
+        if state.memory is not None:
+            state.memory.adopt(step.path, outputs)
         state.cached += 1
         state.listen(NodeCached(step.path, step.type_id, step.key))
         _preview(step, values, state)
@@ -119,6 +122,15 @@ def _fresh(plan: Plan) -> list[Any]:
     for slot, value in plan.preset.items():
         values[slot] = value
     return values
+
+
+def _run_all(todo: list[Step], values: list[Any], cache: MemoryCache, state: RunState) -> None:
+    if state.memory is None and any(step.node is not None and step.node.is_async for step in todo):
+        _run_beside(todo, values, cache, state)
+        return
+    for step in todo:
+        state.check_cancelled(step.path)
+        _run_and_keep(step, values, cache, state)
 
 
 def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: RunState) -> None:
@@ -201,21 +213,32 @@ def _run(
             _run_branch(step, step.branch, values, state, cache)
         return
     state.grad.set(step.record)
-    if kind.is_async and not step.record:
+    if kind.is_async and not step.record and state.memory is None:
         _assign(step, values, _wait(step, _begin(step, values, state), state).result)
         return
     arguments: dict[str, Any] = {}
     try:
         arguments = _arguments(step, kind, values, state, now)
-        result = kind.function(**arguments)
-        if kind.is_async:  # whose history is recorded: torch's switch for that is one for each thread
-            result = asyncio.run(result)
-        _assign(step, values, result)
+        _assign(step, values, _call(step, arguments, state))
     except (NodeFailed, Cancelled):
         raise
     except (Exception, SystemExit) as error:
         given = outlines({port: value for port, value in arguments.items() if port in kind.inputs})
         raise NodeFailed(step.path, step.type_id, error, given) from error
+
+
+def _call(step: Step, arguments: dict[str, Any], state: RunState) -> Any:
+    """What a node returns; where memory runs out, what it returns once all is gone that can go."""
+    memory = state.memory
+    try:
+        return invoke(step, arguments) if memory is None else memory.call(step, arguments)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or not may_run_again(step):
+            raise
+    if memory is None:
+        return run_again(step, arguments, partial(invoke, step), (state.let_go,), state.listen)
+    frees = (state.let_go, memory.let_go)
+    return run_again(step, arguments, partial(memory.call, step), frees, state.listen, memory.report)
 
 
 def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, now: float) -> dict[str, Any]:

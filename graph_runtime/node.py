@@ -180,6 +180,7 @@ class NodeType:
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
         estimate: what makes its outputs where nothing is computed: of the same shapes, on torch's meta device.
+        smaller: literals with which it gives the same in less memory.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
     """
@@ -197,6 +198,7 @@ class NodeType:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     run_parameter: str | None = None
     pack: str = ""
     is_async: bool = False
@@ -247,6 +249,7 @@ class _Declaration:
     differentiates: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     estimate: Callable[..., Any] | None = None
+    smaller: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fields: tuple[str, ...] = field(default=("donates", "views", "differentiates", "counts"), repr=False)
 
 
@@ -263,6 +266,7 @@ def node(
     differentiates: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
     estimate: Callable[..., Any] | None = None,
+    smaller: Mapping[str, Any] = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     """Make a node of a function.
@@ -280,6 +284,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
             them on nothing behind its item i.
         estimate: function of the node's inputs whose result has the shapes of the node's outputs, its tensors on the
             meta device: for nodes that read files, and so that ``kineograph plan`` reads none. It has no effect.
+        smaller: literals with which it gives the same, up to rounding, in less memory and more time: tiles, say.
+            It runs with them where memory is short.
 
     Raises:
         TypeError: the signature is no schema, with the parameter and the reason.
@@ -322,6 +328,7 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
                 raise TypeError(f"Node {name}: {what} names {port}, which is no input of it.")
             if what == "donates" and inputs[port].type.is_literal:
                 raise TypeError(f"Node {name}: donates names {port}, but what is typed in cannot be overwritten.")
+    smaller = {port: _smaller(name, inputs, port, value) for port, value in declared.smaller.items()}
     return NodeType(
         name=name,
         version=declared.version,
@@ -336,9 +343,18 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         differentiates=declared.differentiates,
         counts=declared.counts,
         estimate=declared.estimate,
+        smaller=types.MappingProxyType(smaller),
         run_parameter=run_parameter,
         is_async=inspect.iscoroutinefunction(function),
     )
+
+
+def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:
+    try:
+        return inputs[name].literal(value)
+    except (KeyError, ValueError) as error:
+        why = "it is no input" if isinstance(error, KeyError) else error
+        raise TypeError(f"Node {node_name}: smaller names {name} = {value!r}, but {why}.") from None
 
 
 def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from kineograph.graph_runtime.ahead import Coroutines
 from kineograph.graph_runtime.errors import Cancelled, said
 from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
+from kineograph.graph_runtime.memory.keeper import Keeper
 from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.previews import Previews
 from kineograph.graph_runtime.resume import KeepEvery
@@ -50,6 +51,8 @@ class RunState:
     cached: int = 0
     told: dict[str, list[Metric]] = field(default_factory=dict[str, list[Metric]])
     at: Place = field(default_factory=Place)
+    memory: Keeper | None = None
+    let_go: Callable[[], None] = lambda: None
     previews: Previews = field(default_factory=Previews)
 
     @cached_property

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph.graph_runtime.costs import Residence, kept_share
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.workflow import Workflow, load_workflow
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.costs import Estimate
     from kineograph.graph_runtime.events import Listener
     from kineograph.graph_runtime.execute import Outcome
+    from kineograph.graph_runtime.memory.demands import Demands
+    from kineograph.graph_runtime.memory.keeper import Keeper
     from kineograph.graph_runtime.resume import KeepEvery
     from kineograph.graph_runtime.run_state import Place
     from kineograph.graph_runtime.steps import Plan
@@ -46,6 +49,7 @@ class Runtime:
         self.store = store
         self.cache = MemoryCache() if cache is None else cache
         self._plans: dict[str, Plan] = {}
+        self._lent: Lent | None = None
 
     @property
     def numerics(self) -> str:
@@ -114,11 +118,13 @@ class Runtime:
         inputs: Mapping[str, Any] | None = None,
         *,
         outputs: Iterable[str] | None = None,
+        memory: int | None = None,
     ) -> Estimate:
         """What a run would cost, node by node: shapes, FLOPs, memory, time. Reads no weights and runs no effect.
 
         Args:
             source, inputs, outputs: as for ``plan``.
+            memory: the budget of the run, if it has one.
 
         Raises:
             InvalidWorkflow: with every problem found.
@@ -132,7 +138,11 @@ class Runtime:
             except InvalidWorkflow:  # a file is gone, or a node
                 return {}
 
-        found = estimate(self.plan(source, inputs, outputs=outputs), self.store, self.cache.max_bytes)
+        plan = self.plan(source, inputs, outputs=outputs)
+        if memory is None:
+            found = estimate(plan, self.store, self.cache.max_bytes)
+        else:
+            found = self._within(plan, memory)[0]
         if self.store is not None:
             seconds = expected(found.work(), recorded(self.store.folder), worked)
             for node in found.nodes:
@@ -162,6 +172,7 @@ class Runtime:
         cancel: threading.Event | None = None,
         keep_every: KeepEvery | None = None,
         at: Place | None = None,
+        memory: int | None = None,
         previews: float = 0.0,
     ) -> Outcome:
         """Run a workflow.
@@ -173,10 +184,11 @@ class Runtime:
             cancel: set it from another thread to stop between steps and passes.
             keep_every: when a loop's state goes into the store; every minute by default.
             at: told which node runs, for other threads to read.
+            memory: bytes that weights, values and what is computed may take together; weights come and go for it.
             previews: seconds between two pictures of what a node makes, told as ``NodePreview``; 0 draws none.
 
         Raises:
-            InvalidWorkflow: before anything ran.
+            InvalidWorkflow: before anything ran, also where the budget does not suffice.
             NodeFailed: a node raised.
             Cancelled: ``cancel`` was set.
         """
@@ -191,14 +203,72 @@ class Runtime:
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
         state.at = at or state.at
+        cache = self.cache
+        if memory is not None:
+            cache, state.memory = self._keeper(plan, memory)
         state.previews.seconds = previews
         folder = getattr(self.store, "folder", None)  # several processes share one, and wait for each other: no measure
         if folder is None:
-            return execute(plan, self.cache, state)
+            return execute(plan, cache, state)
         state.listen = timings = Timings(state.listen)
-        outcome = execute(plan, self.cache, state)
+        outcome = execute(plan, cache, state)
         timings.keep(folder, state.provenance)
         return outcome
+
+    def _within(self, plan: Plan, budget: int) -> tuple[Estimate, Demands]:
+        """What a plan would cost with a budget, and what it reads; where a smaller setting is needed, with that."""
+        from kineograph.graph_runtime.estimate import estimate
+        from kineograph.graph_runtime.memory.demands import reside, too_large
+        from kineograph.graph_runtime.memory.reads import Reads
+
+        reads = Reads()
+        found = estimate(plan, self.store, 0, reads)
+        if short := set(too_large(reads.demands, budget)) & reads.demands.shrinkable:
+            reads = Reads(short)
+            found = estimate(plan, self.store, 0, reads)
+        found.residence = reside(reads.demands, budget)
+        return found, reads.demands
+
+    def _keeper(self, plan: Plan, budget: int) -> tuple[MemoryCache, Keeper]:
+        """What keeps a run within a budget, and the cache that it has for that."""
+        from kineograph.graph_runtime.memory.keeper import Keeper
+
+        residence = (found := self._within(plan, budget))[0].residence
+        assert residence is not None
+        if problem := misfit(residence):
+            raise InvalidWorkflow([problem])
+        self.cache.clear()  # it knows no budget
+        if self._lent is None or self._lent.budget != budget:
+            self._lent = Lent(budget)
+        return self._lent.cache, Keeper(self._lent.device, found[1], residence.policy)
+
+
+class Lent:
+    """A budget of memory: what it holds of earlier runs is there for the next."""
+
+    def __init__(self, budget: int) -> None:
+        from kineograph.graph_runtime.cache import MemoryCache
+        from kineograph.graph_runtime.memory.device import Device
+
+        self.budget = budget
+        self.cache = MemoryCache(kept_share(budget))
+        self.device = Device(budget - kept_share(budget))
+
+
+def misfit(residence: Residence) -> Problem | None:
+    """Why a run cannot be within its budget, and the way out; None where it can."""
+    if residence.fits:
+        return None
+    computed = residence.needs - residence.needs_weights
+    what = f"{_mb(residence.needs)} at once, {_mb(residence.needs_weights)} of weights and {_mb(computed)} beside them"
+    message = f"It needs {what}; a budget of {_mb(residence.budget)} leaves {_mb(residence.room)}."
+    return Problem(
+        residence.largest, message, f"Give it {_mb(residence.least)}, or ask for fewer frames or a smaller size."
+    )
+
+
+def _mb(nbytes: int) -> str:
+    return f"{-(-nbytes // 100_000) / 10:,.1f} MB"
 
 
 def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:

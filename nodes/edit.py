@@ -306,8 +306,10 @@ def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[
 
 def _encoded(latent: Latent, vae: VAE, video: Video, frames: range) -> Tensor:
     """The latent values of some frames of a clip, for every clip of the latent."""
+    from kineograph.nodes.networks.pieces import encoded
+
     part = video.frames[:, frames.start : frames.stop].transpose(1, 2)
-    return vae.network.encode(part)[0].expand(latent.x.shape[0], -1, -1, -1, -1)
+    return encoded(vae.network, part, tile=0).expand(latent.x.shape[0], -1, -1, -1, -1)
 
 
 def _written(latent: Latent, values: Tensor, first: int) -> Latent:

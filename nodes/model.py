@@ -212,6 +212,8 @@ def _on_meta(make: Callable[..., T], **sizes: Any) -> T:
     """A new network without its weights."""
     import torch
 
+    import kineograph.nodes.networks.components  # noqa: F401  not inside: the tables of its modules are real
+
     with torch.device("meta"):
         return make(**sizes)
 

@@ -8,9 +8,12 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
-from kineograph.nodes.sockets import Video
+from kineograph.nodes.sockets import VAE, Latent, Video
+from kineograph.nodes.video import TileSide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch import Tensor
 
 Upscale = Annotated[int, Field(ge=0, le=16)]
@@ -35,7 +38,52 @@ def save_video(
     from kineograph.nodes.media import write_video
 
     target = run.output_path(path)
-    write_video(target, _side_by_side(video), video.fps, upscale=_factor(video, upscale), provenance=run.provenance)
+    write_video(
+        target,
+        _side_by_side(video.frames),
+        video.fps,
+        upscale=_factor(_short_side(video), upscale),
+        provenance=run.provenance,
+    )
+    run.wrote(target)
+
+
+def outlined_decoding(vae: VAE, latent: Latent, tile: int, **_: object) -> None:
+    """What ``decode_to_file`` computes, without the file."""
+    from kineograph.nodes.networks.pieces import decoded_pieces
+
+    for _piece in decoded_pieces(vae.network, latent.x, latent.time, tile):
+        del _piece  # before the next one is made
+
+
+@node(effect=True, estimate=outlined_decoding)
+def decode_to_file(
+    vae: VAE,
+    latent: Latent,
+    run: RunContext,
+    path: Annotated[str, output_file(".mp4")] = "video.mp4",
+    upscale: Upscale = 0,
+    tile: TileSide = 0,
+) -> None:
+    """Decode a latent into an MP4, a few frames at a time: however long the video is, only those are in memory.
+
+    The file is that of ``vae_decode`` and ``save_video``. Those keep the video for whoever reads it next, also in a
+    later run; this keeps nothing, so each run decodes.
+
+    Args:
+        vae: the autoencoder that the latent belongs to.
+        latent: one clip, as sampled or as encoded; several are stacked side by side.
+        path: below the output folder, ends in .mp4.
+        upscale: each pixel becomes a square of so many; 0 chooses the least that makes the short side 256 or more.
+        tile: pixels of a tile's side, as for ``vae_decode``; 0 is whole frames.
+    """
+    from kineograph.nodes.media import write_video
+    from kineograph.nodes.networks.pieces import decoded_pieces
+
+    target = run.output_path(path)
+    side = vae.spec.space_ratio * min(latent.x.shape[-2:])
+    pieces = _reported(decoded_pieces(vae.network, latent.x, latent.time, tile), latent, run)
+    write_video(target, pieces, latent.fps, upscale=_factor(side, upscale), provenance=run.provenance)
     run.wrote(target)
 
 
@@ -63,7 +111,7 @@ def save_animation(
     from kineograph.nodes.media.animation import write_gif, write_webp
 
     target = run.output_path(path)
-    frames = _squares(_side_by_side(video), _factor(video, upscale))
+    frames = _squares(_side_by_side(video.frames), _factor(_short_side(video), upscale))
     if path.lower().endswith(".gif"):
         write_gif(target, frames, video.fps)
     else:
@@ -95,7 +143,7 @@ def save_image(
 
     target = run.output_path(path)
     one = trim_video(video, frame, 1)
-    write_image(target, _squares(_side_by_side(one), upscale)[0], provenance=run.provenance)
+    write_image(target, _squares(_side_by_side(one.frames), upscale)[0], provenance=run.provenance)
     run.wrote(target)
 
 
@@ -123,13 +171,28 @@ def save_contact_sheet(
     run.wrote(target)
 
 
-def _side_by_side(video: Video) -> Tensor:
-    """(T, 3, H, B W): all clips as one."""
-    return video.frames.permute(1, 2, 3, 0, 4).flatten(3)
+def _reported(pieces: Iterable[Tensor], latent: Latent, run: RunContext) -> Iterator[Tensor]:
+    """Pieces (B, 3, n, H, W) as (n, 3, H, B W), while the run is told how many frames are done, and how they look."""
+    done = 0
+    for piece in pieces:
+        done += piece.shape[2]
+        run.preview(Video(piece.transpose(1, 2), latent.fps), done)
+        yield _side_by_side(piece.transpose(1, 2))
+        del piece  # before the next one is made
+        run.progress(done, latent.frames)
 
 
-def _factor(video: Video, upscale: int) -> int:
-    return upscale or max(1, -(-SHORT_SIDE // min(video.frames.shape[-2:])))
+def _side_by_side(frames: Tensor) -> Tensor:
+    """(T, 3, H, B W): all clips as one, of (B, T, 3, H, W)."""
+    return frames.permute(1, 2, 3, 0, 4).flatten(3)
+
+
+def _short_side(video: Video) -> int:
+    return min(video.frames.shape[-2:])
+
+
+def _factor(short_side: int, upscale: int) -> int:
+    return upscale or max(1, -(-SHORT_SIDE // short_side))
 
 
 def _squares(frames: Tensor, factor: int) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_alike
@@ -12,31 +14,47 @@ from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
 if TYPE_CHECKING:
     from kineograph.nodes.networks.patches import Time
 
+TileSide = Annotated[int, Field(ge=0, le=16384)]
+
 
 @node
-def vae_encode(vae: VAE, video: Video) -> Latent:
+def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     """The latent of a video: the mean of the VAE's posterior, with every cell given (mask 0).
+
+    Frames go through the network a few at a time, so that a long video needs no more memory than a short one beside its
+    frames; the numbers are those of the whole at once.
 
     Args:
         vae: the autoencoder.
         video: 1 + 4k frames, or 4k (a piece of a longer video, or a loop), with sides that are multiples of 8, for the
             embedded VAE.
+        tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
+            encoded with all that its cells can see around it, so there are no seams: it only takes more time.
     """
     import torch
 
-    mean = vae.network.encode(video.frames.transpose(1, 2))[0]
+    from kineograph.nodes.networks.pieces import encoded
+
+    mean = encoded(vae.network, video.frames.transpose(1, 2), tile)
     return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec, time_of(video, vae.spec))
 
 
 @node
-def vae_decode(vae: VAE, latent: Latent) -> Video:
+def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
     """The video of a latent.
+
+    It is decoded a few frames at a time: beside the video itself, a long one needs no more memory than a short one. One
+    that goes into a file and nowhere else is decoded by ``decode_to_file``, which never holds the whole.
 
     Args:
         vae: the autoencoder that the latent belongs to.
         latent: as sampled, or as encoded.
+        tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
+            decoded with all that its pixels can see around it, so there are no seams: it only takes more time.
     """
-    frames = vae.network.decode(latent.x, time=latent.time).transpose(1, 2)
+    from kineograph.nodes.networks.pieces import decoded_pieces, joined
+
+    frames = joined(decoded_pieces(vae.network, latent.x, latent.time, tile), latent.frames)
     return Video(frames, latent.fps, loop=latent.time == "circle")
 
 

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO, Any
 
 from kineograph.server.errors import Refused
 
 MOST_REQUESTS = 200
+MOST_AT_ONCE = 12
+"""Requests that wait or are answered; a browser opens six connections."""
 IDLE_SECONDS = 120.0
 MOST_LINE = 64 << 20
 """Characters of an answer."""
@@ -50,6 +53,7 @@ class Aside:
     def __init__(self, target: str, arguments: list[Any], *, nbytes: int, cpu_seconds: int = 1800) -> None:
         self._boot = json.dumps([sys.path, target, nbytes, cpu_seconds, arguments])
         self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._asked = 0
@@ -60,16 +64,16 @@ class Aside:
         """The answer to a request.
 
         Raises:
-            Refused: the answer is no; or the process crashed, or took too long and was ended.
+            Refused: the answer is no; too many wait; the process crashed, or took too long and was ended.
         """
-        until = time.monotonic() + seconds
-        if not self._lock.acquire(timeout=seconds):
+        if not self._room.acquire(blocking=False):  # each holds a thread of the server
             raise Refused(503, "Too many such requests wait; try again in a moment.")
         try:
-            answer = self._ask(json.dumps(request), until)
+            with self._lock:
+                answer = self._ask(json.dumps(request), time.monotonic() + seconds)
         finally:
             self._last = time.monotonic()
-            self._lock.release()
+            self._room.release()
         if "refused" in answer:
             raise Refused(422, str(answer["refused"]), code="refused")
         return answer
@@ -123,17 +127,23 @@ class Aside:
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            _kill(self._process)
             self._process = None
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, whatever it does; none is started any more."""
         self._closed = True
         process = self._process
         if process is not None:
-            process.kill()
-            process.wait()
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    with suppress(OSError):  # what was not read any more
+        process.stdin.close()
 
 
 def _read(lines: IO[str], replies: queue.SimpleQueue[str]) -> None:

@@ -30,6 +30,7 @@ class Facts:
         self._jobs = jobs
         self._media = media
         self._ended: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._closing = False
         self._thread = threading.Thread(target=self._look, name="kineograph-facts", daemon=True)
         self._thread.start()
 
@@ -38,16 +39,20 @@ class Facts:
         if logged.event["event"] == "JobEnded":
             self._ended.put(logged.job)
 
-    def fill(self, job: JobInfo) -> bool:
+    def fill(self, job: JobInfo, most: int = MOST) -> bool:
         """Look at those files of a job that nobody looked at yet; whether there were some."""
-        new = [file for file in job.outputs[:MOST] if file.media_type in UPLOADS and file.digest and not file.facts]
+        new = [file for file in job.outputs if file.media_type in UPLOADS and file.digest and not file.facts][:most]
         for file in new:
-            self._jobs.note_facts(file.id, self._seen(file))
+            facts = self._seen(file)
+            if not self._closing:
+                self._jobs.note_facts(file.id, facts)
         return bool(new)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; what is looked at now is left for another time."""
+        self._closing = True
         self._ended.put(None)
+        self._media.close()
         self._thread.join(SECONDS)
 
     def _seen(self, file: OutputFile) -> dict[str, float | None]:

@@ -39,7 +39,6 @@ class Client:
     def __init__(self, jobs: Collection[str] | None, items: int, nbytes: int, session: str = "") -> None:
         self.jobs = None if jobs is None else frozenset(jobs)
         self.session = session
-        self.after = -1
         self.gone = asyncio.Event()
         self.why = ""
         self._room = (items, nbytes)

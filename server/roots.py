@@ -7,7 +7,7 @@ typed in, or linked to an input of the workflow: what comes out of a node is not
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ class Roots:
     Attributes:
         data: where a path begins.
         folders: by name; each may be a link to a folder elsewhere.
+        linked: those of them whose entries may be links that lead out: nobody can make one over HTTP.
     """
 
     data: Path
     folders: Mapping[str, Path]
+    linked: Collection[str] = ("models",)
 
     def problem(self, path: str, *, plain: bool = False) -> str:
         """Why a path may not be named, or nothing.
@@ -44,13 +46,18 @@ class Roots:
         """
         where = " or ".join(f"{name}/..." for name in self.folders)
         refused = f"{path[:100]!r} is not among the files that a workflow may read here: {where}"
+        if plain and not path:
+            return ""
         try:
-            first, *rest = (check_name(path) if path else path).split("/")
+            first, *rest = check_name(path).split("/")
             found = self.data / path
             if plain and not rest:
                 harmless = not first.startswith((".", "~")) and not found.exists()
                 return "" if harmless or first in self.folders else refused
-            if first not in self.folders or not found.resolve().is_relative_to(self.folders[first].resolve()):
+            root = self.folders.get(first)
+            if root is not None and rest and first in self.linked:
+                root /= rest[0]
+            if root is None or not found.resolve().is_relative_to(root.resolve()):
                 return refused
         except (ValueError, OSError, RuntimeError):  # no name of a file; a circle of links
             return refused

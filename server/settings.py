@@ -37,7 +37,7 @@ class Limits:
     socket_message: int = 1 << 16
     socket_rate: int = 20
     aside_seconds: float = 60.0
-    aside_bytes: int = 12 << 30
+    aside_bytes: int = 8 << 30
     drafts: int = 500
     revisions: int = 100
     draft_bytes: int = 4 << 20

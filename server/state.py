@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,7 +56,6 @@ class State:
     media: Aside
     estimates: Aside
     facts: Facts
-    began: float = field(default_factory=time.time)
     _planning: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -96,7 +94,6 @@ class State:
     def close(self) -> None:
         """End helpers, let go of clients; the queue is its owner's."""
         self.hub.close()
-        self.media.close()
         self.facts.close()
         self.estimates.close()
         self.drafts.close()

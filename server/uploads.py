@@ -122,11 +122,12 @@ class Uploads:
         for number in range(1, 10_000):
             target = self.folder / (f"{stem}{ending}" if number == 1 else f"{stem}-{number}{ending}")
             try:
-                os.link(part, target)  # never overwrites
+                target.open("xb").close()  # the name is ours, or taken
+                os.replace(part, target)
             except FileExistsError:
                 if _digest(target) != digest:
                     continue
-            part.unlink()
+                part.unlink()
             return self._named(target, f"{self.folders[0]}/{target.name}")
         raise Refused(409, f"There are too many files called {name}.")
 

@@ -248,7 +248,7 @@ def test_nodes_lists_and_describes(cli, packs):
     assert "the second." in page
     about = json.loads(cli("nodes", "toy/add@1", "--json", "--packs", packs)[1])
     assert [port["name"] for port in about["inputs"]] == ["a", "b"]
-    assert about["outputs"] == [{"name": "output", "type": "int"}]
+    assert about["outputs"] == [{"name": "output", "type": "int", "doc": ""}]
     assert len(json.loads(cli("nodes", "--json", "--packs", packs)[1])) == 8
     assert cli("nodes", "loop@1")[0] == 0
 

@@ -235,6 +235,7 @@ CALLS = {
     "vae_decode": lambda run: (video.vae_decode, VAE, NOISE),
     "join_videos": lambda run: (video.join_videos, BATCH.video, BATCH.video),
     "save_video": lambda run: (save.save_video, BATCH.video, run),
+    "decode_to_file": lambda run: (save.decode_to_file, VAE, NOISE, run),
     "save_animation": lambda run: (save.save_animation, BATCH.video, run),
     "save_image": lambda run: (save.save_image, BATCH.video, run),
     "save_contact_sheet": lambda run: (save.save_contact_sheet, BATCH.video, run),

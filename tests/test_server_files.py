@@ -8,6 +8,7 @@ import shutil
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -86,6 +87,17 @@ def test_what_lies_in_the_folders_may_be_named(served):
         assert refused(served, flow(path)) == []
     model = {"nodes": {"m": {"type": "load_model@1", "params": {"name": "flipbook"}}}, "outputs": {"x": "m.dit"}}
     assert refused(served, model) == []
+
+
+def test_models_may_be_links_and_lead_no_further(served, tmp_path):
+    (tmp_path / "wan").mkdir()
+    (tmp_path / "wan" / "out").symlink_to("/etc")
+    (served.data / "models" / "linked").symlink_to(tmp_path / "wan")
+    roots = served.app.state.parts.roots
+    assert not roots.problem("models/linked")
+    assert not roots.problem("models/linked/dit.safetensors")
+    assert "may read" in roots.problem("models/linked/out/passwd")
+    assert "may read" in roots.problem("models/../jobs.sqlite")
 
 
 def test_a_path_is_looked_at_wherever_it_comes_from(served):
@@ -210,6 +222,8 @@ def test_strips_and_frames(served):
     with av.open(io.BytesIO(answer.content)) as picture:
         frame = next(picture.decode(video=0))
     assert (frame.width, frame.height) == (6 * 32, 32)
+    same = served.client.get(f"/api/files/{file}/strip", headers={"If-None-Match": answer.headers["etag"]})
+    assert same.status_code == 304
     last = served.client.get(f"/api/files/{file}/frame", params={"n": -1})
     assert last.content == served.client.get(f"/api/files/{file}/frame", params={"n": 16}).content
     assert last.content != served.client.get(f"/api/files/{file}/frame").content
@@ -340,6 +354,12 @@ def test_a_helper_that_hangs_or_crashes_is_ended_and_started_again():
     crashing = Aside(f"{__name__}:crash", [], nbytes=4 << 30)
     with pytest.raises(Refused, match="crashed"):
         crashing.ask({}, 20.0)
+    with ThreadPoolExecutor(40) as threads:
+        asked = [threads.submit(hanging.ask, {}, 0.2) for _ in range(40)]
+    errors = [str(each.exception()) for each in asked]
+    assert sum("Too many" in error for error in errors) >= 20
+    assert all("Too many" in error or "too long" in error for error in errors)
+    hanging.close()
     eating = Aside(f"{__name__}:eat", [], nbytes=512 << 20)
     assert eating.ask({}, 20.0) == {"answer": "no memory"}
     eating.close()

@@ -233,7 +233,7 @@ JSONS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(JSONS)
 def test_no_json_breaks_the_server(served, body):
     for path in ("/api/check", "/api/jobs", "/api/drafts/x"):
@@ -243,7 +243,7 @@ def test_no_json_breaks_the_server(served, body):
         assert 400 <= answer.status_code < 500
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nodes=st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.fixed_dictionaries({
     "type": st.sampled_from(["toy/add@1", "load_video@1", "loop@1", "branch@1", "#d@1", "nothing@1"]),
     "params": st.dictionaries(st.sampled_from(["a", "b", "path", "when"]), JSONS, max_size=3),
@@ -298,7 +298,7 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
     known = {"Authorization": f"Bearer {TOKEN}"}
     raw = {"inputs": {"prompt": {"type": "str"}}, **ADD}
     secret.client.post("/api/jobs", json={"workflow": raw, "inputs": {"prompt": "my private words"}}, headers=known)
-    secret.client.post("/api/check", json={"workflow": raw, "inputs": {"promt": "my private words"}}, headers=known)
+    secret.client.post("/api/check", json={"workflow": raw, "inputs": {"other": "my private words"}}, headers=known)
     secret.client.get("/api/files/privatename", headers=known)
     secret.client.get("/api/workflows/private name", headers=known)
     secret.client.get("/api/workflows/line%0d%0aINFO forged", headers=known)

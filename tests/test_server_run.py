@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import pytest
 from served import ADD, ROOT, TOY
 
+from kineograph.cli.serve import _listening
 from kineograph.client import Client, ServerRefused
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import FileWritten, NodeFinished, NodeProgress, RunFinished
@@ -40,7 +44,7 @@ def server(folder, *options, packs=True):
         folder / "store",
     ]
     line += ["--packs", folder / "packs"] if packs else []
-    environment = os.environ | {"PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*map(str, line), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -136,6 +140,20 @@ def test_a_killed_server_loses_nothing(tmp_path):
         assert client.wait(ids[0]).outputs == {"x": 40}
 
 
+def test_a_client_waits_while_the_server_is_killed_and_started_again(tmp_path):
+    slow = {"nodes": {"a": {"type": "toy/slow@1", "params": {"steps": 40}}}, "outputs": {"x": "a"}}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    with ThreadPoolExecutor(1) as thread, Client(f"http://127.0.0.1:{port}") as client:
+        with server(tmp_path, "--port", port) as (process, _):
+            waiting = thread.submit(client.run, slow)
+            time.sleep(1.5)
+            process.kill()
+            process.wait()
+        with server(tmp_path, "--port", port):
+            assert waiting.result(60).outputs == {"x": 40}
+
+
 # 1, 5, 18
 
 
@@ -170,6 +188,13 @@ def test_what_cannot_be_is_said_in_a_sentence(cli, tmp_path, running):
     assert (code, "--safe-mode" in err) == (2, True)
     code, _, err = cli("serve", "--devices", "64", "--data", tmp_path / "x", "--port", "0")
     assert (code, "--devices" in err) == (2, True)
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with _listening(Namespace(host="127.0.0.1", port=0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_safe_mode_loads_no_packs(tmp_path):

@@ -46,6 +46,7 @@ class Runs(Protocol):
         cancel: threading.Event | None,
         keep_every: KeepEvery | None,
         at: Place | None,
+        memory: int | None,
         previews: float,
     ) -> Outcome:
         """Run a workflow."""
@@ -91,6 +92,7 @@ class Bench:
             cancel=cancel,
             keep_every=unit.keep_every,
             at=at,
+            memory=unit.memory or None,
             previews=unit.previews,
         )
         return outcome, {name: plan.keys[slot] for name, slot in plan.outputs.items()}

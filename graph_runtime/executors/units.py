@@ -26,6 +26,7 @@ class WorkUnit:
         keep_every: when a loop's state is kept.
         numerics: where it is given, what the process must compute with (see ``Runtime.numerics``).
         limit: seconds that the run may take; 0 is no limit.
+        memory: bytes that weights, values and what is computed may take together; 0 is no budget.
         node_limit: seconds in which a node must end or report progress, a loop must get through a pass; 0 is no limit.
         previews: seconds between two pictures of what a node makes; 0 draws none.
         deliver: whether the outputs shall come back: the small ones as they are, the others as keys in the store.
@@ -43,6 +44,7 @@ class WorkUnit:
     numerics: str = ""
     limit: float = 0.0
     node_limit: float = 0.0
+    memory: int = 0
     deliver: bool = True
     small_only: bool = False
     previews: float = 0.0

@@ -83,7 +83,7 @@ class Dispatcher:
         self._cleared = False
         self._change = threading.Condition()
         self._news = 0
-        self._closing = False
+        self._closing = self._at_once = False
         self._asked: Counter[str] = Counter()
         self._leave: Callable[[], None] = lambda: None
         self._threads = [
@@ -97,10 +97,14 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """Stop what runs, so that it goes on from there at the next start; what waits stays in the queue."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Stop what runs, so that it goes on from there at the next start; what waits stays in the queue.
+
+        Args:
+            at_once: do not wait for a step or pass to end.
+        """
         with self._change:
-            self._closing = True
+            self._closing, self._at_once = True, at_once
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
@@ -211,7 +215,7 @@ class Dispatcher:
     def _stop(self, run: Job, attempt: Attempt) -> None:
         """Ask a run to stop as often as somebody asked for it."""
         with self._change:
-            asked = self._asked[attempt.job] or self._closing
+            asked = self._asked[attempt.job] + self._closing + self._at_once
         while run.asked < min(asked, 2):
             run.cancel()
 

@@ -18,6 +18,8 @@ ORDERS: Mapping[Order, tuple[str, ...]] = {
     "queue": ("priority DESC", "rank", "number"),
 }
 
+FEW = 4
+"""For so many jobs each one's place is counted alone, which takes a quarter of the time of placing all."""
 FILES = (
     "SELECT files.*, jobs.id AS job, facts.json AS facts FROM files JOIN jobs USING (number) "
     "LEFT JOIN facts ON facts.id = files.id"
@@ -104,7 +106,7 @@ class Reading:
         files: dict[int, list[OutputFile]] = {number: [] for number in numbers}
         for file in database.execute(f"{FILES} WHERE number IN ({_marks(numbers)}) ORDER BY number, name", numbers):
             files[file["number"]].append(self._file(file))
-        positions = _positions(database, [row["number"] for row in rows if row["state"] == "queued"])
+        positions = _positions(database, [row for row in rows if row["state"] == "queued"])
         return [
             _info(row, workflow, files[row["number"]], positions.get(row["number"]), self._log.running(row["id"]))
             for row in rows
@@ -141,18 +143,24 @@ def _info(
     )
 
 
-def _positions(database: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, int]:
+def _positions(database: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[int, int]:
     """How many jobs are before each of these in the queue."""
-    if not numbers:
-        return {}
+    if len(rows) < FEW:
+        return {row["number"]: _ahead(database, row) for row in rows}
     placed = (
         "SELECT number, row_number() OVER (ORDER BY priority DESC, rank, number) - 1 AS position "
         "FROM jobs WHERE state = 'queued'"
     )
-    rows = database.execute(
-        f"SELECT number, position FROM ({placed}) WHERE number IN ({_marks(numbers)})", list(numbers)
-    )
-    return dict(rows.fetchall())
+    numbers = [row["number"] for row in rows]
+    found = database.execute(f"SELECT number, position FROM ({placed}) WHERE number IN ({_marks(numbers)})", numbers)
+    return dict(found.fetchall())
+
+
+def _ahead(database: sqlite3.Connection, row: sqlite3.Row) -> int:
+    waiting = "SELECT count(*) FROM jobs WHERE state = 'queued'"
+    (more,) = database.execute(f"{waiting} AND priority > ?", (row["priority"],)).fetchone()
+    same = (row["priority"], row["rank"], row["number"])
+    return more + database.execute(f"{waiting} AND priority = ? AND (rank, number) < (?, ?)", same).fetchone()[0]
 
 
 def _marks(values: Iterable[Any]) -> str:
@@ -163,6 +171,11 @@ def _cursor(order: Order, row: sqlite3.Row) -> str:
     return json.dumps([row[column.partition(" ")[0]] for column in ORDERS[order]], separators=(",", ":"))
 
 
+def _is_number(value: object) -> bool:
+    """Whether SQLite can hold it: its integers have 64 bits."""
+    return isinstance(value, (int, float)) and -(2.0**63) <= value < 2.0**63
+
+
 def _after(order: Order, cursor: str) -> tuple[str, list[Any]]:
     """What is true of the rows behind a cursor, as SQL with its values."""
     if not cursor:
@@ -170,7 +183,7 @@ def _after(order: Order, cursor: str) -> tuple[str, list[Any]]:
     names = [column.partition(" ")[0] for column in ORDERS[order]]
     try:
         values: list[Any] = json.loads(cursor)
-        if len(values) != len(names) or not all(isinstance(each, (int, float)) for each in values):
+        if len(values) != len(names) or not all(map(_is_number, values)):
             raise ValueError
     except (ValueError, TypeError):
         raise ValueError(f"{cursor[:60]!r} is no cursor of the order {order!r}.") from None

@@ -41,7 +41,7 @@ MIGRATIONS: tuple[str, ...] = (
         ran INTEGER NOT NULL DEFAULT 0,
         cached INTEGER NOT NULL DEFAULT 0
     );
-    CREATE INDEX jobs_queue ON jobs (priority DESC, rank, number) WHERE state = 'queued';
+    CREATE INDEX jobs_queue ON jobs (state, priority DESC, rank, number);
     CREATE INDEX jobs_active ON jobs (priority DESC, rank, number) WHERE state IN ('queued', 'running');
     CREATE INDEX jobs_state ON jobs (state, number);
     CREATE INDEX jobs_longest ON jobs (seconds, number);

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 LONGEST = 20_000
 """Letters of a job that are searched."""
+WORDS = 32
+"""Words of a search that are looked at: SQLite has a limit of its own, and no sentence for it."""
 
 
 def prepare(database: sqlite3.Connection) -> None:
@@ -56,7 +58,7 @@ def condition(database: sqlite3.Connection, search: str) -> tuple[str, list[str]
     """What is true of the jobs that a search finds, as SQL with its values."""
     sides: list[str] = []
     values: list[str] = []
-    for word in search.casefold().split():
+    for word in search.casefold().split()[:WORDS]:
         if len(word) >= 3 and has_fts5(database):
             sides.append("number IN (SELECT rowid FROM trigrams WHERE text MATCH ?)")
             values.append('"' + word.replace('"', '""') + '"')

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ LIMITED_RANGE = 1
 
 def write_video(
     path: str | os.PathLike[str],
-    frames: Tensor,
+    frames: Tensor | Iterable[Tensor],
     fps: float,
     *,
     upscale: int = 1,
@@ -43,7 +43,7 @@ def write_video(
 
     Args:
         path: the file; its folder must exist. A file of that name is replaced once the new one is whole.
-        frames: (T, 3, H, W) float in [0, 1], or (T, H, W, 3) uint8.
+        frames: (T, 3, H, W) float in [0, 1], or (T, H, W, 3) uint8; or pieces of such, in order, of which one is held.
         fps: frames per second, above 0 and at most 1000.
         upscale: every pixel becomes upscale x upscale pixels, 1 to 64.
         crf: x264's constant quality, 0 (nearly lossless) to 51.
@@ -53,12 +53,13 @@ def write_video(
         ValueError: frames, fps or sizes that no MP4 can hold, or a folder that is not there.
         OSError: the file could not be written.
     """
-    check_frames(frames, upscale)
-    _check_even(frames, upscale)
+    import torch
+
     if not (0 < fps <= 1000):
         raise ValueError(f"fps is {fps}; a video needs more than 0 and at most 1000 frames per second.")
     check_length(provenance)
-    write_whole(Path(path), _encode(frames, fps, upscale, crf, provenance))
+    pieces = [frames] if isinstance(frames, torch.Tensor) else frames
+    write_whole(Path(path), _encode(_checked(pieces, upscale), fps, upscale, crf, provenance))
 
 
 def write_image(path: str | os.PathLike[str], frame: Tensor, *, provenance: str | None = None) -> None:
@@ -175,13 +176,24 @@ def _check_even(frames: Tensor, upscale: int) -> None:
         )
 
 
-def as_bytes(frames: Tensor) -> Iterator[Tensor]:
-    """Each frame as (H, W, 3) uint8 on the CPU, one at a time."""
+def _checked(pieces: Iterable[Tensor], upscale: int) -> Iterator[Tensor]:
+    """Each frame of each piece as bytes."""
+    count = 0
+    for piece in pieces:
+        check_frames(piece, upscale)
+        _check_even(piece, upscale)
+        yield from as_bytes(piece, first=count)
+        count += len(piece)
+        del piece  # before the next one is made
+
+
+def as_bytes(frames: Tensor, first: int = 0) -> Iterator[Tensor]:
+    """Each frame as (H, W, 3) uint8 on the CPU, one at a time; ``first`` is the number of the first one."""
     import torch
 
     if frames.shape[-1 if frames.dtype == torch.uint8 else 1] != 3:
         raise ValueError(f"A picture is (3, H, W) float or (H, W, 3) uint8, not {_kind(frames[0])}.")
-    for index, frame in enumerate(frames.detach()):
+    for index, frame in enumerate(frames.detach(), first):
         if frame.dtype == torch.uint8:
             yield frame.cpu()
             continue
@@ -193,7 +205,7 @@ def as_bytes(frames: Tensor) -> Iterator[Tensor]:
         yield frame_CHW.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
 
 
-def _encode(frames: Tensor, fps: float, upscale: int, crf: int, provenance: str | None) -> bytes:
+def _encode(frames: Iterable[Tensor], fps: float, upscale: int, crf: int, provenance: str | None) -> bytes:
     """The MP4 as bytes. It is muxed in memory, so that a full disk shows where we write, and nowhere else."""
     import av
 
@@ -217,7 +229,7 @@ def _encode(frames: Tensor, fps: float, upscale: int, crf: int, provenance: str 
         context.thread_count = 1  # x264's bytes depend on the number of threads
         context.pix_fmt, context.color_range = "yuv420p", LIMITED_RANGE
         context.colorspace = context.color_primaries = context.color_trc = BT709
-        for index, rgb_HWC in enumerate(as_bytes(frames)):
+        for index, rgb_HWC in enumerate(frames):
             picture = _to_yuv420p(rgb_HWC.repeat_interleave(upscale, 0).repeat_interleave(upscale, 1))
             if index == 0:
                 context.width, context.height = picture.width, picture.height

@@ -58,7 +58,7 @@ def _has_places(value: Any) -> bool:
     """Whether it has a place for each clip: a tensor with axes, a tuple of texts."""
     if isinstance(value, Tensor):
         return value.ndim > 0
-    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, str) for each in value)
 
 
 def _parts(value: Any) -> dict[str, Any]:

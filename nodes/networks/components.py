@@ -19,6 +19,7 @@ from torch import nn
 from kineograph.nodes.networks.adversarial import Discriminator, DiscriminatorConfig
 from kineograph.nodes.networks.dit import DiT, DiTConfig
 from kineograph.nodes.networks.gaussian import GaussianConfig, GaussianPrior
+from kineograph.nodes.networks.resident import attach
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
 from kineograph.nodes.networks.weights import check_fit, check_header, fill, load_weights, save_weights
@@ -84,11 +85,15 @@ def save(
 def outline(path: Path, kind: str) -> nn.Module:
     """A network as :func:`load` gives it, but on the meta device: of the file, only the header is read.
 
+    Its weights can be brought from there, block by block.
+
     Raises:
-        ValueError: no such file, a file that lies, or another kind of network.
+        ValueError: no such file, a file that lies, another kind of network, or weights that do not fit.
     """
     with torch.device("meta"):
-        return build(kind, _config_of(check_header(path), kind, path.name)).eval().requires_grad_(False)
+        network = build(kind, _config_of(check_header(path), kind, path.name)).eval().requires_grad_(False)
+    attach(network, path)
+    return network
 
 
 def load(path: Path, kind: str) -> nn.Module:

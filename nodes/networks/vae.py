@@ -9,9 +9,7 @@ Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,52 +17,22 @@ from torch.nn import functional
 
 from kineograph.nodes.networks.frames import nearest_multiple
 from kineograph.nodes.networks.patches import Time
+from kineograph.nodes.networks.tiles import Tile, assembled, tiles
+from kineograph.nodes.networks.vae_blocks import (
+    CELL_FEATURES,
+    PATCH,
+    PATCH_FEATURES,
+    SPACE_RATIO,
+    TIME_RATIO,
+    Decoder,
+    Encoder,
+    VAEConfig,
+    merge,
+    split,
+)
 
-TIME_RATIO = 4
-SPACE_RATIO = 8
-PATCH = 4  # the finest grid any layer sees: one place per 4 x 4 pixels
-PATCH_FEATURES = 3 * TIME_RATIO * PATCH * PATCH
-CELL_FEATURES = 3 * TIME_RATIO * SPACE_RATIO * SPACE_RATIO
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """The sizes of a :class:`VideoVAE`.
-
-    Attributes:
-        channels: numbers per latent cell.
-        fine: features on the grid of 4 pixels.
-        coarse: features on the grid of 8 pixels, that of the latent.
-        encoder_blocks: residual blocks of the encoder, (fine, coarse).
-        decoder_blocks: residual blocks of the decoder, (fine, coarse).
-        noise: standard deviation of the posterior in training, before :func:`measure` scales the latent.
-    """
-
-    channels: int = 8
-    fine: int = 64
-    coarse: int = 192
-    encoder_blocks: tuple[int, int] = (1, 3)
-    decoder_blocks: tuple[int, int] = (2, 4)
-    noise: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Take lists for tuples, as JSON has them."""
-        object.__setattr__(self, "encoder_blocks", tuple(self.encoder_blocks))
-        object.__setattr__(self, "decoder_blocks", tuple(self.decoder_blocks))
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self) | {"encoder_blocks": list(self.encoder_blocks), "decoder_blocks": list(self.decoder_blocks)}
-
-    @property
-    def time_ratio(self) -> int:
-        """Frames per latent frame after the first, which stands for one frame alone."""
-        return TIME_RATIO
-
-    @property
-    def space_ratio(self) -> int:
-        """Pixels per latent cell along each side."""
-        return SPACE_RATIO
+CELLS_AT_ONCE = 192
+"""Latent cells that go through the network at once, where a clip is streamed: see docs/performance.md."""
 
 
 class VideoVAE(nn.Module):
@@ -112,12 +80,74 @@ class VideoVAE(nn.Module):
         """
         batch = len(video_BCTHW)
         patches_NhwD = _to_patches(video_BCTHW)
-        shortcut_NhwC = functional.linear(_merge(patches_NhwD) - self.centre_D, self.into_CD)
+        shortcut_NhwC = functional.linear(merge(patches_NhwD) - self.centre_D, self.into_CD)
         raw_NhwC = shortcut_NhwC + self.encoder(patches_NhwD)
         normal_NhwC = (raw_NhwC - self.mean_C) / self.scale_C
         mean = normal_NhwC.unflatten(0, (batch, -1)).permute(0, 4, 1, 2, 3)
         deviation_C = self.config.noise / self.scale_C
         return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
+
+    def encode_pieces(self, video_BCTHW: Tensor, tile: int = 0) -> Iterator[Tensor]:
+        """The mean of :meth:`encode`, a few chunks at a time: each is encoded without view of the others.
+
+        Args:
+            video_BCTHW: as for :meth:`encode`.
+            tile: most pixels of a tile's side, 0 encodes whole frames. Any size gives the same numbers.
+
+        Yields:
+            (B, c, n, H / 8, W / 8), in order.
+        """
+        _check_clip(video_BCTHW)
+        frames, height, width = video_BCTHW.shape[2:]
+        sides = height // SPACE_RATIO, width // SPACE_RATIO
+        cut = tiles(*sides, _cells(tile), _reach(self.config.encoder_blocks))
+        chunks = _chunks_at_once(cut, len(video_BCTHW))
+        stop, start = (frames - 1) % TIME_RATIO + 1 + TIME_RATIO * (chunks - 1), 0
+        while start < frames:
+            group = video_BCTHW[:, :, start:stop]
+            yield from assembled(cut, ([self.encode(each.seen(group, SPACE_RATIO))[0]] for each in cut), *sides)
+            start, stop = stop, stop + TIME_RATIO * chunks
+
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+        """The clip of :meth:`decode`, a few chunks at a time, in memory that does not grow with the clip's length.
+
+        Nothing is computed twice: each block keeps one chunk until its neighbour is there (:class:`Stage`).
+
+        Args:
+            latent_BCthw: as for :meth:`decode`.
+            time: as for :meth:`decode`.
+            tile: most pixels of a tile's side, 0 decodes whole frames. Any size gives the same numbers; small ones
+                compute more of their surroundings twice.
+
+        Yields:
+            (B, 3, n, 8h, 8w) in [0, 1], in order.
+        """
+        self._check_latent(latent_BCthw)
+        height, width = latent_BCthw.shape[3:]
+        cut = tiles(height, width, _cells(tile), _reach(self.config.decoder_blocks))
+        chunks = _chunks_at_once(cut, len(latent_BCthw))
+        parts = (self._decoded_in_order(each.seen(latent_BCthw), time, chunks) for each in cut)
+        yield from assembled(cut, parts, height * SPACE_RATIO, width * SPACE_RATIO)
+
+    def _decoded_in_order(self, latent_BCthw: Tensor, time: Time, chunks: int) -> Iterator[Tensor]:
+        """The clip of a latent that is read a few chunks at a time."""
+        if latent_BCthw.shape[2] <= chunks:
+            yield self.decode(latent_BCthw, time=time)
+            return
+        circle, at = time == "circle", 0
+        start = -self.decoder.delay % latent_BCthw.shape[2] if circle else 0
+        turned = (*latent_BCthw[:, :, start:].split(chunks, 2), *latent_BCthw[:, :, :start].split(chunks, 2))
+        parts = (self._raw(part_BCthw) for part_BCthw in turned if part_BCthw.numel())
+
+        def clip(correction_NhwD: Tensor) -> Tensor:
+            nonlocal at
+            own_BCthw = latent_BCthw[:, :, at : at + len(correction_NhwD) // len(latent_BCthw)]
+            alone = time == "line" and not at
+            at += own_BCthw.shape[2]
+            return self._clip(self._raw(own_BCthw), correction_NhwD, alone).clamp_(0, 1)
+
+        # not a loop, whose variable would keep each piece while the next one is made, and other tiles are decoded
+        yield from map(clip, filter(Tensor.numel, self.decoder.in_order(parts, circle, chunks)))
 
     def decode(self, latent_BCthw: Tensor, clamp: bool = True, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
@@ -133,84 +163,28 @@ class VideoVAE(nn.Module):
         Raises:
             ValueError: the latent has another number of channels.
         """
+        self._check_latent(latent_BCthw)
+        latent_BthwC = self._raw(latent_BCthw)
+        video = self._clip(latent_BthwC, self.decoder(latent_BthwC, circle=time == "circle"), alone=time == "line")
+        return video.clamp(0, 1) if clamp else video
+
+    def _check_latent(self, latent_BCthw: Tensor) -> None:
         if latent_BCthw.ndim != 5 or latent_BCthw.shape[1] != self.config.channels:
             raise ValueError(
                 f"The latent is {tuple(latent_BCthw.shape)}, but this VAE decodes "
                 f"(B, {self.config.channels}, t, h, w). Take a latent made by the same VAE."
             )
-        latent_BthwC = latent_BCthw.permute(0, 2, 3, 4, 1) * self.scale_C + self.mean_C
-        shortcut_NhwD = functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D)
-        patches_NhwD = _split(shortcut_NhwD, PATCH_FEATURES) + self.decoder(latent_BthwC, circle=time == "circle")
-        video = _from_patches(patches_NhwD, batch=len(latent_BCthw), alone=time == "line")
-        return video.clamp(0, 1) if clamp else video
 
+    def _raw(self, latent_BCthw: Tensor) -> Tensor:
+        """A latent as the encoder gave it, before it was normalised: (B, t, h, w, c)."""
+        return latent_BCthw.permute(0, 2, 3, 4, 1) * self.scale_C + self.mean_C
 
-class Encoder(nn.Module):
-    """The encoder's correction to the linear shortcut, one chunk at a time: (N, H/4, W/4, 192) -> (N, H/8, W/8, c)."""
-
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        fine, coarse = config.encoder_blocks
-        self.stem = nn.Linear(PATCH_FEATURES, config.fine)
-        self.fine = nn.ModuleList(Block(config.fine) for _ in range(fine))
-        self.down = nn.Linear(4 * config.fine, config.coarse)
-        self.coarse = nn.ModuleList(Block(config.coarse) for _ in range(coarse))
-        self.head = _zeroed(nn.Linear(config.coarse, config.channels))
-
-    def forward(self, patches_NhwD: Tensor) -> Tensor:
-        x_NhwD = self.stem(patches_NhwD)
-        for block in self.fine:
-            x_NhwD = block(x_NhwD)
-        x_NhwD = self.down(_merge(x_NhwD))
-        for block in self.coarse:
-            x_NhwD = block(x_NhwD)
-        return self.head(x_NhwD)
-
-
-class Decoder(nn.Module):
-    """The decoder's correction to the linear shortcut, all chunks at once: (B, t, h, w, c) -> (N, 2h, 2w, 192)."""
-
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        fine, coarse = config.decoder_blocks
-        self.stem = nn.Linear(config.channels, config.coarse)
-        self.coarse = nn.ModuleList(Block(config.coarse) for _ in range(coarse))
-        self.up = nn.Linear(config.coarse, 4 * config.fine)
-        self.fine = nn.ModuleList(Block(config.fine) for _ in range(fine))
-        self.head = _zeroed(nn.Linear(config.fine, PATCH_FEATURES))
-        self.fine_features = config.fine
-
-    def forward(self, latent_BthwC: Tensor, circle: bool) -> Tensor:
-        batch = len(latent_BthwC)
-        x_NhwD = self.stem(latent_BthwC.flatten(0, 1))
-        for block in self.coarse:
-            x_NhwD = block(x_NhwD, batch, circle)
-        x_NhwD = _split(self.up(x_NhwD), self.fine_features)
-        for block in self.fine:
-            x_NhwD = block(x_NhwD, batch, circle)
-        return self.head(x_NhwD)
-
-
-class Block(nn.Module):
-    """A residual block: a 3 x 3 depthwise convolution, then a two-layer net per place (Liu et al. 2022, ConvNeXt).
-
-    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after
-    (Lin et al. 2019, TSM): mixing in time at no arithmetic. Beyond the ends are zeros, or in a circle the other end.
-    """
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(features)
-        self.mix = nn.Conv2d(features, features, 3, padding=1, groups=features)
-        self.widen = nn.Linear(features, 2 * features)
-        self.narrow = _zeroed(nn.Linear(2 * features, features))
-
-    def forward(self, x_NhwD: Tensor, batch: int | None = None, circle: bool = False) -> Tensor:
-        inner = self.norm(x_NhwD)
-        if batch is not None:
-            inner = _shift_in_time(inner, batch, circle)
-        inner = self.mix(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x_NhwD + self.narrow(functional.silu(self.widen(inner)))
+    def _clip(self, latent_BthwC: Tensor, correction_NhwD: Tensor, alone: bool) -> Tensor:
+        """The linear shortcut and the decoder's correction as a clip (B, 3, T, H, W)."""
+        patches_NhwD = split(
+            functional.linear(latent_BthwC.flatten(0, 1), self.outof_DC, self.centre_D), PATCH_FEATURES
+        ).add_(correction_NhwD)
+        return _from_patches(patches_NhwD, batch=len(latent_BthwC), alone=alone)
 
 
 def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
@@ -223,7 +197,7 @@ def initialise_from(vae: VideoVAE, videos: Sequence[Tensor] | Tensor) -> None:
         vae: a new autoencoder; its shortcut and normalisation are overwritten.
         videos: clips (B, 3, T, H, W) in [0, 1], one tensor or several of different sizes.
     """
-    cells_MD = torch.cat([_merge(_to_patches(video)).flatten(0, 2) for video in _as_list(videos)]).double()
+    cells_MD = torch.cat([merge(_to_patches(video)).flatten(0, 2) for video in _as_list(videos)]).double()
     mean_D = cells_MD.mean(0)
     centred_MD = cells_MD - mean_D
     energy_D, axes_DD = torch.linalg.eigh(centred_MD.T @ centred_MD / len(centred_MD))
@@ -265,6 +239,16 @@ def _to_patches(video_BCTHW: Tensor) -> Tensor:
 
     Of 1 + 4k frames, the first is repeated 4 times: alone, it is a chunk in which nothing moves.
     """
+    _check_clip(video_BCTHW)
+    frames = video_BCTHW.shape[2]
+    first = video_BCTHW[:, :, : frames % TIME_RATIO].expand(-1, -1, TIME_RATIO * (frames % TIME_RATIO), -1, -1)
+    chunks = torch.cat([first, video_BCTHW[:, :, frames % TIME_RATIO :]], dim=2)
+    cut = chunks.unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH)).unflatten(2, (-1, TIME_RATIO))
+    return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(0, 1)  # B C t f h p w q -> (B t) h w (C f p q)
+
+
+def _check_clip(video_BCTHW: Tensor) -> None:
+    """Refuse what does not fit the latent's grid."""
     if video_BCTHW.ndim != 5 or video_BCTHW.shape[1] != 3:
         raise ValueError(f"The clip is {tuple(video_BCTHW.shape)}, but the VAE encodes (B, 3, T, H, W).")
     frames, height, width = video_BCTHW.shape[2:]
@@ -275,10 +259,6 @@ def _to_patches(video_BCTHW: Tensor) -> Tensor:
             f"{TIME_RATIO}k or 1 + {TIME_RATIO}k frames with sides that are multiples of {SPACE_RATIO}. The nearest is "
             f"{1 + (frames - 1) // TIME_RATIO * TIME_RATIO} frames of {sides}, which the node fit_video makes of it."
         )
-    first = video_BCTHW[:, :, : frames % TIME_RATIO].expand(-1, -1, TIME_RATIO * (frames % TIME_RATIO), -1, -1)
-    chunks = torch.cat([first, video_BCTHW[:, :, frames % TIME_RATIO :]], dim=2)
-    cut = chunks.unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH)).unflatten(2, (-1, TIME_RATIO))
-    return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(0, 1)  # B C t f h p w q -> (B t) h w (C f p q)
 
 
 def _from_patches(patches_NhwD: Tensor, batch: int, alone: bool) -> Tensor:
@@ -290,33 +270,17 @@ def _from_patches(patches_NhwD: Tensor, batch: int, alone: bool) -> Tensor:
     return torch.cat([chunks[:, :, 0].mean(2, keepdim=True), chunks[:, :, 1:].flatten(2, 3)], dim=2)
 
 
-def _merge(x_NhwD: Tensor) -> Tensor:
-    """2 x 2 places become one with four times the features."""
-    return x_NhwD.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 5, 2, 4).flatten(3)
+def _reach(blocks: tuple[int, int]) -> int:
+    """How many cells away a place can be that (fine, coarse) blocks look at: each looks one place of its grid away."""
+    fine, coarse = blocks
+    return coarse - (-fine * PATCH // SPACE_RATIO)
 
 
-def _split(x_NhwD: Tensor, features: int) -> Tensor:
-    """The inverse of :func:`_merge`: one place becomes 2 x 2 with ``features`` each."""
-    return x_NhwD.unflatten(3, (features, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
+def _cells(pixels: int) -> int:
+    """The cells along a tile's side of so many pixels."""
+    return pixels and max(1, pixels // SPACE_RATIO)
 
 
-def _shift_in_time(x_NhwD: Tensor, batch: int, circle: bool) -> Tensor:
-    """A quarter of the features from the chunk before, a quarter from the one after.
-
-    Beyond the ends are zeros, or in a circle the other end.
-    """
-    x_BthwD = x_NhwD.unflatten(0, (batch, -1))
-    quarter = x_BthwD.shape[-1] // 4
-    if circle:
-        before, after, rest = x_BthwD.split([quarter, quarter, x_BthwD.shape[-1] - 2 * quarter], dim=-1)
-        return torch.cat([before.roll(1, dims=1), after.roll(-1, dims=1), rest], dim=-1).flatten(0, 1)
-    before = functional.pad(x_BthwD[:, :-1, ..., :quarter], (0, 0, 0, 0, 0, 0, 1, 0))
-    after = functional.pad(x_BthwD[:, 1:, ..., quarter : 2 * quarter], (0, 0, 0, 0, 0, 0, 0, 1))
-    return torch.cat([before, after, x_BthwD[..., 2 * quarter :]], dim=-1).flatten(0, 1)
-
-
-def _zeroed(layer: nn.Linear) -> nn.Linear:
-    """Set a layer to zero, so that its branch starts as nothing."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+def _chunks_at_once(cut: list[Tile], batch: int) -> int:
+    """How many chunks of the largest tile go through the network at once."""
+    return max(1, CELLS_AT_ONCE // (batch * max(tile.cells for tile in cut)))

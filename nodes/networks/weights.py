@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -89,6 +89,26 @@ def check_header(path: Path | str) -> dict[str, str]:
     Raises:
         ValueError: what is wrong with it, in a sentence.
     """
+    return read_header(path).metadata
+
+
+class Entry(NamedTuple):
+    """Where a tensor stands in a file: its dtype by safetensors' name, its sides, and its first byte in the file."""
+
+    dtype: str
+    shape: list[int]
+    begin: int
+
+
+class Header(NamedTuple):
+    """What a safetensors file says of itself."""
+
+    tensors: dict[str, Entry]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path | str) -> Header:
+    """The header of a safetensors file, checked as by :func:`check_header`; nothing else is read."""
     name = Path(path).name
     try:
         size = os.path.getsize(path)
@@ -105,7 +125,11 @@ def check_header(path: Path | str) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _refused(name, "its metadata are not strings by name")
     _check_tensors(header, size - 8 - length, name)
-    return metadata
+    begin = 8 + length
+    entries = {
+        key: Entry(entry["dtype"], entry["shape"], begin + entry["data_offsets"][0]) for key, entry in header.items()
+    }
+    return Header(entries, metadata)
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

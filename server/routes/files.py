@@ -23,8 +23,7 @@ from kineograph.server.uploads import Named, clean_name
 
 routes = router("files")
 FileId = Annotated[str, InPath(pattern="^[A-Za-z0-9_-]{1,64}$")]
-_FOREVER = "private, max-age=31536000, immutable"
-_PNG_HEADERS = {"Cache-Control": _FOREVER}
+IfNoneMatch = Annotated[str, Header()]
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,7 @@ class Found:
 
 
 @routes.get("/files/{file}", response_class=FileResponse)
-async def content(
-    file: FileId, request: Request, parts: Parts, if_none_match: Annotated[str, Header()] = ""
-) -> Response:
+async def content(file: FileId, request: Request, parts: Parts, if_none_match: IfNoneMatch = "") -> Response:
     """The bytes of a file, or a range of them."""
     found = await run_in_threadpool(_find, parts, file)
     headers = media_types.headers(found.name, found.media_type) | {"ETag": found.etag, "Cache-Control": "no-cache"}
@@ -62,15 +59,18 @@ def strip(
     parts: Parts,
     count: Annotated[int, Query(ge=1, le=64)] = 12,
     height: Annotated[int, Query(ge=8, le=512)] = 72,
+    if_none_match: IfNoneMatch = "",
 ) -> Response:
     """Frames of a video side by side, evenly chosen, as one PNG."""
-    return _picture(parts, file, {"do": "strip", "count": count, "height": height})
+    return _picture(parts, file, {"do": "strip", "count": count, "height": height}, if_none_match)
 
 
 @routes.get("/files/{file}/frame")
-def frame(file: FileId, parts: Parts, n: Annotated[int, Query(ge=-(2**31), lt=2**31)] = 0) -> Response:
+def frame(
+    file: FileId, parts: Parts, n: Annotated[int, Query(ge=-(2**31), lt=2**31)] = 0, if_none_match: IfNoneMatch = ""
+) -> Response:
     """One frame of a video as a PNG; a negative number counts from the end."""
-    return _picture(parts, file, {"do": "frame", "n": n})
+    return _picture(parts, file, {"do": "frame", "n": n}, if_none_match)
 
 
 @routes.get("/files/{file}/workflow")
@@ -161,7 +161,11 @@ def _look(parts: State, found: Found) -> dict[str, Any]:
     return parts.media.ask(ask, parts.settings.limits.aside_seconds)
 
 
-def _picture(parts: State, file: str, ask: dict[str, Any]) -> Response:
+def _picture(parts: State, file: str, ask: dict[str, Any], seen: str) -> Response:
+    """A picture that the helper makes of a file; none, where the browser has it already."""
     found = _find(parts, file)
+    headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
+    if found.etag in seen:
+        return Response(status_code=304, headers=headers)
     answer = parts.media.ask(ask | {"path": str(found.path), "name": found.name}, parts.settings.limits.aside_seconds)
-    return Response(base64.b64decode(answer["png"]), media_type="image/png", headers=_PNG_HEADERS)
+    return Response(base64.b64decode(answer["png"]), media_type="image/png", headers=headers)

@@ -15,6 +15,8 @@ from kineograph.server.strict import Body, router
 
 routes = router("jobs")
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
+LOOKED_AT = 8
+"""Files that one request lets be looked at."""
 Tag = Annotated[str, Field(min_length=1, max_length=60)]
 Tags = Annotated[list[Tag], Field(max_length=30)]
 Title = Annotated[str, Field(max_length=200)]
@@ -102,7 +104,7 @@ def listed(
 def one(job: JobId, parts: Parts) -> dict[str, Any]:
     """All that is known of a job, with its workflow."""
     found = _known(parts, job)
-    if found.ended is not None and parts.facts.fill(found):
+    if found.ended is not None and parts.facts.fill(found, LOOKED_AT):
         found = parts.jobs.get(job)
     return found.to_json()
 

@@ -77,7 +77,7 @@ def assets(built: Path | None) -> Mount | None:
 
 def _docs(schema: dict[str, Any]) -> str:
     rows = (
-        _route(path, method, about[method])
+        _route(path, method, about[method], schema["components"]["schemas"])
         for path, about in schema["paths"].items()
         for method in _METHODS
         if method in about
@@ -86,16 +86,14 @@ def _docs(schema: dict[str, Any]) -> str:
     return page.replace("VERSION", escape(__version__)).replace("ROUTES", "".join(rows))
 
 
-def _route(path: str, method: str, about: dict[str, Any]) -> str:
-    asked = [
-        f"<code>{escape(each['name'])}</code> {escape(str(each['schema'].get('type', '')))}"
-        for each in about.get("parameters", ())
-        if each["in"] == "query"
-    ]
-    body = about.get("requestBody", {}).get("content", {})
-    names = [str(kind.get("schema", {}).get("$ref", "")).rpartition("/")[2] for kind in body.values()]
-    taken = ", ".join(asked + [f"body: {escape(name)}" for name in names if name])
+def _route(path: str, method: str, about: dict[str, Any], models: dict[str, Any]) -> str:
+    """A row: what is asked for, what that does, and what it takes."""
+    taken = [each["name"] for each in about.get("parameters", ()) if each["in"] == "query"]
+    for kind, content in about.get("requestBody", {}).get("content", {}).items():
+        model = models.get(content["schema"].get("$ref", "").rpartition("/")[2])
+        taken.append(f"{{{', '.join(model['properties'])}}}" if model is not None else kind)
+    told = escape(about.get("description", "").replace("``", ""))
     return (
         f"<tr><td><code>{method.upper()}</code><td><code>{escape(path)}</code>"
-        f"<td>{escape(about.get('description', ''))}<br><small>{taken}</small>"
+        f"<td>{told}<br><code>{escape(', '.join(taken))}</code>"
     )

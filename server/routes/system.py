@@ -49,7 +49,7 @@ def system(parts: Parts) -> dict[str, Any]:
 
 
 @routes.post("/session", status_code=204)
-def sign_in(given: Token, request: Request, response: Response, parts: Parts) -> None:
+async def sign_in(given: Token, request: Request, response: Response, parts: Parts) -> None:
     """Show the token, and get a cookie for it."""
     if not parts.sessions.is_token(given.token):
         raise Refused(401, "That is not the token of this server." if parts.sessions.needed else "It needs no token.")
@@ -59,8 +59,8 @@ def sign_in(given: Token, request: Request, response: Response, parts: Parts) ->
 
 
 @routes.delete("/session", status_code=204)
-def sign_out(request: Request, response: Response, parts: Parts) -> None:
-    """End this browser's session."""
+async def sign_out(request: Request, response: Response, parts: Parts) -> None:
+    """End this browser's session, and its WebSockets."""
     parts.sessions.end(parts.sessions.of(request.headers))
     response.delete_cookie(COOKIE, path="/")
 

@@ -104,7 +104,7 @@ def test_a_job_ends_with_all_that_came_of_it(running):
     assert [each.seq for each in heard] == sorted({each.seq for each in heard})
     assert jobs.log(heard[4].seq - 1, [job])[0] == next(each for each in heard[4:] if each.job == job)
     again = ended(jobs, jobs.retry(job).id)
-    assert (again.state, again.cached, again.timings["p"]["cached"], len(again.outputs)) == ("done", 2, True, 1)
+    assert (again.state, again.cached, again.timings["p"]["cached"], len(again.outputs)) == ("done", 1, True, 1)
 
 
 def test_what_fails_says_where_and_the_queue_goes_on(jobs, tmp_path):
