@@ -11,7 +11,7 @@ export function Preview({ id, top }: { id: string; top: number }) {
   const shown = useRuns((state) => state.shown);
   const outputs = useRuns((state) => state.jobs[state.shown]?.outputs);
   const file = useMemo(() => outputs?.findLast((output) => output.node === id), [outputs, id]);
-  const live = useRuns((state) => state.previews[`${shown} ${id}`]);
+  const live = useRuns((state) => state.previews[`${shown} ${id}`] ?? Object.entries(state.previews).findLast(([key]) => key.startsWith(`${shown} `))?.[1]);
   const open = (): void => {
     if (file) useView.getState().set({ dialog: { kind: "player", files: [file.id] } });
   };

@@ -21,7 +21,8 @@ export function EstimateLine() {
   const problems = useRuns((state) => state.problems.length);
   if (problems) return <div className="estimate">{problems} {problems === 1 ? "problem" : "problems"}</div>;
   if (!estimate) return null;
-  const tokens = number(estimate.tokens) ?? number(estimate.most_tokens);
+  const nodes = Array.isArray(estimate.nodes) ? (estimate.nodes as { tokens?: number }[]) : [];
+  const tokens = Math.max(0, ...nodes.map((node) => number(node.tokens) ?? 0));
   const peak = number(estimate.peak_bytes);
   const time = number(estimate.seconds);
   return (
