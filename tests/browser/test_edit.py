@@ -65,7 +65,7 @@ def drag(page: Page, start: str, end: tuple[float, float] | str) -> None:
 def test_dropped_wire_searches_what_fits(page):
     drag(page, "[data-id=noise] [data-handleid='o:output']", (560, 660))
     page.get_by_role("combobox", name="Nodes that take Latent").wait_for()
-    page.keyboard.type("decode")
+    page.keyboard.type("vae decode")
     titles = page.locator("[role=option]").all_inner_texts()
     assert titles, "no node takes a latent"
     assert titles[0].startswith("Vae decode")

@@ -67,7 +67,7 @@ def test_training_curves_come_live(page):
 
 def test_scrub_hits_the_frame(made):
     page = made
-    page.locator(".card.done .thumb").first.click()
+    page.get_by_role("button", name="Play run").first.click()
     page.locator("dialog video").wait_for()
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.locator("[data-frame]")).to_contain_text("of 4")

@@ -29,7 +29,7 @@ function Tabs() {
         {tabs.map((tab) => (
           <div key={tab.id} role="presentation" className={`tab ${tab.id === active ? "on" : ""}`}>
             <button type="button" role="tab" aria-selected={tab.id === active} onClick={() => activate(tab.id)}>
-              {tab.title}{isChanged(tab) ? " •" : ""}<span className="sr">{isChanged(tab) ? " (changed)" : ""}</span>
+              {tab.title}{isChanged(tab) ? <><span aria-hidden="true"> •</span><span className="sr"> (changed)</span></> : null}
             </button>
             <button type="button" className="x" tabIndex={-1} aria-hidden="true" title={`Close ${tab.title}`} onClick={() => closeTab(tab.id)}>×</button>
           </div>
