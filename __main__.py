@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import __version__, default_runtime
-from kineograph.cli import isolation, planning, processes, serve, storage, submit
+from kineograph import COMFYUI, __version__, default_runtime
+from kineograph.cli import importing, isolation, planning, processes, serve, storage, submit
 from kineograph.cli.console import one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -88,11 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="run | check | plan | nodes | cache | serve | submit")
+    names = "run | check | plan | nodes | cache | import | serve | submit"
+    commands = parser.add_subparsers(required=True, metavar=names)
 
     common = argparse.ArgumentParser(add_help=False)
     packs = "folders of packs; their code is executed"
     common.add_argument("--packs", nargs="+", action="extend", default=[], metavar="DIR", help=packs)
+    theirs = "folders of packs written for ComfyUI; their code is executed"
+    common.add_argument("--comfy-packs", nargs="+", action="extend", default=[], metavar="DIR", help=theirs)
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     filed = argparse.ArgumentParser(add_help=False)
     workflow = "a workflow (JSON), or an MP4, PNG or WebP that carries one"
@@ -102,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
 
     usage = (
         "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
-        "       [--packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE]\n"
+        "       [--packs DIR ...] [--comfy-packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug]\n"
+        "       [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE]\n"
         "       [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
@@ -126,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
     planning.add_command(commands, [filed, common], _prepare)
+    importing.add_command(commands, [common], _runtime)
     serve.add_command(commands, [common])
     submit.add_command(commands, [filed], lambda options: _load(_file(options)))
 
@@ -254,8 +258,13 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:
+    options.packs += [f"{COMFYUI}{folder}" for folder in options.comfy_packs]
+    options.comfy_packs = []
     with redirect_stdout(sys.stderr):  # a pack may print when it is imported; standard output is for events
-        return default_runtime(options.packs)
+        runtime = default_runtime(options.packs)
+    for name, reason in runtime.registry.refused.items():
+        _say(f"{name} could not be loaded: {reason}")
+    return runtime
 
 
 def _file(options: argparse.Namespace) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from kineograph.nodes.model import load_vae
-from kineograph.nodes.networks.pieces import joined
+from kineograph.nodes.networks.pieces import decoded, decoded_pieces
 from kineograph.nodes.save import decode_to_file
 from kineograph.nodes.sockets import Latent, Video
 from kineograph.nodes.video import vae_decode, vae_encode
@@ -35,7 +35,7 @@ TIMES = (1, 4, 16)
 class Run:
     """What a node that writes a file asks of a run; nobody listens."""
 
-    provenance = ""
+    place = provenance = ""
 
     def progress(self, *_: object, **__: object) -> None:
         """Not told."""
@@ -72,8 +72,7 @@ def forms(height: int, width: int, frames: int, tile: int) -> dict[str, Callable
         "decode: whole": lambda: network.decode(latent().x),
         "decode: streamed (vae_decode)": lambda: vae_decode(vae, latent()),
         "decode: streamed, tiles": lambda: vae_decode(vae, latent(), tile),
-        "decode: pieces, none kept": lambda: drain(network.decode_pieces(latent().x)),
-        "decode: pieces of tiles, none kept": lambda: drain(network.decode_pieces(latent().x, tile=tile)),
+        "decode: pieces, none kept": lambda: drain(decoded_pieces(network, latent().x, "line")),
         "decode: into a file (decode_to_file)": lambda: decode_to_file(vae, latent(), Run(), upscale=1),
         "encode: whole": lambda: network.encode(clip().frames.transpose(1, 2))[0],
         "encode: streamed (vae_encode)": lambda: vae_encode(vae, clip()),
@@ -85,9 +84,8 @@ def seam(height: int, width: int, frames: int, tile: int) -> float:
     """The largest difference of a value between tiles and the whole."""
     vae = load_vae()
     x = torch.randn(1, vae.spec.channels, 1 + (frames - 1) // 4, height // 8, width // 8)
-    return float(
-        (joined(vae.network.decode_pieces(x, tile=tile), frames).transpose(1, 2) - vae.network.decode(x)).abs().max()
-    )
+    tiled = decoded(vae.network, x, "line", tile, frames).transpose(1, 2)
+    return float((tiled - vae.network.decode(x)).abs().max())
 
 
 def resident(name: str, sizes: list[int]) -> list[int]:

@@ -32,7 +32,7 @@ RATE, WARM_UP, FALL = 2e-3, 50, 0.4
 class Quiet:
     """A run that nobody watches."""
 
-    provenance = "{}"
+    place, provenance = "", "{}"
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Keep nothing."""

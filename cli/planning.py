@@ -13,7 +13,6 @@ from kineograph.cli import storage
 from kineograph.cli.console import duration, one_line, size
 from kineograph.graph_runtime.costs import as_json
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.runtime import misfit
 
 if TYPE_CHECKING:
     from kineograph.cli.sweep import Sweep
@@ -110,6 +109,8 @@ def _sentences(estimate: Estimate) -> list[str]:
 
 def _within(residence: Residence) -> list[str]:
     """Whether a run keeps within its budget, and what that costs."""
+    from kineograph.graph_runtime.runtime import misfit
+
     if problem := misfit(residence):
         return [f"It DOES NOT FIT --memory {size(residence.budget)}: {problem}"]
     times = f", {residence.moved / residence.weights:.1f} times" if residence.moved > residence.weights else ""

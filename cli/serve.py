@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph import default_runtime, safe_runtime
+from kineograph import COMFYUI, default_runtime, safe_runtime
 from kineograph.cli import storage, web_build
 from kineograph.cli.console import one_line
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
@@ -39,8 +39,8 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     """``kineograph serve``."""
     usage = (
         "kineograph serve [--host HOST] [--port N] [--data DIR] [--auth token] [--allow-host NAME ...] [--open]\n"
-        "       [--packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store] [--store-limit SIZE]\n"
-        "       [--keep-every N|TIME] [--log-level LEVEL] [--debug]"
+        "       [--packs DIR ...] [--comfy-packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store]\n"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--log-level LEVEL] [--debug]"
     )
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
@@ -70,11 +70,14 @@ def _serve(options: argparse.Namespace) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     options.packs = [str(Path(folder).absolute()) for folder in options.packs]
+    options.packs += [f"{COMFYUI}{Path(folder).absolute()}" for folder in options.comfy_packs]
     options.store = None if options.store is None else str(Path(options.store).absolute())
     data = Path(options.data or default_folder()).absolute()
     with _listening(options) as listener, redirect_stdout(sys.stderr):
         _work_in(data)
         made = safe_runtime() if options.safe_mode else default_runtime(options.packs)
+        for name, reason in made.registry.refused.items():
+            print(one_line(f"{name} could not be loaded: {reason}"), file=sys.stderr)
         with storage.opened_store(options) as made.store:
             return _run(options, made, data, listener)
 
@@ -84,6 +87,7 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
 
     from kineograph.graph_runtime.jobs.dispatch import Dispatcher
     from kineograph.graph_runtime.jobs.queue import FolderInUse, Jobs
+    from kineograph.interop.comfyui.routes import comfyui_routers, content_types
     from kineograph.server.app import create_app
 
     _log(options.log_level)
@@ -104,7 +108,14 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
         factory=settings.factory,
     )
     config = Config(
-        create_app(runtime, jobs, dispatcher, settings),
+        create_app(
+            runtime,
+            jobs,
+            dispatcher,
+            settings,
+            routers=comfyui_routers(),
+            content_types=content_types(settings.limits.upload_bytes),
+        ),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -198,7 +209,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _pack_problems(options: argparse.Namespace) -> Iterator[Problem]:
-    if options.safe_mode and options.packs:
+    if options.safe_mode and (options.packs or options.comfy_packs):
         yield Problem("--safe-mode", "It loads no packs, and --packs names some.", "Leave out one of both.")
 
 

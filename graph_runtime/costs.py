@@ -141,12 +141,12 @@ class Estimate:
         return " ".join([row.type_id, *sorted(below)])
 
 
+def kept_share(budget: int) -> int:
+    """Of a budget, the bytes that values may take which are kept for a later run."""
+    return budget // CACHE_SHARE
+
+
 def as_json(estimate: Estimate) -> dict[str, Any]:
     """An estimate and its sums, fit for JSON."""
     sums = {"seconds": estimate.seconds, "fits": estimate.fits, "unknown": estimate.unknown}
     return asdict(estimate) | sums
-
-
-def kept_share(budget: int) -> int:
-    """Of a budget, the bytes that values may take which are kept for a later run."""
-    return budget // CACHE_SHARE

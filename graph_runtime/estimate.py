@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 WALKED = 32
 """Passes of a loop that are walked one by one where they are not alike."""
+READ = 2**24
+"""Bytes of a kept result that a trial reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,11 @@ class _Walk:
         return first_difference(parts, now) if same else ""
 
     def take(self, step: Step, values: list[Any], found: tuple[Any, ...]) -> None:
-        """A step that need not run: its outputs are read."""
-        outputs = self.tried.settle(found)
-        self.tried.forget(tensors(outputs))
+        """A step that need not run: its outputs are read; small ones here too, as masks say what comes after."""
+        kept = self.store.get(step.key) if self.store is not None and held_bytes(found) <= READ else None
+        outputs = self.tried.settle(found) if kept is None else kept[0]
+        if kept is None:
+            self.tried.forget(tensors(outputs))
         self.ledger.hold(tensors(outputs))
         for (_, slot), value in zip(step.outputs, outputs, strict=True):
             values[slot] = value
@@ -152,7 +156,7 @@ class _Walk:
         if self.reads is not None:
             self.reads.begin()
         made = self.made(step, values, row)
-        if self.reads is not None and step.node is not None:
+        if self.reads is not None:
             self.reads.end(step, self.ledger.peak, unknown=isinstance(made, Unknown))
         if isinstance(made, Unknown):
             row.unknown = made.why

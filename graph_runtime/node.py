@@ -38,6 +38,11 @@ class RunContext(Protocol):
     """What a node may ask of the run it is part of; take it as a parameter ``run: RunContext``."""
 
     @property
+    def place(self) -> str:
+        """Where the node stands in the workflow: ``denoise``, in a loop's body ``denoise/step``."""
+        ...
+
+    @property
     def provenance(self) -> str:
         """The workflow with the inputs of this run, as JSON: to be written into files."""
         ...
@@ -276,7 +281,8 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
             none), its docstring the help, with a line for each input under ``Args:``.
         version: rises when a port or the meaning changes.
         effect: it changes the world outside, a file for example.
-        fingerprint: function of the node's literals that digests the files they name.
+        fingerprint: function of the node's literals that digests the files they name; a parameter with a default may be
+            linked, and is then left at it.
         donates: inputs it overwrites.
         views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of.
@@ -350,11 +356,9 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
 
 
 def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:
-    try:
-        return inputs[name].literal(value)
-    except (KeyError, ValueError) as error:
-        why = "it is no input" if isinstance(error, KeyError) else error
-        raise TypeError(f"Node {node_name}: smaller names {name} = {value!r}, but {why}.") from None
+    if name not in inputs:
+        raise TypeError(f"Node {node_name}: smaller names {name}, which is no input of it.")
+    return inputs[name].literal(value)
 
 
 def _default(node_name: str, parameter: inspect.Parameter, kind: SocketType) -> Any:

@@ -283,18 +283,18 @@ def _passes_key(spec: LoopSpec, plan: Plan, arguments: tuple[tuple[str, int], ..
 
 
 def files_digest(fingerprint: Callable[..., str], literals: Mapping[str, Any], path: str) -> str:
-    """The digest of the files that a node's literals name.
+    """The digest of the files that a node's literals name. What is linked is left at the function's default, if any.
 
     Raises:
         InvalidWorkflow: a name is not known before the run, or no such file can be read.
     """
     names = inspect.signature(fingerprint).parameters
-    linked = [name for name in names if name not in literals]
+    linked = [name for name, each in names.items() if name not in literals and each.default is each.empty]
     if linked:
         message = "It names a file, so its value must be known before the run."
         raise InvalidWorkflow([Problem(f"{path}.{linked[0]}", message, "Type it in.")])
     try:
-        return fingerprint(**{name: literals[name] for name in names})
+        return fingerprint(**{name: literals[name] for name in names if name in literals})
     except (OSError, ValueError) as error:
         raise InvalidWorkflow([Problem(path, said(error))]) from None
 

@@ -25,6 +25,8 @@ class Registry:
     def __init__(self) -> None:
         self._nodes: dict[str, NodeType] = {}
         self._sockets: dict[str, SocketType] = {**LITERALS, ANY.name: ANY}
+        self.refused: dict[str, str] = {}
+        """Nodes of packs that could not be had: id -> why, a sentence."""
 
     def __iter__(self) -> Iterator[NodeType]:
         return iter(sorted(self._nodes.values(), key=lambda kind: (kind.pack, kind.name, kind.version)))
@@ -49,6 +51,8 @@ class Registry:
 
     def unknown(self, type_id: str) -> str:
         """A sentence of advice for an id that is not there."""
+        if type_id in self.refused:
+            return f"It could not be loaded: {self.refused[type_id]}"
         name, _, version = type_id.partition("@")
         versions = [kind.id for kind in self._nodes.values() if kind.id.partition("@")[0] == name]
         if versions and not version:
@@ -79,10 +83,10 @@ class Registry:
             if f"{kind.function.__module__}.".startswith(f"{module.__name__}."):
                 self.add(replace(kind, pack=pack))
 
-    def add_builtin(self, package: str) -> None:
+    def add_builtin(self, package: str, pack: str = "") -> None:
         """Add the modules that a package lists in its ``MODULES``."""
         for name in importlib.import_module(package).MODULES:
-            self.add_module(importlib.import_module(f"{package}.{name}"))
+            self.add_module(importlib.import_module(f"{package}.{name}"), pack)
 
     def add_installed(self) -> None:
         """Add the packs that installed distributions offer under the entry point group ``kineograph.nodes``.

@@ -77,6 +77,11 @@ class NodeContext:
     before: int = 0  # done by an earlier run
 
     @property
+    def place(self) -> str:
+        """Where the node stands in the workflow."""
+        return self.path
+
+    @property
     def provenance(self) -> str:
         """The workflow with the inputs of this run, as JSON."""
         return self.state.provenance

@@ -261,8 +261,13 @@ def _form_place(loc: tuple[str | int, ...]) -> str:
     return nodes + separator + ".".join(parts)
 
 
-def parse_json(text: str, name: str) -> Any:
+def parse_json(text: str, name: str, beyond: int = MAX_INTEGER) -> Any:
     """Strict JSON: no duplicate keys, NaN, infinities or integers past 64 bits, at most 64 levels deep.
+
+    Args:
+        text: what is read.
+        name: of the file, for messages.
+        beyond: what integers are below; other programs write seeds of 64 bits without a sign.
 
     Raises:
         InvalidWorkflow: with line and column where there are some.
@@ -286,7 +291,7 @@ def parse_json(text: str, name: str) -> Any:
         return value
 
     def integer(literal: str) -> int:
-        if len(literal) > 20 or not -MAX_INTEGER <= int(literal) < MAX_INTEGER:
+        if len(literal) > 20 or not -MAX_INTEGER <= int(literal) < beyond:
             raise refuse(f"{literal[:24]} is past 64 bits.")
         return int(literal)
 

@@ -15,6 +15,7 @@ MODULES = (
     "load",
     "edit",
     "splice",
+    "hand_over",
     "sizes",
     "fit",
     "world",

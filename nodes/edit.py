@@ -14,6 +14,7 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
+from kineograph.nodes.video import encoded_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -306,10 +307,8 @@ def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[
 
 def _encoded(latent: Latent, vae: VAE, video: Video, frames: range) -> Tensor:
     """The latent values of some frames of a clip, for every clip of the latent."""
-    from kineograph.nodes.networks.pieces import encoded
-
-    part = video.frames[:, frames.start : frames.stop].transpose(1, 2)
-    return encoded(vae.network, part, tile=0).expand(latent.x.shape[0], -1, -1, -1, -1)
+    part = encoded_frames(vae, video.frames[:, frames.start : frames.stop])
+    return part.expand(latent.x.shape[0], -1, -1, -1, -1)
 
 
 def _written(latent: Latent, values: Tensor, first: int) -> Latent:

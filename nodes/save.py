@@ -9,7 +9,6 @@ from pydantic import Field
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
 from kineograph.nodes.sockets import VAE, Latent, Video
-from kineograph.nodes.video import TileSide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,22 +47,21 @@ def save_video(
     run.wrote(target)
 
 
-def outlined_decoding(vae: VAE, latent: Latent, tile: int, **_: object) -> None:
+def outlined_decoding(vae: VAE, latent: Latent, **_: object) -> None:
     """What ``decode_to_file`` computes, without the file."""
     from kineograph.nodes.networks.pieces import decoded_pieces
 
-    for _piece in decoded_pieces(vae.network, latent.x, latent.time, tile):
+    for _piece in decoded_pieces(vae.network, latent.x, latent.time):
         del _piece  # before the next one is made
 
 
-@node(effect=True, estimate=outlined_decoding)
+@node(effect=True, estimate=outlined_decoding, smaller={"tile": 256})
 def decode_to_file(
     vae: VAE,
     latent: Latent,
     run: RunContext,
     path: Annotated[str, output_file(".mp4")] = "video.mp4",
     upscale: Upscale = 0,
-    tile: TileSide = 0,
 ) -> None:
     """Decode a latent into an MP4, a few frames at a time: however long the video is, only those are in memory.
 
@@ -75,14 +73,13 @@ def decode_to_file(
         latent: one clip, as sampled or as encoded; several are stacked side by side.
         path: below the output folder, ends in .mp4.
         upscale: each pixel becomes a square of so many; 0 chooses the least that makes the short side 256 or more.
-        tile: pixels of a tile's side, as for ``vae_decode``; 0 is whole frames.
     """
     from kineograph.nodes.media import write_video
     from kineograph.nodes.networks.pieces import decoded_pieces
 
     target = run.output_path(path)
     side = vae.spec.space_ratio * min(latent.x.shape[-2:])
-    pieces = _reported(decoded_pieces(vae.network, latent.x, latent.time, tile), latent, run)
+    pieces = _reported(decoded_pieces(vae.network, latent.x, latent.time), latent, run)
     write_video(target, pieces, latent.fps, upscale=_factor(side, upscale), provenance=run.provenance)
     run.wrote(target)
 

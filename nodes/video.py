@@ -12,12 +12,14 @@ from kineograph.nodes.fit import check_alike
 from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kineograph.nodes.networks.patches import Time
 
 TileSide = Annotated[int, Field(ge=0, le=16384)]
 
 
-@node
+@node(smaller={"tile": 256})
 def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     """The latent of a video: the mean of the VAE's posterior, with every cell given (mask 0).
 
@@ -33,13 +35,11 @@ def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     """
     import torch
 
-    from kineograph.nodes.networks.pieces import encoded
-
-    mean = encoded(vae.network, video.frames.transpose(1, 2), tile)
+    mean = encoded_frames(vae, video.frames, tile)
     return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec, time_of(video, vae.spec))
 
 
-@node
+@node(smaller={"tile": 256})
 def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
     """The video of a latent.
 
@@ -52,10 +52,19 @@ def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
         tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
             decoded with all that its pixels can see around it, so there are no seams: it only takes more time.
     """
-    from kineograph.nodes.networks.pieces import decoded_pieces, joined
+    from kineograph.nodes.networks.pieces import decoded
 
-    frames = joined(decoded_pieces(vae.network, latent.x, latent.time, tile), latent.frames)
+    frames = decoded(vae.network, latent.x, latent.time, tile, latent.frames)
     return Video(frames, latent.fps, loop=latent.time == "circle")
+
+
+def encoded_frames(vae: VAE, frames: Tensor, tile: int = 0) -> Tensor:
+    """The mean of the posterior of frames (B, T, 3, H, W): (B, C, t, h, w)."""
+    from kineograph.nodes.networks.pieces import encoded
+
+    count, _, height, width = frames.shape[1:]
+    sides = -(-count // vae.spec.time_ratio), height // vae.spec.space_ratio, width // vae.spec.space_ratio
+    return encoded(vae.network, frames.transpose(1, 2), tile, sides)
 
 
 def time_of(video: Video, spec: LatentSpec) -> Time:

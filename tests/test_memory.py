@@ -133,14 +133,16 @@ def test_a_second_run_finds_weights_where_the_first_left_them(tmp_path) -> None:
     assert torch.equal(first, default_runtime().run(TEXT_TO_VIDEO, SMALL, out=tmp_path).outputs["video"].frames)
 
 
-def test_a_run_that_was_stopped_goes_on_within_its_budget(plain, tmp_path) -> None:
+@pytest.mark.parametrize("all_kept", [False, True])
+def test_a_run_that_was_stopped_goes_on_within_its_budget(all_kept, plain, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Store, "worth", lambda *_: all_kept)
     cancel, heard = threading.Event(), list[Event]()
 
     def stop(event: Event) -> None:
         if isinstance(event, NodeProgress) and event.path == "denoise":
             cancel.set()
 
-    how: dict[str, Any] = {"out": tmp_path, "memory": 20_000_000, "keep_every": KeepEvery(passes=1)}
+    how: dict[str, Any] = {"out": tmp_path, "memory": 14_000_000, "keep_every": KeepEvery(passes=1)}
     runtime = default_runtime(store=Store(tmp_path / "store"))
     with pytest.raises(Cancelled):
         runtime.run(TEXT_TO_VIDEO, SMALL, listen=stop, cancel=cancel, **how)
@@ -305,6 +307,13 @@ def through_backwards(toy: Toy, x: Rows) -> Rows:
 
 
 @node
+def through_as_asked(toy: Toy, x: Rows) -> Rows:
+    """Through the network, as its own numbers say."""
+    made = toy.network(x.x)
+    return Rows(made if made.sum() > 0 else -made)
+
+
+@node
 def name_of(toy: Toy, x: Rows) -> Rows:
     """Reads of the network only how deep it is."""
     return Rows(x.x * len(toy.network.blocks))
@@ -378,7 +387,7 @@ def short_in_place(x: Rows) -> Rows:
 
 TRIED: list[int] = []
 TOYS = (loaded, drawn, through, through_some, through_backwards, name_of, blended, numbers, positive, later, slope)
-TOYS += (slope_of, asking, in_tiles, short, short_in_place)
+TOYS += (through_as_asked, slope_of, asking, in_tiles, short, short_in_place)
 
 
 def toys() -> Runtime:
@@ -518,6 +527,20 @@ def test_a_branch_that_only_the_run_decides_keeps_within_the_budget(tmp_path, se
     assert device_of(runtime).peak <= budget
 
 
+def test_what_no_trial_can_try_is_brought_whole_or_where_it_is_too_large_block_by_block(tmp_path) -> None:
+    nodes = nets(tmp_path, net=4) | {"y": spec("through_as_asked", {"toy": "net", "x": "x"})}
+    raw = workflow(nodes, y="y")
+    plain = toys().run(raw).outputs["y"].x
+    moved: list[int] = []
+    for budget in (20 * BLOCK, 4 * BLOCK):
+        runtime = toys()
+        assert runtime.estimate(raw, memory=budget).residence.unknown == ("y",)
+        assert torch.equal(runtime.run(raw, memory=budget).outputs["y"].x, plain)
+        assert device_of(runtime).peak <= budget
+        moved.append(device_of(runtime).moved)
+    assert moved == [5 * BLOCK, 5 * BLOCK]
+
+
 def test_a_network_that_leaves_a_run_has_all_of_its_weights(tmp_path) -> None:
     nodes = nets(tmp_path, net=3) | {"y": spec("through", {"toy": "net", "x": "x"})}
     found, device = run_within(workflow(nodes, y="y", net="net"), lambda least: 2 * least)
@@ -587,9 +610,9 @@ def test_a_step_that_fits_only_in_its_smaller_setting_is_planned_so() -> None:
 
 
 def test_a_smaller_setting_must_fit_the_ports() -> None:
-    with pytest.raises(TypeError, match="smaller names tiles = 1, but it is no input"):
+    with pytest.raises(TypeError, match="smaller names tiles, which is no input of it"):
         node(smaller={"tiles": 1})(lambda: None)
-    with pytest.raises(TypeError, match="'two' is not an int"):
+    with pytest.raises(ValueError, match="'two' is not an int"):
 
         @node(smaller={"tile": "two"})
         def bad(tile: int = 4) -> int:

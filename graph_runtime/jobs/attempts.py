@@ -125,8 +125,7 @@ class Attempts:
         timings = self._log.timings(attempt.job)
 
         def finish(database: sqlite3.Connection) -> None:
-            self._log.flush(database)
-            self._log.flush_metrics(database)
+            self._log.flush_all(database)
             row = row_of(database, attempt.job)
             end_row(database, row, ending.state, ending.error)
             database.execute(
@@ -149,14 +148,24 @@ class Attempts:
 
     def again(self, attempt: Attempt, died: str) -> None:
         """Its process died, in words: it waits again, or fails where it was begun too often."""
-        row = self._database.write(lambda database: _again(database, row_of(database, attempt.job), died), durable=True)
+
+        def back(database: sqlite3.Connection) -> sqlite3.Row:
+            self._log.flush_all(database)
+            return _again(database, row_of(database, attempt.job), died)
+
+        row = self._database.write(back, durable=True)
         self._log.end(attempt.job)
         self._told(row, died)
 
     def give_back(self, attempt: Attempt) -> None:
         """The dispatcher ends: the job waits again, as if it had not been begun this time."""
-        undo = "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'"
-        self._database.write(lambda database: database.execute(undo, (attempt.job,)) and None, durable=True)
+
+        def undo(database: sqlite3.Connection) -> None:
+            self._log.flush_all(database)
+            back = "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ?"
+            database.execute(back, (attempt.number,))
+
+        self._database.write(undo, durable=True)
         self._log.end(attempt.job)
         self._tell(attempt.job, attempt.number, "JobQueued", number=attempt.number)
 

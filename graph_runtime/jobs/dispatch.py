@@ -42,7 +42,7 @@ class Dispatcher:
         jobs: the queue.
         devices: one worker each; see ``WorkerExecutor``.
         store: the folder that results are kept in; empty keeps nothing, and then nothing resumes.
-        store_bytes, keep_every, limit, node_limit, previews: of every run; see ``WorkUnit``.
+        store_bytes, keep_every, limit, node_limit, memory, previews: of every run; see ``WorkUnit``.
         packs: folders of packs that every job has, before its own.
         factory: what makes a worker's runtime.
         ahead: how far a job may overtake others whose models a worker has in memory.
@@ -58,6 +58,7 @@ class Dispatcher:
         keep_every: KeepEvery | None = None,
         limit: float = 0.0,
         node_limit: float = 0.0,
+        memory: int = 0,
         previews: float = 0.0,
         packs: Sequence[str] = (),
         factory: str = FACTORY,
@@ -73,6 +74,7 @@ class Dispatcher:
             keep_every=keep_every or KeepEvery(),
             limit=limit,
             node_limit=node_limit,
+            memory=memory,
             previews=previews,
             small_only=True,
         )

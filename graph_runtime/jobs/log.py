@@ -11,6 +11,7 @@ import math
 import sqlite3
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -112,7 +113,15 @@ class EventLog:
                     self._pending.append((number, logged))
                 self._schedule(metrics=kind == "Metric")
             for listener in list(self._listeners):
-                listener(logged)
+                self._call(listener, logged)
+
+    def _call(self, listener: Callable[[Logged], None], logged: Logged) -> None:
+        """Pass an event on; one who raises is not asked again, and hurts neither jobs nor other listeners."""
+        try:
+            listener(logged)
+        except Exception:  # noqa: BLE001
+            self._listeners.remove(listener)
+            traceback.print_exc()
 
     def begin(self, job: str, number: int) -> None:
         """A job is about to run: follow it, from the numbers that an earlier attempt left."""
@@ -151,8 +160,13 @@ class EventLog:
         rows = reader.execute("SELECT series, points FROM metrics WHERE number = ? ORDER BY series", (number,))
         return {name: Series.of_json(points).points() for name, points in rows}
 
+    def flush_all(self, database: sqlite3.Connection) -> None:
+        """Write all that was told and is not on disk yet; on the writer's thread."""
+        self.flush(database)
+        self.flush_metrics(database)
+
     def flush(self, database: sqlite3.Connection) -> None:
-        """Write what was told and is not on disk yet; on the writer's thread."""
+        """Write the events that are not on disk yet; on the writer's thread."""
         with self._lock:
             pending, self._pending = self._pending, []
             self._flush_due = False

@@ -23,7 +23,6 @@ from kineograph.graph_runtime.jobs.attempts import Attempts, end_row
 from kineograph.graph_runtime.jobs.database import Database
 from kineograph.graph_runtime.jobs.log import EventLog
 from kineograph.graph_runtime.jobs.records import (
-    STATES,
     JobConflict,
     JobInfo,
     Logged,
@@ -36,6 +35,16 @@ from kineograph.graph_runtime.jobs.records import (
 from kineograph.graph_runtime.jobs.rows import Reading, row_of
 from kineograph.graph_runtime.jobs.schema import migrate
 from kineograph.graph_runtime.jobs.series import Point
+from kineograph.graph_runtime.jobs.statements import (
+    as_json,
+    condition,
+    counted,
+    each_once,
+    insert,
+    set_tags,
+    still_waiting,
+    update,
+)
 from kineograph.graph_runtime.keys import digest
 
 SECONDS_TO_COUNT = 0.1
@@ -112,18 +121,18 @@ class Jobs:
         """
         if max_attempts < 1:
             raise ValueError(f"A job must be begun at least once; max_attempts is {max_attempts}.")
-        job, text = secrets.token_hex(8), _json(workflow)
+        job, text = secrets.token_hex(8), as_json(workflow)
         values = {
-            "id": job, "state": "queued", "title": title, "tags": _json(_tags(tags)), "client": client,
-            "created": time.time(), "max_attempts": max_attempts, "workflow": digest(text), "inputs": _json(inputs),
-            "wanted": _json(outputs), "pack_folders": _json(list(packs)), "origin": _json(origin),
+            "id": job, "state": "queued", "title": title, "tags": as_json(each_once(tags)), "client": client,
+            "created": time.time(), "max_attempts": max_attempts, "workflow": digest(text), "inputs": as_json(inputs),
+            "wanted": as_json(outputs), "pack_folders": as_json(list(packs)), "origin": as_json(origin),
         }  # fmt: skip
 
         def accept(database: sqlite3.Connection) -> int:
             place = order.last(database, priority) if not front else order.first(database, priority)
             database.execute("INSERT OR IGNORE INTO workflows VALUES (?, ?)", (values["workflow"], text))
-            number = _insert(database, values | place._asdict())
-            _set_tags(database, number, tags)
+            number = insert(database, values | place._asdict())
+            set_tags(database, number, tags)
             search.index_job(database, row_of(database, job))
             return number
 
@@ -178,9 +187,9 @@ class Jobs:
         """
 
         def place(database: sqlite3.Connection) -> int:
-            row = _waiting(row_of(database, job))
+            row = still_waiting(row_of(database, job))
             if before is not None and before != job:
-                order.move(database, row, _waiting(row_of(database, before)))
+                order.move(database, row, still_waiting(row_of(database, before)))
             elif before is None:
                 order.move(database, row, None)
             return row["number"]
@@ -208,11 +217,15 @@ class Jobs:
             row = row_of(database, job)
             if priority is not None and priority != row["priority"]:
                 place = order.last(database, priority)
-                _update(database, _waiting(row)["number"], **place._asdict())
-            new = {"title": title, "starred": starred, "tags": None if tags is None else _json(_tags(tags))}
-            _update(database, row["number"], **{name: value for name, value in new.items() if value is not None})
+                update(database, still_waiting(row)["number"], **place._asdict())
+            new = {
+                "title": title,
+                "starred": starred,
+                "tags": None if tags is None else as_json(each_once(tags)),
+            }
+            update(database, row["number"], **{name: value for name, value in new.items() if value is not None})
             if tags is not None:
-                _set_tags(database, row["number"], tags)
+                set_tags(database, row["number"], tags)
             search.index_job(database, row_of(database, job))
             return row["number"]
 
@@ -297,13 +310,13 @@ class Jobs:
             ValueError: the cursor is none of this order.
         """
         with self._database.reading() as reader:
-            where, values = _filter(reader, states, search, tag, starred)
+            where, values = condition(reader, states, search, tag, starred)
             return self._reading.page(reader, where, values, order, limit, cursor)
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         with self._database.reading() as reader:
-            return _counts(reader)
+            return counted(reader)
 
     def file(self, file_id: str) -> OutputFile:
         """A file that a job left.
@@ -316,7 +329,7 @@ class Jobs:
 
     def note_facts(self, file_id: str, facts: Mapping[str, float | None]) -> None:
         """Write down what somebody saw in a file: width, height, frames, fps, seconds."""
-        values = (file_id, _json(dict(facts)), file_id)
+        values = (file_id, as_json(dict(facts)), file_id)
         change = "INSERT OR REPLACE INTO facts SELECT ?, ? WHERE EXISTS (SELECT 1 FROM files WHERE id = ?)"
         self._database.write(lambda database: database.execute(change, values) and None)
         with contextlib.suppress(UnknownJob):
@@ -387,63 +400,3 @@ class Jobs:
 def _prepare(database: sqlite3.Connection) -> None:
     migrate(database)
     search.prepare(database)
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"A job is JSON, this one is not: {error}") from None
-
-
-def _tags(tags: Sequence[str]) -> list[str]:
-    """Each once, in the order given."""
-    return list(dict.fromkeys(filter(None, map(str.strip, tags))))
-
-
-def _insert(database: sqlite3.Connection, values: Mapping[str, Any]) -> int:
-    names, marks = ", ".join(values), ", ".join("?" for _ in values)
-    cursor = database.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", list(values.values()))
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
-
-
-def _update(database: sqlite3.Connection, number: int, **values: Any) -> None:
-    if values:
-        changes = ", ".join(f"{name} = ?" for name in values)
-        database.execute(f"UPDATE jobs SET {changes} WHERE number = ?", (*values.values(), number))
-
-
-def _set_tags(database: sqlite3.Connection, number: int, tags: Sequence[str]) -> None:
-    database.execute("DELETE FROM tags WHERE number = ?", (number,))
-    database.executemany("INSERT INTO tags VALUES (?, ?)", [(tag, number) for tag in _tags(tags)])
-
-
-def _waiting(row: sqlite3.Row) -> sqlite3.Row:
-    if row["state"] != "queued":
-        raise JobConflict(f"Job {row['number']} does not wait in the queue, it is {row['state']}.")
-    return row
-
-
-def _counts(database: sqlite3.Connection) -> dict[str, int]:
-    counted = dict(database.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
-    return {state: counted.get(state, 0) for state in STATES}
-
-
-def _filter(
-    database: sqlite3.Connection, states: Collection[State], words: str, tag: str, starred: bool | None
-) -> tuple[str, list[Any]]:
-    """What is true of the jobs that fit, as SQL with its values."""
-    found, values = search.condition(database, words)
-    sides: list[str] = [found]
-    given: list[Any] = [*values]
-    if states:
-        sides.append(f"state IN ({', '.join('?' for _ in states)})")
-        given += list(states)
-    if tag:
-        sides.append("number IN (SELECT number FROM tags WHERE tag = ?)")
-        given.append(tag)
-    if starred is not None:
-        sides.append("starred = ?")
-        given.append(starred)
-    return " AND ".join(sides), given

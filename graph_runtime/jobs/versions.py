@@ -16,7 +16,7 @@ GROUP = "kineograph.nodes"
 
 def versions(packs: Sequence[str]) -> tuple[str, str, list[dict[str, str]]]:
     """The versions of Kineograph and torch, and name and version of each pack; of a folder, the digest of its code."""
-    folders = [{"name": folder, "version": _code(Path(folder))} for folder in packs]
+    folders = [{"name": folder, "version": _code(Path(folder.removeprefix(kineograph.COMFYUI)))} for folder in packs]
     return kineograph.__version__, _torch(), [*map(dict, _installed()), *folders]
 
 

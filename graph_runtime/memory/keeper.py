@@ -44,6 +44,7 @@ class Keeper:
             self._places.setdefault(demand.path, []).append(at)
         self._at = -1
         self._inside = 0
+        self._inside_of: tuple[Demand | None, dict[Label, list[int]]] = None, {}
         self._now, self._whole = Use(frozenset()), frozenset[Label]()
         self._parts: dict[Label, HostBlock] = {}
         self._labels: dict[HostBlock, Label] = {}
@@ -113,7 +114,8 @@ class Keeper:
             label = self._labels.get(part)
             if label not in self._now.blocks:
                 self._device.drop(part)
-                self._residency.resident.pop(label, None)
+        there = [self._labels[part] for part in self._device.held() if part in self._labels]
+        self._residency.resident = dict.fromkeys(there)  # where room ran out in the middle, not all had come
 
     def report(self) -> str:
         """The device's ledger."""
@@ -122,19 +124,29 @@ class Keeper:
     def _begin(self, step: Step, arguments: dict[str, Any]) -> None:
         """Bring what a step reads all the time."""
         planned = self._move_on(step.path)
-        known = planned is not None and step.path not in self._demands.unknown
-        known = known and step.node is not None and step.node.estimate is None  # else the trial did not run it
+        known = self._is_known(step, planned)
         blocks = planned.whole if planned is not None else frozenset[Label]()
+        one = 0
         if not known or self._unplanned:
             for network in residents(arguments):
                 labels = frozenset(self._labels[part] for part in network.resident.parts)
                 blocks |= labels if not known or labels <= self._unplanned else frozenset()
+            if self._timeline.bytes_of(blocks) > self._device.capacity():  # then block by block, if it reads them so
+                one = max(self._timeline.sizes[label] for label in blocks)
+                blocks = frozenset(label for label in blocks if not label[2])
         self._whole = blocks & self._parts.keys()
         reserve = self._demands.reserves.get(step.path, 0)
         if not known:
-            free = self._device.capacity() - self._timeline.bytes_of(self._whole)
+            free = self._device.capacity() - self._timeline.bytes_of(self._whole) - one
             reserve = max(reserve, min(reserve + GUESS * held_bytes(arguments), free))
         self._turn(Use(self._whole, reserve))
+
+    def _is_known(self, step: Step, planned: Demand | None) -> bool:
+        """Whether the trial saw what a step reads; what stands for a node there may have read nothing."""
+        if planned is None or step.path in self._demands.unknown:
+            return False
+        stood_for = step.node is not None and step.node.estimate is not None
+        return not stood_for or bool(planned.whole or planned.inside)
 
     def _move_on(self, path: str) -> Demand | None:
         """The next time that the timeline has a step; the first, where it has no more; None where it has none."""
@@ -151,11 +163,19 @@ class Keeper:
         label = self._modules.get(id(module))
         if label is None or label in self._now.blocks:
             return
-        found = [number for number, each in enumerate(self._demands.order[self._at].inside, 1) if each == label]
-        if found:
+        if found := self._places_inside(self._demands.order[self._at]).get(label):
             later = bisect_right(found, self._inside)
             self._inside = found[later] if later < len(found) else found[0]
         self._turn(Use(self._whole | {label}, self._now.reserve))
+
+    def _places_inside(self, demand: Demand) -> dict[Label, list[int]]:
+        """Where a step reads its blocks, by block, counted from 1."""
+        if self._inside_of[0] is not demand:
+            places: dict[Label, list[int]] = {}
+            for number, label in enumerate(demand.inside, 1):
+                places.setdefault(label, []).append(number)
+            self._inside_of = demand, places
+        return self._inside_of[1]
 
     def _turn(self, use: Use) -> None:
         """Make room for a use, bring its blocks, and begin to bring those of the next where copies run beside."""

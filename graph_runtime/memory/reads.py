@@ -19,6 +19,9 @@ from kineograph.graph_runtime.steps import Step
 if TYPE_CHECKING:
     from kineograph.trial import Ledger
 
+MOST_INSIDE = 1_000
+"""Blocks, one after another, that are planned of one step; what comes later goes on from its beginning."""
+
 
 class Reads:
     """Writes down what a trial reads.
@@ -78,13 +81,15 @@ class Reads:
         self._entered, self._read, self._outside = [], set(), set()
 
     def end(self, step: Step, peak: int, *, unknown: bool) -> None:
-        """A step has ended."""
-        if step.node is not None and step.node.estimate is not None:  # it was not run
+        """A step has ended; what a branch or a loop asks for was told by itself."""
+        if step.node is None:
+            return
+        if step.path in self.demands.lent:  # that the trial looked at what it made is no reading
             self.begin()
         apart = frozenset(label for label in self._read if step.record or not label[2] or label[:2] in self._outside)
         inside = tuple(label for label in self._entered if label in self._read and label not in apart)
         demands = self.demands
-        demands.order.append(Demand(step.path, apart, inside))
+        demands.order.append(Demand(step.path, apart, inside[:MOST_INSIDE]))
         if smaller_literals(step):
             demands.shrinkable.add(step.path)
         demands.reserves[step.path] = max(demands.reserves.get(step.path, 0), peak)

@@ -20,13 +20,14 @@ _AFTER_HEADER = len(PNG) + 25
 """Where the first chunk behind a PNG's header stands."""
 _OWN_KIND = b"KINO"
 _MOST_CHUNKS = 100_000
-_NAME = PROVENANCE_KEY.encode() + b"\0"
+_EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
+"""Numbers of the description, maker and model of a picture, where other programs keep texts of theirs."""
 
 
 def with_png_text(png: bytes, text: str) -> bytes:
     """A PNG that carries a text."""
     check_length(text)
-    content = _NAME + b"\0\0\0\0" + text.encode()  # not compressed, no language, no translated name
+    content = PROVENANCE_KEY.encode() + b"\0\0\0\0\0" + text.encode()  # not compressed, no language, no translated name
     head = struct.pack(">I", len(content)) + b"iTXt"
     chunk = head + content + struct.pack(">I", zlib.crc32(b"iTXt" + content))
     return png[:_AFTER_HEADER] + chunk + png[_AFTER_HEADER:]
@@ -40,19 +41,20 @@ def with_webp_text(webp: bytes, text: str) -> bytes:
     return b"RIFF" + struct.pack("<I", len(webp) - 8 + len(chunk)) + webp[8:] + chunk
 
 
-def png_text(file: BinaryIO, name: str) -> str:
-    """The text that ``with_png_text`` put into a PNG.
+def png_text(file: BinaryIO, name: str, key: str = PROVENANCE_KEY) -> str:
+    """The text that ``with_png_text`` put into a PNG, or another program under a key of its own.
 
     Raises:
         ProvenanceError: no PNG, cut off, more than 16 MB of text, or none.
     """
     _begin(file, name, PNG, "PNG")
     found: str | None = None
+    mark = key.encode() + b"\0"
     for kind, place, size in _chunks(file, name, len(PNG), riff=False):
         if kind in (b"iTXt", b"tEXt", b"zTXt") and found is None:
             file.seek(place)
-            if file.read(min(size, len(_NAME))) == _NAME:
-                found = _text(kind, _read(file, name, place + len(_NAME), size - len(_NAME)), name)
+            if file.read(min(size, len(mark))) == mark:
+                found = _text(kind, _read(file, name, place + len(mark), size - len(mark)), name)
         if kind == b"IEND":
             return _found(found, name)
     raise ProvenanceError(f"{name} has no end (IEND); it was cut off.")
@@ -64,12 +66,39 @@ def webp_text(file: BinaryIO, name: str) -> str:
     Raises:
         ProvenanceError: no WebP, cut off, more than 16 MB of text, or none.
     """
+    own = _webp_chunk(file, name, _OWN_KIND)
+    return _found(None if own is None else _utf8(own, name), name)
+
+
+def webp_exif_texts(file: BinaryIO, name: str) -> list[str]:
+    """The texts that another program put into a WebP's Exif (TIFF 6.0): description, maker, model.
+
+    Raises:
+        ProvenanceError: no WebP, cut off, or more than 16 MB.
+    """
+    exif = (_webp_chunk(file, name, b"EXIF") or b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 8:
+        return []
+    (first,) = struct.unpack_from(f"{order}I", exif, 4)
+    texts: list[str] = []
+    count = struct.unpack_from(f"{order}H", exif, first)[0] if first + 2 <= len(exif) else 0
+    for place in range(first + 2, min(first + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, size, where = struct.unpack_from(f"{order}HHII", exif, place)
+        if tag in _EXIF_TEXTS and kind == 2:  # ASCII; up to four letters stand where else their place does
+            content = exif[where : where + size] if size > 4 else exif[place + 8 : place + 8 + size]
+            texts.append(_utf8(content.rstrip(b"\0"), name))
+    return texts
+
+
+def _webp_chunk(file: BinaryIO, name: str, wanted: bytes) -> bytes | None:
+    """The content of a WebP's first chunk of a kind."""
     _begin(file, name, b"RIFF", "WebP")
     said = int.from_bytes(file.read(4), "little") + 8
     if said > file.seek(0, os.SEEK_END):
         raise ProvenanceError(f"{name} claims {said:,} bytes and has fewer; it was cut off.")
-    own = [(place, size) for kind, place, size in _chunks(file, name, 12, riff=True) if kind == _OWN_KIND]
-    return _found(_utf8(_read(file, name, *own[0]), name) if own else None, name)
+    own = [(place, size) for kind, place, size in _chunks(file, name, 12, riff=True) if kind == wanted]
+    return _read(file, name, *own[0]) if own else None
 
 
 def _begin(file: BinaryIO, name: str, mark: bytes, kind: str) -> None:

@@ -25,13 +25,13 @@ class _Box:
     end: int
 
 
-def mp4_text(file: BinaryIO, name: str) -> str:
-    """The text that `media.write_video` kept in a file.
+def mp4_text(file: BinaryIO, name: str, *keys: str) -> str:
+    """The text that `media.write_video` kept in a file, or another program under keys of its own.
 
     Raises:
         ProvenanceError: no MP4, cut off, more than 16 MB of text, or none.
     """
-    return _Reader(file, name).provenance()
+    return _Reader(file, name).provenance(keys or (PROVENANCE_KEY,))
 
 
 class _Reader:
@@ -39,7 +39,7 @@ class _Reader:
         self.file, self.name, self.boxes_left = file, name, _MOST_BOXES
         self.size = file.seek(0, os.SEEK_END)
 
-    def provenance(self) -> str:
+    def provenance(self, keys: tuple[str, ...]) -> str:
         if self.at(4, 4) != b"ftyp":
             raise ProvenanceError(f"{self.name} is no MP4: it begins with {self.at(0, 8)!r}.")
         tops = list(self.boxes(_Box("file", 0, self.size)))
@@ -49,7 +49,7 @@ class _Reader:
         texts: dict[str, _Box] = {}
         for meta in self.find(movie, "udta", "meta") + self.find(movie, "meta"):
             texts |= self.texts(meta)
-        found = next((texts[key] for key in (PROVENANCE_KEY, *_COMMENTS) if key in texts), None)
+        found = next((texts[key] for key in (*keys, *_COMMENTS) if key in texts), None)
         if found is None:
             raise ProvenanceError(f"{self.name} carries no workflow; it was not made by Kineograph, or was stripped.")
         return self.text(found)

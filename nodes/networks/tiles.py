@@ -6,7 +6,7 @@ is what the whole would have: no seam, and nothing to blend. At the frame's edge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,12 +45,16 @@ class Tile:
         rows, columns = self.rows, self.columns
         return _cut(part, rows.start - top, rows.stop - top, columns.start - left, columns.stop - left, unit)
 
+    def unit(self, part: Tensor) -> int:
+        """Places of a cell along each side, in what was computed of what it saw."""
+        return part.shape[-2] // (self.rows.last - self.rows.first)
+
     def place(self, whole: Tensor, unit: int = 1) -> Tensor:
         """Where its own places lie in the whole."""
         return _cut(whole, self.rows.start, self.rows.stop, self.columns.start, self.columns.stop, unit)
 
 
-def tiles(height: int, width: int, size: int, around: int) -> list[Tile]:
+def tiles(height: int, width: int, size: int = 0, around: int = 0) -> list[Tile]:
     """The tiles of a frame, of about equal size.
 
     Args:
@@ -66,28 +70,34 @@ def tiles(height: int, width: int, size: int, around: int) -> list[Tile]:
     ]
 
 
-def assembled(cut: Sequence[Tile], parts: Iterable[Iterable[Tensor]], height: int, width: int) -> Iterator[Tensor]:
-    """Whole frames of what tiles give piece by piece, all in step.
+Parts = Sequence[tuple[Tile, Iterator[Tensor]]]
+"""Tiles, and of each the pieces in order, (B, C, n, H, W), that were computed of what it saw."""
+
+
+def filled(parts: Parts, height: int, width: int, frames: int) -> Tensor:
+    """The whole clip, tile after tile: beside it, only a piece of one tile is there.
 
     Args:
-        cut: the tiles.
-        parts: of each tile, pieces (B, C, T, H, W) of what it saw.
-        height: places down of the whole; each cell has as many places as in the parts.
-        width: places across.
+        parts: of frames of height x width cells.
+        height: cells down.
+        width: cells across.
+        frames: of the clip, or latent frames.
+
+    Returns:
+        (B, T, C, H, W).
     """
-    if len(cut) == 1:
-        yield from next(iter(parts))
-        return
-    unit = height // cut[-1].rows.stop
-    waiting = [iter(pieces) for pieces in parts]
-    for piece in waiting[0]:
-        whole = piece.new_empty(*piece.shape[:3], height, width)
-        cut[0].place(whole, unit).copy_(cut[0].own(piece, unit))
-        del piece
-        for tile, pieces in zip(cut[1:], waiting[1:], strict=True):
-            tile.place(whole, unit).copy_(tile.own(next(pieces), unit))
-        yield whole
-        del whole  # before the next one is made
+    whole: Tensor | None = None
+    for tile, pieces in parts:
+        at = 0
+        for piece in pieces:
+            unit = tile.unit(piece)
+            if whole is None:
+                whole = piece.new_empty(len(piece), frames, piece.shape[1], height * unit, width * unit)
+            tile.place(whole, unit)[:, at : at + piece.shape[2]] = tile.own(piece, unit).transpose(1, 2)
+            at += piece.shape[2]
+            del piece  # before the next one is made
+    assert whole is not None
+    return whole
 
 
 def _spans(side: int, size: int, around: int) -> list[Span]:

@@ -10,6 +10,7 @@ Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N = B * 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from kineograph.nodes.networks.frames import nearest_multiple
 from kineograph.nodes.networks.patches import Time
-from kineograph.nodes.networks.tiles import Tile, assembled, tiles
+from kineograph.nodes.networks.tiles import Parts, Tile, tiles
 from kineograph.nodes.networks.vae_blocks import (
     CELL_FEATURES,
     PATCH,
@@ -87,28 +88,41 @@ class VideoVAE(nn.Module):
         deviation_C = self.config.noise / self.scale_C
         return mean, (2 * deviation_C.log()).to(mean.dtype).view(-1, 1, 1, 1).expand_as(mean)
 
-    def encode_pieces(self, video_BCTHW: Tensor, tile: int = 0) -> Iterator[Tensor]:
+    def encode_pieces(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        """The pieces of :meth:`encode_tiles`, of whole frames."""
+        return self.encode_tiles(video_BCTHW)[0][1]
+
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
+        """The pieces of :meth:`decode_tiles`, of whole frames."""
+        return self.decode_tiles(latent_BCthw, time)[0][1]
+
+    def encode_tiles(self, video_BCTHW: Tensor, tile: int = 0) -> Parts:
         """The mean of :meth:`encode`, a few chunks at a time: each is encoded without view of the others.
 
         Args:
             video_BCTHW: as for :meth:`encode`.
             tile: most pixels of a tile's side, 0 encodes whole frames. Any size gives the same numbers.
 
-        Yields:
-            (B, c, n, H / 8, W / 8), in order.
+        Returns:
+            tiles, and of each its pieces (B, c, n, H / 8, W / 8), in order, computed when they are asked for.
+
+        Raises:
+            ValueError: the clip's sides do not fit the latent's grid.
         """
         _check_clip(video_BCTHW)
-        frames, height, width = video_BCTHW.shape[2:]
-        sides = height // SPACE_RATIO, width // SPACE_RATIO
-        cut = tiles(*sides, _cells(tile), _reach(self.config.encoder_blocks))
+        height, width = (side // SPACE_RATIO for side in video_BCTHW.shape[3:])
+        cut = tiles(height, width, _cells(tile), _reach(self.config.encoder_blocks))
         chunks = _chunks_at_once(cut, len(video_BCTHW))
-        stop, start = (frames - 1) % TIME_RATIO + 1 + TIME_RATIO * (chunks - 1), 0
-        while start < frames:
-            group = video_BCTHW[:, :, start:stop]
-            yield from assembled(cut, ([self.encode(each.seen(group, SPACE_RATIO))[0]] for each in cut), *sides)
-            start, stop = stop, stop + TIME_RATIO * chunks
+        return [(each, self._encoded_in_order(each.seen(video_BCTHW, SPACE_RATIO), chunks)) for each in cut]
 
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+    def _encoded_in_order(self, video_BCTHW: Tensor, chunks: int) -> Iterator[Tensor]:
+        """The means of a clip of which a few chunks are encoded at once; the first may be one frame alone."""
+        frames = video_BCTHW.shape[2]
+        ends = range((frames - 1) % TIME_RATIO + 1 + TIME_RATIO * (chunks - 1), frames, TIME_RATIO * chunks)
+        for start, stop in pairwise((0, *ends, frames)):
+            yield self.encode(video_BCTHW[:, :, start:stop])[0]
+
+    def decode_tiles(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Parts:
         """The clip of :meth:`decode`, a few chunks at a time, in memory that does not grow with the clip's length.
 
         Nothing is computed twice: each block keeps one chunk until its neighbour is there (:class:`Stage`).
@@ -119,15 +133,17 @@ class VideoVAE(nn.Module):
             tile: most pixels of a tile's side, 0 decodes whole frames. Any size gives the same numbers; small ones
                 compute more of their surroundings twice.
 
-        Yields:
-            (B, 3, n, 8h, 8w) in [0, 1], in order.
+        Returns:
+            tiles, and of each its pieces (B, 3, n, 8h, 8w) in [0, 1], in order, computed when they are asked for.
+
+        Raises:
+            ValueError: the latent has another number of channels.
         """
         self._check_latent(latent_BCthw)
         height, width = latent_BCthw.shape[3:]
         cut = tiles(height, width, _cells(tile), _reach(self.config.decoder_blocks))
         chunks = _chunks_at_once(cut, len(latent_BCthw))
-        parts = (self._decoded_in_order(each.seen(latent_BCthw), time, chunks) for each in cut)
-        yield from assembled(cut, parts, height * SPACE_RATIO, width * SPACE_RATIO)
+        return [(each, self._decoded_in_order(each.seen(latent_BCthw), time, chunks)) for each in cut]
 
     def _decoded_in_order(self, latent_BCthw: Tensor, time: Time, chunks: int) -> Iterator[Tensor]:
         """The clip of a latent that is read a few chunks at a time."""
@@ -146,7 +162,7 @@ class VideoVAE(nn.Module):
             at += own_BCthw.shape[2]
             return self._clip(self._raw(own_BCthw), correction_NhwD, alone).clamp_(0, 1)
 
-        # not a loop, whose variable would keep each piece while the next one is made, and other tiles are decoded
+        # not a loop, whose variable would keep each piece while the next one is made
         yield from map(clip, filter(Tensor.numel, self.decoder.in_order(parts, circle, chunks)))
 
     def decode(self, latent_BCthw: Tensor, clamp: bool = True, time: Time = "line") -> Tensor:

@@ -149,8 +149,8 @@ class Decoder(nn.Module):
 class Block(nn.Module):
     """A residual block: a 3 x 3 depthwise convolution, then a two-layer net per place (Liu et al. 2022, ConvNeXt).
 
-    Told the number of clips, a quarter of the features come from the chunk before and a quarter from the one after
-    (Lin et al. 2019, TSM): mixing in time at no arithmetic. Beyond the ends are zeros, or in a circle the other end.
+    In time, a quarter of the features come from the chunk before and a quarter from the one after (Lin et al. 2019,
+    TSM): mixing at no arithmetic. Beyond the ends are zeros, or in a circle the other end.
     """
 
     def __init__(self, features: int) -> None:

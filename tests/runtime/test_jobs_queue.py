@@ -344,6 +344,27 @@ def test_files_values_and_facts_stay_with_the_job_and_go_with_it(jobs, tmp_path)
         jobs.file(file.id)
 
 
+def test_numbers_to_plot_outlive_an_attempt_and_its_steps_are_not_doubled(jobs):
+    job = jobs.submit(WORKFLOW, {}).id
+    for steps in (range(5), range(3, 8)):
+        attempt = jobs.attempts.begin(job)
+        for step in steps:
+            metric = {"event": "Metric", "path": "l", "name": "loss", "step": step, "value": 0.5}
+            jobs.event_log.tell(job, attempt.number, metric)
+        jobs.attempts.again(attempt, "Its process ended.")
+    assert jobs.metrics(job) == {"l loss": [(step, 0.5) for step in range(8)]}
+
+
+def test_a_listener_that_raises_hurts_nobody(jobs, capsys):
+    heard = []
+    jobs.event_log.subscribe(lambda logged: 1 / 0)
+    jobs.event_log.subscribe(heard.append)
+    for _ in range(2):
+        jobs.submit(WORKFLOW, {})
+    assert [each.event["event"] for each in heard].count("JobQueued") == 2
+    assert capsys.readouterr().err.count("ZeroDivisionError") == 1
+
+
 def test_a_deletion_that_was_cut_off_is_finished_at_the_next_start(tmp_path):
     jobs = Jobs(tmp_path)
     info, other = jobs.submit(WORKFLOW, {}), jobs.submit(WORKFLOW, {})
