@@ -175,7 +175,12 @@ class _Walk:
         """The outputs of a step, or why they are unknown."""
         if step.loop is not None:
             return self.loop(step, step.loop, values, row)
-        return self.node(step, values) if step.branch is None else self.branch(step.branch, values, row)
+        if step.branch is not None:
+            return self.branch(step.branch, values, row)
+        if step.within is not None:
+            for slot in step.asked:  # for which of these it asks, only a real run knows
+                self.lazily(slot, step.within, values)
+        return self.node(step, values)
 
     def branch(self, branch: BranchPlan, values: list[Any], row: NodeEstimate) -> tuple[Any, ...] | Unknown:
         """The side that is taken; both are walked where only a real run knows which."""
@@ -383,7 +388,7 @@ def _names_files(kind: NodeType) -> bool:
 
 def _needs(step: Step) -> list[int]:
     """The slots that must be filled before a step runs; a branch asks for its side itself."""
-    return [slot for _, slot in step.arguments] if step.branch is None else [step.branch.when]
+    return step.needs
 
 
 def _reason(error: Exception) -> str:

@@ -26,7 +26,7 @@ from kineograph.graph_runtime.events import (
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.memory.rescue import invoke, is_out_of_memory, may_run_again, run_again
-from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
+from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.outline import outlines
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
@@ -101,7 +101,7 @@ def _split(plan: Plan, cache: MemoryCache, store: Store | None) -> tuple[list[St
 
 def _needs(step: Step) -> Iterable[int]:
     """The slots that must be filled before a step runs; a branch asks for its side itself."""
-    return [slot for _, slot in step.arguments] if step.branch is None else (step.branch.when,)
+    return step.needs
 
 
 def _use(hits: Iterable[Hit], values: list[Any], state: RunState) -> None:
@@ -161,7 +161,7 @@ def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: 
         begin()
         if step.path in begun:
             continue
-        everything = step.branch is not None or step.donates
+        everything = step.branch is not None or step.within is not None or step.donates
         wanted = list(begun) if everything else [makers.get(slot, "") for slot in _needs(step)]
         for path in wanted:
             if path in begun:
@@ -174,7 +174,8 @@ def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: 
 
 
 def _may_run_beside(step: Step) -> bool:
-    return step.node is not None and step.node.is_async and not (step.effect or step.donates or step.record)
+    alone = step.effect or step.donates or step.record or step.within is not None
+    return step.node is not None and step.node.is_async and not alone
 
 
 def _run_and_keep(step: Step, values: list[Any], cache: MemoryCache, state: RunState) -> None:
@@ -212,6 +213,9 @@ def _run(
             assert step.branch is not None
             _run_branch(step, step.branch, values, state, cache)
         return
+    if step.within is not None:
+        _ask(step, kind, step.within, values, state, cache)
+        state.at.path = step.path
     state.grad.set(step.record)
     if kind.is_async and not step.record and state.memory is None:
         _assign(step, values, _wait(step, _begin(step, values, state), state).result)
@@ -245,6 +249,10 @@ def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, n
     arguments = step.constants.copy()
     for port, slot in step.arguments:
         arguments[port] = values[slot]
+    if step.within is not None:
+        unasked = [port for port in kind.lazy if arguments.get(port) is ABSENT]
+        defaults = {port: kind.inputs[port].default for port in unasked}
+        arguments.update({port: None if default is MISSING else default for port, default in defaults.items()})
     if kind.run_parameter is not None:
         arguments[kind.run_parameter] = NodeContext(step.path, state, now)
     for port in step.checked:
@@ -290,14 +298,36 @@ def _checked(port: Port, value: Any) -> Any:
 
 
 def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunState, cache: MemoryCache | None) -> None:
-    """Choose a side, and run what it needs and nobody has asked for yet; in a loop's body there is no cache."""
+    """Choose a side, and run what it needs."""
     taken = bool(values[branch.when])
     side = branch.sides[not taken]
-    plan = branch.plan
     if cache is not None:
         state.listen(BranchTaken(step.path, step.type_id, "then" if taken else "else"))
+    _fill([side], branch.plan, values, state, cache)
+    output = step.outputs[0][1]
+    values[output] = values[side]
+    state.debts[output] = state.debts.get(side, 0.0) + state.debts.get(branch.when, 0.0)
+
+
+def _ask(step: Step, kind: NodeType, plan: Plan, values: list[Any], state: RunState, cache: MemoryCache | None) -> None:
+    """Compute the lazy inputs that a node asks for, until it asks for none that is not there."""
+    linked = dict(step.arguments)
+    while True:
+        known = step.constants | {port: values[slot] for port, slot in linked.items() if values[slot] is not ABSENT}
+        try:
+            names = list(kind.asks(**known)) if kind.asks is not None else list(kind.lazy)
+        except (Exception, SystemExit) as error:
+            raise NodeFailed(step.path, step.type_id, error) from error
+        slots = [linked[name] for name in names if name in linked and values[linked[name]] is ABSENT]
+        if not slots:
+            return
+        _fill(slots, plan, values, state, cache)
+
+
+def _fill(slots: list[int], plan: Plan, values: list[Any], state: RunState, cache: MemoryCache | None) -> None:
+    """Run what slots need and nobody has asked for yet; in a loop's body there is no cache."""
     todo: set[int] = set()
-    waiting = [side]
+    waiting = [*slots]
     while waiting:
         slot = waiting.pop()
         at = plan.makers.get(slot, -1)
@@ -317,9 +347,6 @@ def _run_branch(step: Step, branch: BranchPlan, values: list[Any], state: RunSta
             _run_and_keep(needed, values, cache, state)
         else:
             _run_inside(needed, values, state)
-    output = step.outputs[0][1]
-    values[output] = values[side]
-    state.debts[output] = state.debts.get(side, 0.0) + state.debts.get(branch.when, 0.0)
 
 
 def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, passes: Passes | None) -> None:

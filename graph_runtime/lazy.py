@@ -1,4 +1,4 @@
-"""What only a branch that takes one side needs: which steps wait until they are asked for. Runs nothing.
+"""What only one side of a branch needs, or a lazy input: which steps wait until they are asked for. Runs nothing.
 
 A branch asks for its side when it runs; whatever that side needs and nobody else has asked for runs then. So a step
 that both sides of one branch, or several branches, need runs once, and one that nobody asks for never runs.
@@ -22,8 +22,9 @@ class Sides:
         self.outputs = tuple(plan.outputs.values())
         self.makers = {slot: at for at, step in enumerate(plan.steps) for _, slot in step.outputs}
         self.branches = {at: step.branch for at, step in enumerate(plan.steps) if step.branch is not None}
-        self.behind = {at: self.needed(branch.sides) for at, branch in self.branches.items()}
-        """Of every branch: all steps that it may ask for, also through branches among them."""
+        asking = [at for at, step in enumerate(plan.steps) if step.branch is not None or step.within is not None]
+        self.behind = {at: self.needed(plan.steps[at].asked) for at in asking}
+        """Of every branch, and every node with lazy inputs: all steps that it may ask for, also through others."""
 
     def needed(self, slots: Iterable[int], without: Side | None = None, *, lazily: bool = True) -> set[int]:
         """The steps that slots come from.
@@ -41,13 +42,12 @@ class Sides:
                 continue
             found.add(at)
             step = self.steps[at]
-            if step.branch is None:
-                waiting += [slot for _, slot in step.arguments]
-            else:
-                waiting.append(step.branch.when)
-                if lazily:
-                    sides = zip(step.branch.sides, (True, False), strict=True)
-                    waiting += [slot for slot, side in sides if (step.branch.when, side) != without]
+            waiting += step.needs
+            if lazily and step.branch is not None:
+                sides = zip(step.branch.sides, (True, False), strict=True)
+                waiting += [slot for slot, side in sides if (step.branch.when, side) != without]
+            elif lazily and step.within is not None:
+                waiting += step.asked
         return found
 
     def always(self, without: Side | None = None, *, lazily: bool) -> set[int]:
@@ -77,8 +77,14 @@ def has_branches(plan: Plan) -> bool:
 
 
 def mark_lazy(plan: Plan) -> None:
-    """Mark the steps that wait to be asked for, and tell the branches where to look for them."""
-    if not has_branches(plan):
+    """Mark the steps that wait to be asked for, and tell who asks where to look for them.
+
+    Where something is overwritten, lazy inputs are computed in their turn: a reader must not come after the overwrite.
+    """
+    if not any(step.donates for step in plan.steps):
+        for step in plan.steps:
+            step.within = plan if step.branch is None and step.asked else None
+    if not has_branches(plan) and not any(step.within for step in plan.steps):
         return
     sides = Sides(plan)
     plan.makers = sides.makers

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +188,8 @@ class NodeType:
         smaller: literals with which it gives the same in less memory.
         run_parameter: the parameter that takes the :class:`RunContext`, if it has one.
         is_async: its function is a coroutine: it runs beside others.
+        lazy: inputs that are computed only if it asks for them; one that it does not ask for is left at its default.
+        asks: what says which: a function of the inputs that are known so far, called again until it names none.
     """
 
     name: str
@@ -207,6 +209,8 @@ class NodeType:
     run_parameter: str | None = None
     pack: str = ""
     is_async: bool = False
+    lazy: tuple[str, ...] = ()
+    asks: Callable[..., Iterable[str]] | None = None
 
     @cached_property
     def id(self) -> str:

@@ -29,7 +29,8 @@ class Step:
             items, so a finished loop's last state is worth keeping.
         record: autograd records it, because somebody differentiates what it led to.
         invariant: inside a body: the same in every pass, so it runs once.
-        lazy: it runs only if a branch asks for it.
+        lazy: it runs only if a branch, or a node with lazy inputs, asks for it.
+        within: of a node with lazy inputs, the plan in which it asks for them; else None.
         frees: slots that nobody reads after it.
         parts: what its key is made of, for people: the texts that ``keys.PARTS`` names, and one for each input.
         checked: literal ports with bounds that arrive by a link, so are checked when the value is there.
@@ -56,7 +57,24 @@ class Step:
     frees: tuple[int, ...] = ()
     checked: tuple[str, ...] = ()
     branch: BranchPlan | None = None
+    within: Plan | None = None
     parts: tuple[Sequence[str], Mapping[str, str]] = ((), {})
+
+    @property
+    def asked(self) -> list[int]:
+        """The slots that it may ask for: the sides of a branch, the lazy inputs of a node."""
+        if self.branch is not None:
+            return [*self.branch.sides]
+        lazy = self.node.lazy if self.node is not None else ()
+        return [slot for port, slot in self.arguments if port in lazy] if lazy else []
+
+    @property
+    def needs(self) -> list[int]:
+        """The slots that must be filled before it runs."""
+        if self.branch is not None:
+            return [self.branch.when]
+        later = set(self.asked) if self.within is not None else set[int]()
+        return [slot for _, slot in self.arguments if slot not in later]
 
 
 @dataclass(frozen=True, slots=True)

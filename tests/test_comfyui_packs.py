@@ -236,6 +236,38 @@ def test_a_failing_node_says_which_and_why_and_the_next_run_works():
     assert ran(graph({"add": node("Add", a=40)}, out="add")) == ({"out": 40}, [])
 
 
+def test_a_lazy_input_is_computed_only_when_its_node_asks():
+    sides = {"a": node("Add", a=1, b=2), "b": node("Fails", value=1)}
+    outputs, paths = ran(graph({**sides, "choose": node("Choose", first=True, a="@a", b="@b")}, out="choose"))
+    assert outputs == {"out": 3}
+    assert set(paths) == {"a", "choose"}
+    with pytest.raises(NodeFailed, match="one too many"):
+        ran(graph({**sides, "choose": node("Choose", first=False, a="@a", b="@b")}, out="choose"))
+
+
+def test_a_lazy_input_is_computed_once_also_where_others_read_it_and_in_loops():
+    nodes = {
+        "slow": node("Sleep", value=5, seconds=0.05),
+        "a": node("Add", a="@slow", b=2),
+        "one": node("Choose", first=True, a="@a", b="@bad"),
+        "two": node("Choose", first=True, a="@a", b="@bad"),
+        "bad": node("Fails", value=1),
+        "both": node("Add", a="@one", b=1),
+    }
+    outputs, paths = ran(graph(nodes, one="one", two="two", both="both"))
+    assert outputs == {"one": 7, "two": 7, "both": 8}
+    assert sorted(paths) == sorted({"slow", "a", "one", "both"})  # two is one's twin
+    inside = {
+        "bad": node("Fails", value="@$index"),
+        "good": node("Add", a="@$index", b=3),
+        "choose": node("Choose", first=True, a="@good", b="@bad"),
+    }
+    body = {"nodes": inside, "outputs": {"n": "choose"}}
+    loop = {"type": "loop@1", "each": "numbers", "collect": ["n"], "body": body}
+    outputs, _ = ran(graph({"numbers": node("repeat@1", times=3), "loop": loop}, n="loop"))
+    assert list(outputs["n"]) == [3, 4, 5]
+
+
 # loading
 
 

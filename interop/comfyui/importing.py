@@ -9,11 +9,10 @@ from typing import Any
 from kineograph.graph_runtime.errors import Problem
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.workflow import FORMAT, parse_json
-from kineograph.interop.comfyui import rules_frames, rules_models, rules_sampling
+from kineograph.interop.comfyui import rules_frames
 from kineograph.interop.comfyui.graph import read_graph
-from kineograph.interop.comfyui.translation import RULES, Translation
+from kineograph.interop.comfyui.translation import Translation
 
-RULE_MODULES = (rules_models, rules_sampling, rules_frames)
 LARGEST_SEED = 2**64
 
 
@@ -65,8 +64,3 @@ def import_workflow(
         workflow["ui"] = {"positions": translation.positions}
     problems = [Problem(*each) for each in dict.fromkeys(translation.problems)]
     return Imported(workflow, problems, [Problem(*each) for each in dict.fromkeys(translation.remarks)])
-
-
-def known_classes() -> list[str]:
-    """The classes of ComfyUI that are translated."""
-    return sorted(RULES)

@@ -110,7 +110,7 @@ def _input(name: str, port_name: str, about: Any, required: bool, takes_list: bo
     kind = kind_of(type_)
     annotation: Any = kind.socket.python
     if choices and not judged:
-        annotation = Literal[tuple(choices)]  # type: ignore[valid-type]
+        annotation = cast(Any, Literal)[tuple(choices)]
     elif type_ in _BOUNDED and not judged:
         annotation = _bounded(type_, options)
     socket = kind.socket

@@ -83,6 +83,8 @@ def comfy_node(name: str, cls: type, pack: str, title: str, registry: Registry) 
         run_parameter=RUN,
         pack=pack,
         is_async=is_async,
+        lazy=tuple(port for port, each in ports.inputs.items() if each.lazy),
+        asks=adapter.asks if callable(getattr(cls, "check_lazy_status", None)) else None,
         cls=cls,
         ports=ports,
         title=title or name,
@@ -106,6 +108,16 @@ class _Adapter:
         run = given.pop(RUN)
         return self.results(await self.method()(**self.arguments(given, run)), given, run)
 
+    def asks(self, **known: Any) -> list[str]:
+        """Which of its lazy inputs it needs, as we call them: what its ``check_lazy_status`` says."""
+        check = cast(Any, self.cls()).check_lazy_status
+        given = {
+            each.name: self.entered(each, known[port]) for port, each in self.ports.inputs.items() if port in known
+        }
+        later = {each.name: each.type for each in self.ports.inputs.values() if each.lazy and each.name not in given}
+        names = {each.name: port for port, each in self.ports.inputs.items()}
+        return [names[name] for name in _finished(check(**_taken(check, given, later))) or () if name in names]
+
     def method(self) -> Callable[..., Any]:
         """Its function, of a new object: nothing stays from the last call."""
         return getattr(self.cls(), cast(Any, self.cls).FUNCTION)
@@ -115,7 +127,9 @@ class _Adapter:
         found: dict[str, Any] = {}
         for port, value in given.items():
             each = self.ports.inputs[port]
-            if value is None and not each.required:
+            if value is None and (each.lazy or not each.required):
+                if each.lazy:
+                    found[each.name] = None
                 continue
             found[each.name] = self.entered(each, value)
         for name, what in self.ports.hidden.items():

@@ -152,6 +152,8 @@ class Translation:
 
     def run(self) -> None:
         """Translate what the graph's files and previews need."""
+        from kineograph.interop.comfyui import rules_frames, rules_models, rules_sampling  # noqa: F401  they register
+
         self.problems += self.graph.problems
         self.remarks += self.graph.remarks
         for node in self.order():

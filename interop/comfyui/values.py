@@ -223,7 +223,7 @@ def crossing(value: Any, given: Mapping[str, Any]) -> Any:
     shape = getattr(value, "shape", None)
     if shape is not None and len(shape) == 4 and shape[-1] == 3:
         return video_of(value, given)
-    if shape is not None and len(shape) == 3 and value.is_floating_point():
+    if shape is not None and len(shape) == 3 and cast(Any, value).is_floating_point():
         return mask_of(value, given)
     return _unwrapped(value, given)
 
