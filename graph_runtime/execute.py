@@ -249,13 +249,13 @@ def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, n
     arguments = step.constants.copy()
     for port, slot in step.arguments:
         arguments[port] = values[slot]
-    if step.within is not None:
-        unasked = [port for port in kind.lazy if arguments.get(port) is ABSENT]
+    unasked = [port for port in kind.lazy if arguments.get(port) is ABSENT]
+    if unasked:
         defaults = {port: kind.inputs[port].default for port in unasked}
         arguments.update({port: None if default is MISSING else default for port, default in defaults.items()})
     if kind.run_parameter is not None:
         arguments[kind.run_parameter] = NodeContext(step.path, state, now)
-    for port in step.checked:
+    for port in [port for port in step.checked if port not in unasked]:
         arguments[port] = _checked(kind.inputs[port], arguments[port])
     return arguments
 

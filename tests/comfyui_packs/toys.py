@@ -166,7 +166,7 @@ class Choose:
     def INPUT_TYPES(cls):
         return {
             "required": {"first": ("BOOLEAN", {"default": True})},
-            "optional": {"a": ("INT", {"lazy": True}), "b": ("INT", {"lazy": True})},
+            "optional": {"a": ("INT", {"lazy": True, "min": 0}), "b": ("INT", {"lazy": True, "min": 0})},
         }
 
     RETURN_TYPES = ("INT",)
