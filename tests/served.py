@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,19 +93,12 @@ def serving(
     packs.mkdir()
     (packs / "toy.py").write_text(TOY)
     (data / "examples").symlink_to(ROOT / "workflows" / "clips")
-    before = Path.cwd()
-    os.chdir(data)
-    jobs = Jobs(data)
-    dispatcher = Dispatcher(jobs, packs=(str(packs),))
-    made = {"packs": (str(packs),), "templates": ROOT / "workflows", "models": ROOT / "nodes" / "pretrained"} | settings
-    app = create_app(default_runtime([packs]), jobs, dispatcher, Settings(data=data, **made))
-    dispatcher.start()
-    if not run:
-        jobs.pause()
-    try:
+    with chdir(data), closing(Jobs(data)) as jobs, closing(Dispatcher(jobs, packs=(str(packs),))) as dispatcher:
+        roots = {"templates": ROOT / "workflows", "models": ROOT / "nodes" / "pretrained"}
+        made = Settings(data=data, **{"packs": (str(packs),)} | roots | settings)
+        app = create_app(default_runtime([packs]), jobs, dispatcher, made)
+        dispatcher.start()
+        if not run:
+            jobs.pause()
         with TestClient(app, **{"base_url": URL, "headers": {"Origin": URL}} | (client or {})) as page:
             yield Served(app, page, jobs, data)
-    finally:
-        dispatcher.close()
-        jobs.close()
-        os.chdir(before)

@@ -82,7 +82,7 @@ def test_a_crash_is_exit_1_and_a_sentence(cli, flow, how):
     assert code == 1
     assert re.fullmatch(r"crash \(toys/die@1\) failed: its process .*Run it again: it goes on .*\.\n", err)
     assert json.loads(text.splitlines()[-1]) == {
-        "event": "NodeFailure", "path": "crash", "node_type": "toys/die@1", "message": err.rstrip()
+        "event": "NodeFailure", "path": "crash", "node_type": "toys/die@1", "message": err.rstrip(), "inputs": {}
     }  # fmt: skip
 
 

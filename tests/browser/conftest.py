@@ -17,7 +17,7 @@ def server(tmp_path_factory) -> Iterator[Served]:
     served.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop runs on this thread, where later tests want their own
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         try:
