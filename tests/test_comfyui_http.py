@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -404,6 +405,36 @@ def test_settings_and_files_of_the_user_are_kept(waiting):
     assert waiting.delete("/userdata/workflows%2Fmine.json").status_code == 204
     for name in ("..%2Fsettings.json", "a%2F..%2F..%2Fb", "CON", "a%5Cb"):
         assert waiting.post(f"/userdata/{name}", json=1).status_code in (400, 404), name
+
+
+def test_settings_that_are_changed_at_once_are_all_kept(waiting):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda at: waiting.post(f"/settings/s{at}", json=at), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert waiting.get("/settings").json() == {f"s{at}": at for at in range(40)}
+
+
+def test_no_name_of_a_users_file_breaks_the_server(waiting):
+    assert waiting.post("/userdata/a", json={}).status_code == 200
+    assert waiting.post("/userdata/a/b", json={}).status_code == 409
+    long = "d/" * 2500 + "x"
+    assert [waiting.request(verb, f"/userdata/{long}", json={}).status_code for verb in ("POST", "GET", "DELETE")] == [
+        400, 400, 400
+    ]  # fmt: skip
+
+
+def test_a_queue_is_cleared_while_others_take_jobs_out_of_it(waiting, monkeypatch):
+    jobs = [posted(waiting, sum_of(at)) for at in range(4)]
+    remove = waiting.jobs.delete
+
+    def raced(job):
+        if job == jobs[2]:
+            remove(job)
+        remove(job)
+
+    monkeypatch.setattr(waiting.jobs, "delete", raced)
+    assert waiting.post("/queue", json={"clear": True}).status_code == 200
+    assert waiting.get("/queue").json() == {"queue_running": [], "queue_pending": []}
 
 
 def test_uploads_are_numbered_overwritten_and_checked(waiting):
