@@ -319,7 +319,7 @@ def one_job(request: Request, job: str) -> Response:
 
 def _entry(jobs: Any, job: JobInfo) -> dict[str, Any]:
     told = Messages(job.id, records.posted(job))
-    messages = [[kind, data] for each in jobs.events(job.id) for kind, data in told.of(each.event, each.at)]
+    messages = [[kind, data] for each in records.events(jobs, job.id) for kind, data in told.of(each.event, each.at)]
     return records.history_entry(job, [message for message in messages if message[0] in TOLD])
 
 
