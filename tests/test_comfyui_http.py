@@ -375,7 +375,7 @@ def test_the_guard_is_that_of_the_server(waiting):
 
 
 def test_a_sign_out_ends_its_sockets_and_a_program_shows_the_token(tmp_path):
-    with serving(tmp_path, run=False, token="secret words") as client:  # noqa: S106  it protects nothing
+    with serving(tmp_path, run=False, token="secret words") as client:
         with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{WS}/ws", headers={"Origin": URL}):
             pass
         known = {"Authorization": "Bearer secret words"}
