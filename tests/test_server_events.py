@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from served import ADD, EVENTS, serving
+from served import ADD, EVENTS, URL, serving
 from starlette.websockets import WebSocketDisconnect
 from test_server_run import server
 from websockets.sync.client import connect
