@@ -286,7 +286,7 @@ def test_a_client_that_does_not_read_is_let_go(monkeypatch):
                 return client.waiting.qsize()
         return None
 
-    assert asyncio.run(filled()) < 20
+    assert (asyncio.run(filled()) or 99) < 20
 
 
 def test_all_events_of_a_job_are_looked_at(waiting):
