@@ -219,5 +219,7 @@ def test_a_client_hears_all_that_is_kept_of_a_long_job(served):
         served.jobs.event_log.tell(job["id"], job["number"], {"event": "NodeStarted", "path": f"n{at}"})
     client = Client(URL)
     client._http = served.client  # the same server, without a port
+    told = [f"n{at}" for at in range(6000)]
+    known = set(told)
     kept = [each["event"].get("path") for each in client._kept(job["id"], 0)]
-    assert kept[-6000:] == [f"n{at}" for at in range(6000)]
+    assert [path for path in kept if path in known] == told
