@@ -1,7 +1,7 @@
 // What is drawn and shown: places, sizes, events in any order, values of fields, frames of a clip, curves.
 import { describe, expect, test } from "vitest";
 import { curve } from "../src/canvas/wire";
-import { hit } from "../src/canvas/far";
+import { hit } from "../src/model/places";
 import { bytes, liveText, seconds } from "../src/canvas/status";
 import { HEADER, RAIL } from "../src/model/geometry";
 import { arrange, tidy, withPlaces } from "../src/model/layout";
