@@ -1,7 +1,8 @@
 // What is drawn and shown: places, sizes, events in any order, values of fields, frames of a clip, curves.
 import { describe, expect, test } from "vitest";
 import { curve } from "../src/canvas/wire";
-import { hit } from "../src/model/places";
+import { between, hit, lines, topmost, within } from "../src/model/places";
+import { taken } from "../src/canvas/far-hand";
 import { bytes, liveText, seconds } from "../src/canvas/status";
 import { HEADER, RAIL } from "../src/model/geometry";
 import { arrange, tidy, withPlaces } from "../src/model/layout";
@@ -75,6 +76,21 @@ describe("scene", () => {
     const step = scene.byId.get("denoise/step")!;
     expect(hit(scene, loop.x + step.x + 5, loop.y + step.y + 5)).toBe("denoise/step");
     expect(hit(scene, -9999, 0)).toBeNull();
+  });
+  test("a frame chooses what lies wholly in it, a loop without naming what is in it", () => {
+    const all = bounds(scene);
+    const ids = within(scene, all);
+    expect(ids).toContain("denoise");
+    expect(ids.some((id) => id.startsWith("denoise/"))).toBe(false);
+    expect(within(scene, { ...all, w: 10 })).toEqual([]);
+    expect(between({ x: 5, y: 1 }, { x: 2, y: 9 })).toEqual({ x: 2, y: 1, w: 3, h: 8 });
+  });
+  test("a drag takes what frames own, and nothing twice", () => {
+    expect(topmost(["a/b/c", "a", "d"])).toEqual(["a", "d"]);
+    expect(taken(["$frame:one", "x"], { one: { nodes: ["y"] } })).toEqual(["y", "x"]);
+  });
+  test("every wire has a line from socket to socket", () => {
+    expect(lines(scene).every(({ points }) => points.length >= 2)).toBe(true);
   });
   test("bounds hold all, and are never empty", () => {
     expect(bounds(scene).w).toBeGreaterThan(1000);

@@ -15,6 +15,7 @@ import { useView } from "../store/view";
 import { canvasHand } from "./hand";
 import { FrameView, InputsView, NoteView, OutputsView } from "./edges";
 import { FarView, useFar } from "./far";
+import { FarHand } from "./far-hand";
 import { LoopView } from "./loop";
 import { Minimap } from "./minimap";
 import { NodeView } from "./node";
@@ -159,13 +160,7 @@ function Flow() {
     if (!state.toHandle) apply(disconnect(typesNow(), { id: edge.target, handle: edge.targetHandle ?? "" }));
   }, []);
 
-  const onPaneClick = useCallback((event: MouseEvent) => {
-    if (!far) return useView.getState().select([]);
-    const { x, y } = flow.screenToFlowPosition({ x: event.clientX, y: event.clientY });
-    const id = hit(scene, x, y);
-    const kept = event.shiftKey || event.ctrlKey ? [...useView.getState().selection] : [];
-    useView.getState().select(id ? [...kept, id] : kept);
-  }, [far, flow, scene]);
+  const onPaneClick = useCallback(() => useView.getState().select([]), []);
   const onDoubleClick = useCallback((event: MouseEvent) => {
     if (!(event.target as Element).classList.contains("react-flow__pane")) return;
     const at = flow.screenToFlowPosition({ x: event.clientX, y: event.clientY });
@@ -190,10 +185,10 @@ function Flow() {
       onNodesChange={onNodesChange} onEdgesChange={onEdgesChange} onNodeDragStop={onDragStop} onSelectionDragStop={onDragStop}
       onConnect={onConnect} onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect} onReconnectEnd={onReconnectEnd}
       onPaneClick={onPaneClick} onDoubleClick={onDoubleClick} onEdgeDoubleClick={onEdgeDoubleClick} onEdgeClick={onEdgeClick}
-      onlyRenderVisibleElements minZoom={0.02} maxZoom={2.5} deleteKeyCode={null} selectionKeyCode={SHIFT_KEYS} multiSelectionKeyCode={MULTI_KEYS}
+      onlyRenderVisibleElements minZoom={0.02} maxZoom={2.5} deleteKeyCode={null} selectionKeyCode={far ? null : SHIFT_KEYS} multiSelectionKeyCode={MULTI_KEYS}
       disableKeyboardA11y nodesFocusable={false} edgesFocusable={false} zoomOnDoubleClick={false} reconnectRadius={9} connectionRadius={22} elevateNodesOnSelect={false} proOptions={{ hideAttribution: false }}
     >
-      {far ? <FarView scene={scene} /> : <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />}
+      {far ? <><FarView scene={scene} /><FarHand scene={scene} /></> : <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />}
       <Minimap scene={scene} />
     </ReactFlow>
   );
