@@ -102,9 +102,28 @@ export async function cancelShown(): Promise<void> {
   if (!job) return;
   try {
     useRuns.getState().putJobs([await api.jobVerb(job.id, "cancel")]);
+    if (Object.keys(useRuns.getState().curves[job.id] ?? {}).length) view().say(`Run ${job.number} stops. The newest pass of its loop is kept: Go on takes it up there.`);
   } catch (error) {
     failed(error);
   }
+}
+
+/** The same work again: what was kept of it is not done twice, and a loop goes on after its newest kept pass. */
+export async function goOn(id: string): Promise<void> {
+  try {
+    const job = await api.jobVerb(id, "retry");
+    useRuns.getState().putJobs([job]);
+    useRuns.getState().set({ shown: job.id });
+  } catch (error) {
+    failed(error);
+  }
+}
+
+export function goOnShown(): void {
+  const { shown, jobs } = useRuns.getState();
+  const job = jobs[shown];
+  if (job?.state === "cancelled" || job?.state === "failed") void goOn(job.id);
+  else view().say("No run that was stopped is shown: choose one under Runs.", "error");
 }
 
 export async function refreshJob(id: string): Promise<JobInfo | null> {
