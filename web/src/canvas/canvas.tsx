@@ -11,11 +11,13 @@ import type { End } from "../model/types";
 import { apply, typesNow } from "../store/actions";
 import { activeDoc, useDocs } from "../store/docs";
 import { useScene } from "../store/scene";
+import { dropOnWire } from "../store/wires";
 import { useView } from "../store/view";
 import { canvasHand } from "./hand";
 import { FrameView, InputsView, NoteView, OutputsView } from "./edges";
 import { FarView, useFar } from "./far";
 import { FarHand } from "./far-hand";
+import { Knife } from "./knife";
 import { LoopView } from "./loop";
 import { Minimap } from "./minimap";
 import { NodeView } from "./node";
@@ -128,7 +130,7 @@ function Flow() {
   const onDragStop = useCallback(() => {
     setDrag((places) => {
       const moved = new Map([...places].filter(([id]) => !id.startsWith("$frame:")).map(([id, [x, y]]): [string, [number, number]] => [id, clampInside(id, x, y)]));
-      if (moved.size) queueMicrotask(() => apply(edits.move(activeDoc(), moved)));
+      if (moved.size) queueMicrotask(() => drop(moved));
       return new Map();
     });
   }, []);
@@ -189,9 +191,17 @@ function Flow() {
       disableKeyboardA11y nodesFocusable={false} edgesFocusable={false} zoomOnDoubleClick={false} reconnectRadius={9} connectionRadius={22} elevateNodesOnSelect={false} proOptions={{ hideAttribution: false }}
     >
       {far ? <><FarView scene={scene} /><FarHand scene={scene} /></> : <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />}
+      <Knife scene={scene} />
       <Minimap scene={scene} />
     </ReactFlow>
   );
+}
+
+/** Nodes at their new places; a single one may have been let go over a wire. */
+function drop(moved: Map<string, [number, number]>): void {
+  const merge = `drop ${Date.now()}`;
+  apply(edits.move(activeDoc(), moved), merge);
+  if (moved.size === 1) dropOnWire([...moved.keys()][0], merge);
 }
 
 /** Where a dragged node, or a frame with all it owns, is for now. */

@@ -77,7 +77,7 @@ export function FarHand({ scene }: { scene: Scene }) {
     };
     const down = (event: PointerEvent): void => {
       swallows.current = false;
-      if (event.button !== 0 || !(event.target as Element).classList.contains("react-flow__pane")) return;
+      if (event.button !== 0 || event.altKey || !(event.target as Element).classList.contains("react-flow__pane")) return;
       drag = startDrag(scene, at(event), event);
       if (drag) event.stopPropagation();
     };

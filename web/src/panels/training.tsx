@@ -18,8 +18,9 @@ export interface Axis {
 export function Samples({ samples, axis }: { samples: Sample[]; axis: Axis | null }) {
   if (!axis || axis.to <= axis.from) return null;
   const seen = samples.filter(({ step }) => step >= axis.from && step <= axis.to);
-  const shown = thinned(seen, Math.max(2, Math.floor(axis.width / DOT)));
   const x = (step: number): number => axis.left + ((step - axis.from) / (axis.to - axis.from)) * axis.width;
+  const span = x(seen.at(-1)?.step ?? 0) - x(seen[0]?.step ?? 0);
+  const shown = thinned(seen, Math.max(2, Math.floor(span / DOT)));
   return (
     <div className="samples" role="group" aria-label="Samples">
       {shown.map(({ step, id, name }) => (

@@ -192,10 +192,8 @@ export interface NewNode {
 }
 
 /** Add a node; wired to where a dropped wire came from, or to the chosen node where that is without doubt. One step. */
-export function insertNode({ info, scope, at, from, near }: NewNode): string {
-  const doc = activeDoc();
-  const added = edits.addNode(doc, scope, info, at);
-  const merge = `add ${added.id} ${Date.now()}`;
+export function insertNode({ info, scope, at, from, near }: NewNode, merge = `add ${info.id} ${Date.now()}`): string {
+  const added = edits.addNode(activeDoc(), scope, info, at);
   apply(added, merge);
   const types = typesNow();
   if (from) {
