@@ -33,6 +33,7 @@ def test_a_node_dropped_on_a_wire_lies_in_it(page):
     x, y = page.evaluate(MIDDLE, "video.latent")
     page.mouse.move(head["x"] + 70, head["y"] + 12)
     page.mouse.down()
+    page.mouse.move(head["x"] + 72, head["y"] + 10, steps=4)  # the node follows from where the drag is noticed
     page.mouse.move(x, y - 40, steps=5)
     page.mouse.move(x, y - 25, steps=2)
     page.mouse.up()
