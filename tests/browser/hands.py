@@ -67,6 +67,24 @@ def curves() -> dict[str, Any]:
     return {"format": 1, "nodes": {"sigmas": sigmas, "train": loop}, "outputs": {}}
 
 
+def trains(steps: int) -> dict[str, Any]:
+    """A quick clip, then a loop that reports a number and writes the clip again in each pass, as training does its samples."""
+    workflow = quick(seed=4)
+    written = workflow["nodes"].pop("file")
+    body = {
+        "record": {
+            "type": "record_number@1",
+            "params": {"every": 1, "name": "loss"},
+            "links": {"value": "$index", "step": "$index"},
+        },
+        "path": {"type": "numbered_path@1", "params": {"path": "samples/clip.mp4"}, "links": {"step": "$index"}},
+        "file": {"type": written["type"], "links": {"video": "$video", "path": "path"}},
+    }
+    workflow["nodes"]["passes"] = {"type": "shifted_sigmas@1", "params": {"steps": steps}}
+    loop = {"type": "loop@1", "each": "passes", "links": {"video": "video"}, "body": {"nodes": body, "outputs": {}}}
+    return workflow | {"nodes": workflow["nodes"] | {"train": loop}, "outputs": {}}
+
+
 def key(page: Page, *keys: str) -> None:
     """Press keys one after another, wherever the focus is."""
     for one in keys:

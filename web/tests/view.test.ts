@@ -1,11 +1,13 @@
 // What is drawn and shown: places, sizes, events in any order, values of fields, frames of a clip, curves.
 import { describe, expect, test } from "vitest";
 import { curve } from "../src/canvas/wire";
-import { hit } from "../src/canvas/far";
+import { between, hit, lines, topmost, within } from "../src/model/places";
+import { taken } from "../src/canvas/far-hand";
 import { bytes, liveText, seconds } from "../src/canvas/status";
 import { HEADER, RAIL } from "../src/model/geometry";
 import { arrange, tidy, withPlaces } from "../src/model/layout";
 import { bounds, buildScene, clampInside } from "../src/model/scene";
+import { samplesOf, stepInName, thinned } from "../src/model/samples";
 import { readPreview } from "../src/net/events";
 import { joined, smooth } from "../src/panels/curves";
 import { frameAt, middleOf, shuttle, stepped } from "../src/player/clock";
@@ -75,6 +77,21 @@ describe("scene", () => {
     const step = scene.byId.get("denoise/step")!;
     expect(hit(scene, loop.x + step.x + 5, loop.y + step.y + 5)).toBe("denoise/step");
     expect(hit(scene, -9999, 0)).toBeNull();
+  });
+  test("a frame chooses what lies wholly in it, a loop without naming what is in it", () => {
+    const all = bounds(scene);
+    const ids = within(scene, all);
+    expect(ids).toContain("denoise");
+    expect(ids.some((id) => id.startsWith("denoise/"))).toBe(false);
+    expect(within(scene, { ...all, w: 10 })).toEqual([]);
+    expect(between({ x: 5, y: 1 }, { x: 2, y: 9 })).toEqual({ x: 2, y: 1, w: 3, h: 8 });
+  });
+  test("a drag takes what frames own, and nothing twice", () => {
+    expect(topmost(["a/b/c", "a", "d"])).toEqual(["a", "d"]);
+    expect(taken(["$frame:one", "x"], { one: { nodes: ["y"] } })).toEqual(["y", "x"]);
+  });
+  test("every wire has a line from socket to socket", () => {
+    expect(lines(scene).every(({ points }) => points.length >= 2)).toBe(true);
   });
   test("bounds hold all, and are never empty", () => {
     expect(bounds(scene).w).toBeGreaterThan(1000);
@@ -220,5 +237,28 @@ describe("keys", () => {
   test("a wire is one smooth path through its dots", () => {
     expect(curve([[0, 0], [100, 0]])).toMatch(/^M0,0 C/);
     expect(curve([[0, 0], [50, 50], [100, 0]]).match(/C/g)).toHaveLength(2);
+  });
+});
+
+describe("samples of a training run", () => {
+  const file = (id: string, name: string, media_type = "video/mp4") => ({ id, name, media_type, node: "train/file", nbytes: 1 });
+  test("the number in a name is its step, else the newest step when it came", () => {
+    expect(stepInName("samples/sheet-000500.png")).toBe(500);
+    expect(stepInName("v2/latest.mp4")).toBeNull();
+    const found = samplesOf([file("b", "s-000020.mp4"), file("c", "latest.mp4"), file("a", "s-000003.png", "image/png"), file("d", "log-1.csv", "text/csv"), file("e", "x.mp4")], { c: 7 });
+    expect(found.map(({ id, step }) => [id, step])).toEqual([["a", 3], ["c", 7], ["b", 20]]);
+  });
+  test("of many some are shown, the first and the newest always", () => {
+    const all = Array.from({ length: 100 }, (_, i) => i);
+    expect(thinned(all, 7)).toHaveLength(7);
+    expect([thinned(all, 7)[0], thinned(all, 7).at(-1)]).toEqual([0, 99]);
+    expect(thinned(all, 200)).toBe(all);
+  });
+  test("a file that comes during a run is put at the run's newest step", () => {
+    const { take } = useRuns.getState();
+    const logged = (event: string, rest: object) => take({ seq: 0, job: "trains", at: 0, event: { event, path: "train/x", ...rest } });
+    logged("Metric", { name: "loss", step: 4, value: 1 });
+    logged("FileWritten", { file: "latest.mp4", id: "f1" });
+    expect(useRuns.getState().written["trains"]).toEqual({ f1: 4 });
   });
 });

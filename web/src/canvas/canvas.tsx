@@ -5,15 +5,19 @@ import { connect, disconnect } from "../model/connect";
 import * as edits from "../model/edit";
 import { fitScore } from "../model/registry";
 import { splitId } from "../model/paths";
+import { hit } from "../model/places";
 import { absolute, bounds, clampInside, type Box, type Scene, type Wire } from "../model/scene";
 import type { End } from "../model/types";
 import { apply, typesNow } from "../store/actions";
 import { activeDoc, useDocs } from "../store/docs";
 import { useScene } from "../store/scene";
+import { dropOnWire } from "../store/wires";
 import { useView } from "../store/view";
 import { canvasHand } from "./hand";
 import { FrameView, InputsView, NoteView, OutputsView } from "./edges";
-import { FAR_ZOOM, FarView, hit } from "./far";
+import { FarView, useFar } from "./far";
+import { FarHand } from "./far-hand";
+import { Knife } from "./knife";
 import { LoopView } from "./loop";
 import { Minimap } from "./minimap";
 import { NodeView } from "./node";
@@ -102,7 +106,7 @@ function Flow() {
   const flow = useReactFlow();
   const selection = useView((state) => state.selection);
   const [drag, setDrag] = useState<Places>(new Map());
-  const far = useStore((state) => state.transform[2] < FAR_ZOOM);
+  const far = useFar(scene.boxes.length);
   const ready = useOpening(scene);
   const none = far || !ready;
   useEffect(() => canvasHand.take(flow), [flow]);
@@ -126,7 +130,7 @@ function Flow() {
   const onDragStop = useCallback(() => {
     setDrag((places) => {
       const moved = new Map([...places].filter(([id]) => !id.startsWith("$frame:")).map(([id, [x, y]]): [string, [number, number]] => [id, clampInside(id, x, y)]));
-      if (moved.size) queueMicrotask(() => apply(edits.move(activeDoc(), moved)));
+      if (moved.size) queueMicrotask(() => drop(moved));
       return new Map();
     });
   }, []);
@@ -158,13 +162,7 @@ function Flow() {
     if (!state.toHandle) apply(disconnect(typesNow(), { id: edge.target, handle: edge.targetHandle ?? "" }));
   }, []);
 
-  const onPaneClick = useCallback((event: MouseEvent) => {
-    if (!far) return useView.getState().select([]);
-    const { x, y } = flow.screenToFlowPosition({ x: event.clientX, y: event.clientY });
-    const id = hit(scene, x, y);
-    const kept = event.shiftKey || event.ctrlKey ? [...useView.getState().selection] : [];
-    useView.getState().select(id ? [...kept, id] : kept);
-  }, [far, flow, scene]);
+  const onPaneClick = useCallback(() => useView.getState().select([]), []);
   const onDoubleClick = useCallback((event: MouseEvent) => {
     if (!(event.target as Element).classList.contains("react-flow__pane")) return;
     const at = flow.screenToFlowPosition({ x: event.clientX, y: event.clientY });
@@ -189,13 +187,21 @@ function Flow() {
       onNodesChange={onNodesChange} onEdgesChange={onEdgesChange} onNodeDragStop={onDragStop} onSelectionDragStop={onDragStop}
       onConnect={onConnect} onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect} onReconnectEnd={onReconnectEnd}
       onPaneClick={onPaneClick} onDoubleClick={onDoubleClick} onEdgeDoubleClick={onEdgeDoubleClick} onEdgeClick={onEdgeClick}
-      onlyRenderVisibleElements minZoom={0.02} maxZoom={2.5} deleteKeyCode={null} selectionKeyCode={SHIFT_KEYS} multiSelectionKeyCode={MULTI_KEYS}
+      onlyRenderVisibleElements minZoom={0.02} maxZoom={2.5} deleteKeyCode={null} selectionKeyCode={far ? null : SHIFT_KEYS} multiSelectionKeyCode={MULTI_KEYS}
       disableKeyboardA11y nodesFocusable={false} edgesFocusable={false} zoomOnDoubleClick={false} reconnectRadius={9} connectionRadius={22} elevateNodesOnSelect={false} proOptions={{ hideAttribution: false }}
     >
-      {far ? <FarView scene={scene} /> : <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />}
+      {far ? <><FarView scene={scene} /><FarHand scene={scene} /></> : <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />}
+      <Knife scene={scene} />
       <Minimap scene={scene} />
     </ReactFlow>
   );
+}
+
+/** Nodes at their new places; a single one may have been let go over a wire. */
+function drop(moved: Map<string, [number, number]>): void {
+  const merge = `drop ${Date.now()}`;
+  apply(edits.move(activeDoc(), moved), merge);
+  if (moved.size === 1) dropOnWire([...moved.keys()][0], merge);
 }
 
 /** Where a dragged node, or a frame with all it owns, is for now. */

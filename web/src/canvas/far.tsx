@@ -1,108 +1,48 @@
-// The far view: below a zoom of 0.45 boxes and wires are painted on one canvas, and clicks are looked up in the scene.
+// The far view: below a zoom of 0.45 one canvas shows the scene. It reaches beyond the window, so that moving paints nothing.
 import { useStoreApi } from "@xyflow/react";
-import { useEffect, useRef } from "react";
-import { typeInfo } from "../model/registry";
-import { absolute, type Box, type Scene } from "../model/scene";
-import { useRuns, type Live } from "../store/runs";
+import { useEffect, useRef, useState } from "react";
+import type { Scene } from "../model/scene";
+import { useRuns } from "../store/runs";
 import { useView } from "../store/view";
+import { paint, readColors } from "./far-paint";
 
 export const FAR_ZOOM = 0.45;
-/** The canvas reaches beyond the window by this share at each side, so that moving needs no painting. */
+/** The canvas reaches beyond the window by this share at each side. */
 const MARGIN = 0.5;
+/** A bitmap drawn smaller than this leaves too much of the window empty to wait for rest. */
+const LEAST_SCALE = 0.7;
 const SETTLE_MS = 120;
+const REST_MS = 160;
 
-interface Colors {
-  [name: string]: string;
-}
+/** Below this zoom a large graph is far while it is zoomed: on the way no node is mounted that is not stayed at. */
+const PASSING_ZOOM = 0.8;
+const LARGE = 150;
 
-function readColors(): Colors {
-  const style = getComputedStyle(document.documentElement);
-  const families = ["model", "text", "latent", "frames", "codec", "schedule", "training", "audio", "value", "any"];
-  const names = [...families.map((family) => `fam-${family}`), "node", "header", "border", "text", "muted", "accent", "error", "ok", "panel"];
-  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-}
-
-export interface Placed {
-  box: Box;
-  x: number;
-  y: number;
-}
-
-const placedOf = new WeakMap<Scene, Placed[]>();
-
-/** Every box with its place on the canvas, frames and loops first: the order in which they are painted. */
-export function placed(scene: Scene): Placed[] {
-  let list = placedOf.get(scene);
-  if (!list) {
-    const rank = (box: Box): number => (box.kind === "frame" ? 0 : box.kind === "loop" ? 1 : 2);
-    list = scene.boxes.map((box) => ({ box, ...absolute(scene, box) })).sort((a, b) => rank(a.box) - rank(b.box));
-    placedOf.set(scene, list);
-  }
-  return list;
-}
-
-export function hit(scene: Scene, x: number, y: number): string | null {
-  return placed(scene).findLast((p) => x >= p.x && y >= p.y && x <= p.x + p.box.w && y <= p.y + p.box.h)?.box.id ?? null;
-}
-
-/** Paint what lies in the window; sizes are in canvas units, the transform is already set. */
-export function paint(c: CanvasRenderingContext2D, scene: Scene, window: { x: number; y: number; w: number; h: number }, colors: Colors, family: (type: string) => string, live: Record<string, Live>, selection: ReadonlySet<string>, zoom: number): void {
-  const list = placed(scene);
-  const inside = (x: number, y: number, w: number, h: number): boolean => x < window.x + window.w && x + w > window.x && y < window.y + window.h && y + h > window.y;
-  for (const { box, x, y } of list) if (box.kind === "loop" || box.kind === "frame") drawBox(c, box, x, y, colors, family, live, selection, zoom, inside);
-  const at = new Map(list.map((p) => [p.box.id, p]));
-  const paths = new Map<string, Path2D>();
-  for (const wire of scene.wires) {
-    const a = at.get(wire.source);
-    const b = at.get(wire.target);
-    const from = a?.box.handles.find((handle) => handle.id === wire.sourceHandle);
-    const to = b?.box.handles.find((handle) => handle.id === wire.targetHandle);
-    if (!a || !b || !from || !to) continue;
-    const [x0, y0, x1, y1] = [a.x + from.x, a.y + from.y, b.x + to.x, b.y + to.y];
-    if (!inside(Math.min(x0, x1) - 60, Math.min(y0, y1) - 10, Math.abs(x1 - x0) + 120, Math.abs(y1 - y0) + 20)) continue;
-    const key = family(wire.type);
-    let path = paths.get(key);
-    if (!path) paths.set(key, (path = new Path2D()));
-    const bend = Math.max(30, Math.min(Math.abs(x1 - x0) * 0.5, 120));
-    path.moveTo(x0, y0);
-    path.bezierCurveTo(x0 + bend, y0, x1 - bend, y1, x1, y1);
-  }
-  c.lineWidth = Math.max(1.6, 1 / zoom);
-  for (const [key, path] of paths) {
-    c.globalAlpha = key === "value" ? 0.4 : 0.85;
-    c.strokeStyle = colors[`fam-${key}`] || colors.muted;
-    c.stroke(path);
-  }
-  c.globalAlpha = 1;
-  for (const { box, x, y } of list) if (box.kind !== "loop" && box.kind !== "frame") drawBox(c, box, x, y, colors, family, live, selection, zoom, inside);
-}
-
-type Inside = (x: number, y: number, w: number, h: number) => boolean;
-
-function drawBox(c: CanvasRenderingContext2D, box: Box, x: number, y: number, colors: Colors, family: (type: string) => string, live: Record<string, Live>, selection: ReadonlySet<string>, zoom: number, inside: Inside): void {
-  if (!inside(x, y, box.w, box.h)) return;
-  const state = live[box.id]?.state;
-  const hue = colors[`fam-${box.kind === "frame" ? box.color : family(box.family)}`] || colors.muted;
-  const open = box.kind === "loop" || box.kind === "frame";
-  c.globalAlpha = box.spec?.mode ? 0.45 : open ? 0.35 : 1;
-  c.fillStyle = open ? colors.panel : colors.node;
-  c.beginPath();
-  c.roundRect(x, y, box.w, box.h, 10);
-  c.fill();
-  c.globalAlpha = box.spec?.mode ? 0.45 : 1;
-  c.lineWidth = selection.has(box.id) || state === "running" || state === "failed" ? 3 / zoom : 1 / zoom;
-  c.strokeStyle = selection.has(box.id) || state === "running" ? colors.accent : state === "failed" ? colors.error : open ? hue : colors.border;
-  c.stroke();
-  if (!open) {
-    c.fillStyle = hue;
-    c.fillRect(x + 3, y, box.w - 6, Math.max(4, 2 / zoom));
-  }
-  if (zoom > 0.1) {
-    c.fillStyle = state === "cached" || state === "done" ? colors.ok : colors.text;
-    c.font = `600 ${Math.min(15 / zoom / 1.25, 34)}px Inter, system-ui, sans-serif`;
-    c.fillText(box.title, x + 12, y + Math.min(20 / zoom / 1.1, 44), box.w - 24);
-  }
-  c.globalAlpha = 1;
+/** Far at once below the zoom; near only when the hand rests. */
+export function useFar(boxes: number): boolean {
+  const flow = useStoreApi();
+  const [far, setFar] = useState(() => flow.getState().transform[2] < FAR_ZOOM);
+  useEffect(() => {
+    let timer = 0;
+    let before = flow.getState().transform;
+    const look = (): void => {
+      const [, , zoom] = flow.getState().transform;
+      const passes = zoom !== before[2] && zoom < PASSING_ZOOM && boxes > LARGE;
+      before = flow.getState().transform;
+      clearTimeout(timer);
+      if (zoom < FAR_ZOOM || passes) setFar(true);
+      if (zoom >= FAR_ZOOM) timer = window.setTimeout(() => setFar(false), REST_MS);
+    };
+    const end = flow.subscribe(({ transform }) => {
+      if (transform !== before) look();
+    });
+    look();
+    return () => {
+      end();
+      clearTimeout(timer);
+    };
+  }, [flow, boxes]);
+  return far;
 }
 
 export function FarView({ scene }: { scene: Scene }) {
@@ -116,46 +56,38 @@ export function FarView({ scene }: { scene: Scene }) {
     const element = canvas.current;
     const context = element?.getContext("2d");
     if (!element || !context) return;
-    const colors = readColors();
-    const families = new Map<string, string>();
-    const family = (type: string): string => {
-      let found = families.get(type);
-      if (!found) families.set(type, (found = typeInfo(registry, type).family));
-      return found;
-    };
+    const look = { colors: readColors(), registry, live: live ?? {}, selection };
     let frame = 0;
     let settle = 0;
-    let painted: [number, number, number] | null = null;
+    let painted: readonly [number, number, number] | null = null;
     const repaint = (): void => {
+      clearTimeout(settle);
       const { transform, width, height } = flow.getState();
       const [tx, ty, zoom] = transform;
-      const [w, h] = [width * (1 + 2 * MARGIN), height * (1 + 2 * MARGIN)];
-      if (element.width !== Math.round(w) || element.height !== Math.round(h)) {
-        element.width = Math.round(w);
-        element.height = Math.round(h);
-      }
+      const [w, h] = [Math.round(width * (1 + 2 * MARGIN)), Math.round(height * (1 + 2 * MARGIN))];
+      if (element.width !== w || element.height !== h) Object.assign(element, { width: w, height: h });
       const [x, y] = [tx + width * MARGIN, ty + height * MARGIN];
       context.setTransform(1, 0, 0, 1, 0, 0);
-      context.clearRect(0, 0, element.width, element.height);
+      context.clearRect(0, 0, w, h);
       context.setTransform(zoom, 0, 0, zoom, x, y);
-      paint(context, scene, { x: -x / zoom, y: -y / zoom, w: w / zoom, h: h / zoom }, colors, family, live ?? {}, selection, zoom);
-      painted = [tx, ty, zoom];
+      paint(context, scene, { x: -x / zoom, y: -y / zoom, w: w / zoom, h: h / zoom }, zoom, look);
+      painted = transform;
       element.style.transform = `translate(${-width * MARGIN}px, ${-height * MARGIN}px)`;
     };
     const draw = (): void => {
       frame = 0;
-      const { transform: [tx, ty, zoom], width, height } = flow.getState();
-      if (zoom >= FAR_ZOOM || !width) return;
+      const { transform, width, height } = flow.getState();
+      if (!width || painted === transform) return;
       if (!painted) return repaint();
-      const [px, py, pz] = painted;
-      const k = zoom / pz;
-      const [dx, dy] = [tx - px * k, ty - py * k];
-      const [left, top] = [dx - width * MARGIN * k, dy - height * MARGIN * k];
-      const covers = left <= 0 && top <= 0 && left + width * (1 + 2 * MARGIN) * k >= width && top + height * (1 + 2 * MARGIN) * k >= height;
-      if (!covers && k > 0.7) return repaint();
+      const [tx, ty, zoom] = transform;
+      const k = zoom / painted[2];
+      const left = tx - painted[0] * k - width * MARGIN * k;
+      const top = ty - painted[1] * k - height * MARGIN * k;
+      const covers = left <= 0 && top <= 0 && left + element.width * k >= width && top + element.height * k >= height;
+      if (!covers && k > LEAST_SCALE) return repaint();
       element.style.transform = `translate(${left}px, ${top}px) scale(${k})`;
       clearTimeout(settle);
-      if (k !== 1) settle = window.setTimeout(repaint, SETTLE_MS);
+      if (k !== 1 || !covers) settle = window.setTimeout(repaint, SETTLE_MS);
     };
     const ask = (): void => {
       frame ||= requestAnimationFrame(draw);

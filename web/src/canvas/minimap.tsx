@@ -1,10 +1,10 @@
 // The whole graph small, with the window that is seen; a click goes there. Hidden for graphs that need none.
-import { useReactFlow, useStore } from "@xyflow/react";
-import { useEffect, useRef, type PointerEvent } from "react";
+import { useReactFlow, useStoreApi } from "@xyflow/react";
+import { useEffect, useMemo, useRef, type PointerEvent } from "react";
 import { typeInfo } from "../model/registry";
+import { placed } from "../model/places";
 import { bounds, type Scene } from "../model/scene";
 import { useView } from "../store/view";
-import { placed } from "./far";
 
 const W = 168;
 const H = 108;
@@ -19,10 +19,9 @@ function Map_({ scene }: { scene: Scene }) {
   const flow = useReactFlow();
   const registry = useView((state) => state.registry);
   const theme = useView((state) => state.theme);
-  const [tx, ty, zoom] = useStore((state) => state.transform);
-  const width = useStore((state) => state.width);
-  const height = useStore((state) => state.height);
-  const all = bounds(scene);
+  const store = useStoreApi();
+  const seen = useRef<HTMLDivElement>(null);
+  const all = useMemo(() => bounds(scene), [scene]);
   const scale = Math.min(W / all.w, H / all.h);
   useEffect(() => {
     const c = canvas.current?.getContext("2d");
@@ -40,16 +39,26 @@ function Map_({ scene }: { scene: Scene }) {
       c.fillStyle = colorOf(box.family);
       c.fillRect((x - all.x) * scale, (y - all.y) * scale, Math.max(1, box.w * scale), Math.max(1, box.h * scale));
     }
-  }, [scene, scale, registry, theme, all.x, all.y]);
+  }, [scene, scale, registry, theme, all]);
+  useEffect(() => {
+    const put = ({ transform: [tx, ty, zoom], width, height }: ReturnType<typeof store.getState>): void => {
+      const style = seen.current?.style;
+      if (!style) return;
+      Object.assign(style, { width: `${(width / zoom) * scale}px`, height: `${(height / zoom) * scale}px` });
+      style.transform = `translate(${(-tx / zoom - all.x) * scale}px, ${(-ty / zoom - all.y) * scale}px)`;
+    };
+    put(store.getState());
+    return store.subscribe(put);
+  }, [store, scale, all]);
   const go = (event: PointerEvent): void => {
     if (event.buttons !== 1 && event.type !== "pointerdown") return;
     const rect = canvas.current!.getBoundingClientRect();
-    void flow.setCenter(all.x + (event.clientX - rect.left) / scale, all.y + (event.clientY - rect.top) / scale, { zoom });
+    void flow.setCenter(all.x + (event.clientX - rect.left) / scale, all.y + (event.clientY - rect.top) / scale, { zoom: flow.getZoom() });
   };
   return (
     <div className="minimap" onPointerDown={go} onPointerMove={go} aria-hidden="true">
       <canvas ref={canvas} width={W} height={H} />
-      <div className="window" style={{ left: (-tx / zoom - all.x) * scale, top: (-ty / zoom - all.y) * scale, width: (width / zoom) * scale, height: (height / zoom) * scale }} />
+      <div className="window" ref={seen} />
     </div>
   );
 }

@@ -2,6 +2,7 @@
 import { Glyph } from "../canvas/socket";
 import { canvasHand } from "../canvas/hand";
 import { partners } from "../model/connect";
+import { between } from "../model/onwire";
 import { everyNode, splitId } from "../model/paths";
 import { fitScore, searchNodes } from "../model/registry";
 import type { NodeInfo } from "../model/types";
@@ -10,6 +11,7 @@ import { connect } from "../model/connect";
 import { COMMANDS } from "../store/commands";
 import { activeDoc } from "../store/docs";
 import { sceneNow } from "../store/scene";
+import { insertInto } from "../store/wires";
 import { useView, type Dialog } from "../store/view";
 import { addFromList, glyphType } from "../panels/library";
 import { Chooser, closeDialog, type Option } from "./dialog";
@@ -20,7 +22,10 @@ export function SearchDialog({ dialog }: { dialog: Search }) {
   const registry = useView((state) => state.registry);
   const { from, type } = dialog;
   const source = from ? /^[os]:/.test(from.handle) : true;
+  const wire = dialog.wire ? sceneNow().wires.find(({ id }) => id === dialog.wire) : undefined;
+  const types = typesNow();
   const fit = (info: NodeInfo): number => {
+    if (wire && !between(types, wire, info)) return 0;
     if (!type || type === "any") return 1;
     const ports = source ? info.inputs : info.outputs;
     return Math.max(0, ...ports.map((port) => (source ? fitScore(type, port.type) : fitScore(port.type, type))));
@@ -29,6 +34,10 @@ export function SearchDialog({ dialog }: { dialog: Search }) {
     searchNodes(registry, text, from ? fit : undefined).map((info) => ({
       id: info.id, node: <><Glyph type={glyphType(info)} /><span>{info.title}</span></>, side: info.category, about: info.summary,
       run: () => {
+        if (wire) {
+          insertInto(wire, info);
+          return;
+        }
         if (!from) {
           closeDialog();
           addFromList(info);
@@ -37,8 +46,9 @@ export function SearchDialog({ dialog }: { dialog: Search }) {
         insertNode({ info, scope: dialog.scope, at: [Math.round(dialog.at.x), Math.round(dialog.at.y) - 40], from });
       },
     }));
-  const empty = type ? `No node ${source ? "takes" : "makes"} ${type}.` : "No node is called so.";
-  return <Chooser label={from ? `Nodes that ${source ? "take" : "make"} ${type}` : "Add a node"} placeholder={from ? `Nodes that ${source ? "take" : "make"} ${type}` : "Add a node"} options={options} at={dialog.screen} empty={empty} />;
+  const label = wire ? `Nodes that fit into this wire of ${wire.type}` : from ? `Nodes that ${source ? "take" : "make"} ${type}` : "Add a node";
+  const empty = wire ? `No node takes ${wire.type} and makes what this wire ends in.` : type ? `No node ${source ? "takes" : "makes"} ${type}.` : "No node is called so.";
+  return <Chooser label={label} placeholder={label} options={options} at={dialog.screen} empty={empty} />;
 }
 
 export function PaletteDialog() {

@@ -3,7 +3,9 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { api } from "../net/api";
+import { samplesOf, type Sample } from "../model/samples";
 import { useRuns, type Curve } from "../store/runs";
+import { Samples, TrainingTools, type Axis } from "./training";
 
 /** An exponential mean that starts at the first value; NaN is passed over. */
 export function smooth(values: number[], weight: number): number[] {
@@ -37,6 +39,7 @@ export default function Curves() {
   const jobs = useRuns((state) => state.jobs);
   const curves = useRuns((state) => state.curves);
   const alarm = useRuns((state) => state.alarms[state.shown]);
+  const written = useRuns((state) => state.written[state.shown]);
   const [name, setName] = useState("");
   const [weight, setWeight] = useState(0.8);
   const [log, setLog] = useState(false);
@@ -44,6 +47,8 @@ export default function Curves() {
   useEffect(() => {
     for (const id of [shown, ...earlier]) if (id && !useRuns.getState().curves[id]) void loadCurves(id).catch(() => undefined);
   }, [shown, earlier]);
+  const files = jobs[shown]?.outputs;
+  const samples = useMemo(() => samplesOf(files ?? [], written), [files, written]);
   const names = Object.keys(curves[shown] ?? {});
   const metric = names.includes(name) ? name : (names.find((n) => n.endsWith("loss")) ?? names[0] ?? "");
   if (!metric) return <p className="empty-state">The run that is shown reports no numbers. Training runs do: loss, gradient norm, rate.</p>;
@@ -56,15 +61,34 @@ export default function Curves() {
         <label>smooth <input type="range" min={0} max={0.98} step={0.02} value={weight} onChange={(e) => setWeight(Number(e.target.value))} /></label>
         <label><input type="checkbox" checked={log} onChange={(e) => setLog(e.target.checked)} /> log</label>
         <span className="mono">{main.values.at(-1)?.toPrecision(4)} at {main.steps.at(-1)}</span>
+        {samples.length ? <span className="muted">{samples.length} samples: the dots below</span> : null}
         {alarm ? <span className="bad" role="alert">{alarm}</span> : null}
         {others.length ? <span className="muted">dashed: earlier runs</span> : null}
+        <TrainingTools job={jobs[shown]} step={main.steps.at(-1)} />
       </div>
-      <Plot main={main} others={others} weight={weight} log={log} label={metric} />
+      <Plot main={main} others={others} weight={weight} log={log} label={metric} samples={samples} />
     </div>
   );
 }
 
-function Plot({ main, others, weight, log, label }: { main: Curve; others: Curve[]; weight: number; log: boolean; label: string }) {
+interface PlotProps {
+  main: Curve;
+  others: Curve[];
+  weight: number;
+  log: boolean;
+  label: string;
+  samples: Sample[];
+}
+
+/** Where uPlot has its axis of steps, in pixels of the plot. */
+function axisOf(plot: uPlot): Axis {
+  const { left, top, width, height } = plot.bbox;
+  const [from, to] = [plot.scales.x.min ?? 0, plot.scales.x.max ?? 0];
+  return { left: left / devicePixelRatio, width: width / devicePixelRatio, bottom: (top + height) / devicePixelRatio, from, to };
+}
+
+function Plot({ main, others, weight, log, label, samples }: PlotProps) {
+  const [axis, setAxis] = useState<Axis | null>(null);
   const root = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const count = others.length;
@@ -83,6 +107,7 @@ function Plot({ main, others, weight, log, label }: { main: Curve; others: Curve
     const size = (): { width: number; height: number } => ({ width: element.clientWidth, height: Math.max(90, element.clientHeight) });
     const made = new uPlot({
       ...size(), legend: { show: false }, scales: { x: { time: false }, y: { distr: log ? 3 : 1 } }, axes: [axis, { ...axis, size: 52 }],
+      hooks: { draw: [(plot) => setAxis(axisOf(plot))] },
       series: [{}, { stroke: color("fam-training"), width: 1, alpha: 0.35 }, { stroke: color("fam-training"), width: 2.2 }, ...Array.from({ length: count }, () => ({ stroke: color("muted"), width: 1.4, dash: [5, 4] }))],
     }, newest.current as uPlot.AlignedData, element);
     plot.current = made;
@@ -95,5 +120,10 @@ function Plot({ main, others, weight, log, label }: { main: Curve; others: Curve
     };
   }, [log, count]);
   useEffect(() => plot.current?.setData(data as uPlot.AlignedData), [data]);
-  return <div ref={root} className="plot" role="img" aria-label={`Curve of ${label}`} />;
+  return (
+    <div className="plot">
+      <div ref={root} className="plot-canvas" role="img" aria-label={`Curve of ${label}`} />
+      <Samples samples={samples} axis={axis} />
+    </div>
+  );
 }

@@ -76,7 +76,7 @@ function Card({ job }: { job: JobInfo }) {
         <span className="tools">
           <button type="button" className="small" aria-pressed={job.starred} aria-label={`Star run ${job.number}`} onClick={() => void act(job, "star")}>{job.starred ? "★" : "☆"}</button>
           {job.state === "queued" ? <button type="button" className="small" onClick={() => void act(job, "front")}>first</button> : null}
-          {waits ? <button type="button" className="small" onClick={() => void act(job, "cancel")}>cancel</button> : <button type="button" className="small" onClick={() => void act(job, "retry")}>again</button>}
+          {waits ? <button type="button" className="small" title="Ends the run; the newest pass of its loops is kept, and again goes on from it" onClick={() => void act(job, "cancel")}>cancel</button> : <button type="button" className="small" onClick={() => void act(job, "retry")}>again</button>}
           <button type="button" className="small" onClick={() => void act(job, "open")}>open</button>
           {waits ? null : <button type="button" className="small" aria-label={`Delete run ${job.number}`} onClick={() => void act(job, "delete")}>×</button>}
         </span>

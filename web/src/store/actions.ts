@@ -102,9 +102,28 @@ export async function cancelShown(): Promise<void> {
   if (!job) return;
   try {
     useRuns.getState().putJobs([await api.jobVerb(job.id, "cancel")]);
+    if (Object.keys(useRuns.getState().curves[job.id] ?? {}).length) view().say(`Run ${job.number} stops. The newest pass of its loop is kept: Go on takes it up there.`);
   } catch (error) {
     failed(error);
   }
+}
+
+/** The same work again: what was kept of it is not done twice, and a loop goes on after its newest kept pass. */
+export async function goOn(id: string): Promise<void> {
+  try {
+    const job = await api.jobVerb(id, "retry");
+    useRuns.getState().putJobs([job]);
+    useRuns.getState().set({ shown: job.id });
+  } catch (error) {
+    failed(error);
+  }
+}
+
+export function goOnShown(): void {
+  const { shown, jobs } = useRuns.getState();
+  const job = jobs[shown];
+  if (job?.state === "cancelled" || job?.state === "failed") void goOn(job.id);
+  else view().say("No run that was stopped is shown: choose one under Runs.", "error");
 }
 
 export async function refreshJob(id: string): Promise<JobInfo | null> {
@@ -173,10 +192,8 @@ export interface NewNode {
 }
 
 /** Add a node; wired to where a dropped wire came from, or to the chosen node where that is without doubt. One step. */
-export function insertNode({ info, scope, at, from, near }: NewNode): string {
-  const doc = activeDoc();
-  const added = edits.addNode(doc, scope, info, at);
-  const merge = `add ${added.id} ${Date.now()}`;
+export function insertNode({ info, scope, at, from, near }: NewNode, merge = `add ${info.id} ${Date.now()}`): string {
+  const added = edits.addNode(activeDoc(), scope, info, at);
   apply(added, merge);
   const types = typesNow();
   if (from) {

@@ -1,7 +1,6 @@
 // Every command with its name and keys: the palette lists them, the keyboard runs them. ComfyUI's keys where it has some.
 import { canvasHand } from "../canvas/hand";
 import { copy, isClip, paste } from "../model/clipboard";
-import { disconnect } from "../model/connect";
 import * as edits from "../model/edit";
 import { LOOP, nodeAt, splitId } from "../model/paths";
 import * as actions from "./actions";
@@ -10,6 +9,7 @@ import { sceneNow } from "./scene";
 import { reload } from "./server";
 import { useView } from "./view";
 import { walk } from "./walk";
+import { chosenWire, cutWires, defineChosen, searchOnWire } from "./wires";
 import { align, distribute } from "./align";
 
 export interface Command {
@@ -68,11 +68,7 @@ function duplicate(): void {
 }
 
 function removeChosen(): void {
-  const wires = chosen().filter((id) => id.startsWith("~"));
-  for (const id of wires) {
-    const wire = sceneNow().wires.find((w) => `~${w.id}` === id);
-    if (wire) actions.apply(disconnect(actions.typesNow(), { id: wire.target, handle: wire.targetHandle }));
-  }
+  cutWires(sceneNow().wires.filter((wire) => view().selection.has(`~${wire.id}`)));
   actions.removeSelected();
 }
 
@@ -93,6 +89,8 @@ function addNoteHere(): void {
 
 const panel = (name: "library" | "inspector" | "drawer") => () => view().set({ panels: { ...view().panels, [name]: !view().panels[name] } });
 const openSearch = (): void => {
+  const wire = chosenWire();
+  if (wire) return searchOnWire(wire);
   const { at, screen } = canvasHand.middle();
   view().set({ dialog: { kind: "search", at, screen: { x: screen.x - 200, y: screen.y - 200 }, scope: actions.scopeForNew() } });
 };
@@ -102,6 +100,8 @@ export const COMMANDS: Command[] = [
   { id: "run-front", title: "Run next, before what waits", keys: ["Ctrl+Shift+Enter"], run: () => void actions.run({ front: true }) },
   { id: "run-here", title: "Run to the chosen node", keys: ["Ctrl+Shift+H"], run: actions.runToHere },
   { id: "cancel", title: "Cancel the run", keys: ["Ctrl+Alt+Enter"], run: () => void actions.cancelShown() },
+  { id: "pause", title: "Pause: stop the run and keep its newest pass", run: () => void actions.cancelShown() },
+  { id: "go-on", title: "Go on with the run that was stopped", run: actions.goOnShown },
   { id: "add", title: "Add a node…", keys: ["Tab", "A"], run: openSearch },
   { id: "wire", title: "Wire the chosen node…", keys: ["W"], run: () => nodes()[0] && view().set({ dialog: { kind: "wire", id: nodes()[0] } }) },
   { id: "palette", title: "Commands…", keys: ["Ctrl+K"], run: () => view().set({ dialog: { kind: "palette" } }) },
@@ -121,6 +121,7 @@ export const COMMANDS: Command[] = [
   { id: "mute", title: "Mute", keys: ["Ctrl+M"], run: () => actions.apply(edits.setMode(activeDoc(), nodes(), "mute")) },
   { id: "collapse", title: "Collapse or open", keys: ["Alt+C"], run: () => actions.apply(edits.toggleCollapsed(activeDoc(), nodes())) },
   { id: "frame", title: "Frame the chosen nodes", keys: ["Ctrl+G"], run: () => actions.apply(edits.addFrame(activeDoc(), chosen())) },
+  { id: "define", title: "Make a definition of the chosen nodes", keys: ["Ctrl+Shift+G"], run: defineChosen },
   { id: "note", title: "Add a note", keys: ["N"], run: addNoteHere },
   { id: "tidy", title: "Tidy", keys: ["L"], run: actions.tidyUp },
   { id: "align-left", title: "Align left edges", run: () => align("left") },

@@ -25,6 +25,8 @@ interface Runs {
   live: Record<string, Record<string, Live>>;
   curves: Record<string, Record<string, Curve>>;
   alarms: Record<string, string>;
+  /** Of each job the newest step that was known when a file was written, by the file's id. */
+  written: Record<string, Record<string, number>>;
   previews: Record<string, string>;
   log: { at: number; job: string; text: string }[];
   shown: string;
@@ -91,7 +93,7 @@ export function isOlder(job: Pick<JobInfo, "state">, known: Pick<JobInfo, "state
 }
 
 export const useRuns = create<Runs>()((set) => ({
-  connected: null, jobs: {}, live: {}, curves: {}, alarms: {}, previews: {}, log: [], shown: "", counts: {}, paused: false, problems: [], plan: {}, estimate: null,
+  connected: null, jobs: {}, live: {}, curves: {}, alarms: {}, written: {}, previews: {}, log: [], shown: "", counts: {}, paused: false, problems: [], plan: {}, estimate: null,
   set: (change) => set(change),
   putJobs: (jobs) =>
     set((state) => {
@@ -112,6 +114,10 @@ export const useRuns = create<Runs>()((set) => ({
         if (Number.isNaN(value)) change.alarms = { ...state.alarms, [job]: `${text(event.name)} is not a number at step ${String(event.step)}` };
         const curves = state.curves[job] ?? {};
         change.curves = { ...state.curves, [job]: { ...curves, [name]: withPoint(curves[name], number(event.step), value) } };
+      }
+      if (event.event === "FileWritten") {
+        const step = Math.max(...Object.values(state.curves[job] ?? {}).map((curve) => curve.steps.at(-1) ?? 0), 0);
+        change.written = { ...state.written, [job]: { ...state.written[job], [text(event.id)]: step } };
       }
       if (event.event === "QueueChanged") Object.assign(change, { counts: event.counts, paused: event.paused === true });
       if (event.event === "NodeProgress" && state.jobs[job]) {

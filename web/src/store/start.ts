@@ -14,6 +14,7 @@ import { useView } from "./view";
 declare global {
   interface Window {
     __doc?: () => unknown;
+    __selection?: () => ReadonlySet<string>;
   }
 }
 
@@ -45,6 +46,7 @@ export function start(): () => void {
   const ends: (() => void)[] = [];
   let ended = false;
   window.__doc = activeDoc;
+  window.__selection = () => useView.getState().selection;
   void open()
     .catch((error: unknown) => useView.getState().say(`The nodes could not be read: ${String(error)}`, "error"))
     .then(() => {

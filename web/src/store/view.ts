@@ -9,7 +9,7 @@ export type DrawerTab = "runs" | "gallery" | "metrics" | "problems" | "log";
 export type Point = { x: number; y: number };
 
 export type Dialog =
-  | { kind: "search"; at: Point; screen: Point; scope: string; from?: End; type?: string }
+  | { kind: "search"; at: Point; screen: Point; scope: string; from?: End; type?: string; wire?: string }
   | { kind: "refusal"; screen: Point; at: Point; reason: string; bridges: Bridge[]; from: End; to: End }
   | { kind: "palette" } | { kind: "find" } | { kind: "wire"; id: string } | { kind: "keys" } | { kind: "export" } | { kind: "revisions" }
   | { kind: "save" } | { kind: "player"; files: string[] }
