@@ -38,6 +38,8 @@ class Series:
             self._kept.append(self._last)
             self._since, self._last = 0, None
         if len(self._kept) >= POINTS:
+            if self._last is None and len(self._kept) % 2 == 0:  # the newest is among those that go
+                self._last, self._since = self._kept[-1], self._stride
             self._kept = self._kept[::2]
             self._stride *= 2
 

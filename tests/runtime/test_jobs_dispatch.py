@@ -345,3 +345,11 @@ def test_a_long_input_of_many_nodes_is_looked_at_once():
     one, other = (labels({"nodes": nodes}, {"long": letter * 10**6}) for letter in "ab")
     assert time.perf_counter() - began < 5  # seconds; each node anew took ten times that
     assert one["n0"] == one["n1"] != other["n0"]
+
+
+@pytest.mark.parametrize("n", [POINTS - 1, POINTS, POINTS + 1, 2 * POINTS, 4 * POINTS])
+def test_the_newest_point_is_there_also_where_points_have_just_gone(n):
+    series = Series()
+    for step in range(n):
+        series.add(step, float(step))
+    assert series.points()[-1] == (n - 1, float(n - 1))
