@@ -29,6 +29,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 TRIES = 20
 """To come back to a server that was restarted, one second apart."""
 MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".mov", ".m4v", ".mkv", ".webm")
+PAGE = 5000
+RESYNC = {"event": "Resync"}
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -276,13 +278,11 @@ class Client:
             with connect(address, origin=Origin(self.url), max_size=None) as socket:
                 socket.send(json.dumps({"token": self.token, "jobs": [job]}))
                 json.loads(socket.recv())  # from here on nothing is missed
-                seen = after
-                for logged in self._ask("GET", f"/api/jobs/{job}/events", params={"after": after, "limit": 5000})[
-                    "events"
-                ]:
+                ended, seen = self.job(job)["state"] in ENDED, after
+                for logged in self._kept(job, after):
                     seen = logged["seq"]
                     yield seen, _event(logged["event"])
-                if self.job(job)["state"] in ENDED:
+                if ended:
                     return
                 while True:
                     try:
@@ -291,6 +291,8 @@ class Client:
                         yield seen, None
                         continue
                     logged = {} if isinstance(heard, bytes) else json.loads(heard)
+                    if logged.get("event") == RESYNC:
+                        raise ConnectionError(f"{self.url} had too much to tell.")  # what is kept says it again
                     if logged.get("job") != job or logged["seq"] <= seen:
                         continue
                     seen = logged["seq"]
@@ -301,6 +303,12 @@ class Client:
             if isinstance(error, ServerRefused) and error.status:
                 raise
             raise ConnectionError(f"{self.url} does not answer any more.") from error
+
+    def _kept(self, job: str, after: int) -> Iterator[dict[str, Any]]:
+        """What is kept of what happened to a job, the oldest first."""
+        while page := self._ask("GET", f"/api/jobs/{job}/events", params={"after": after, "limit": PAGE})["events"]:
+            yield from page
+            after = page[-1]["seq"]
 
     def _outcome(self, job: dict[str, Any], out: Path) -> Outcome:
         files: list[Path] = []

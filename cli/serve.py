@@ -189,8 +189,12 @@ def _say(options: argparse.Namespace, settings: Settings) -> None:
 
 def _log(level: str) -> None:
     """Sane lines on standard error: of our own from the level on, of libraries only warnings."""
+    from kineograph.server.errors import without_values
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("kineograph").setLevel(level.upper())
+    if level != "debug":
+        logging.getLogger("uvicorn.error").addFilter(without_values)
 
 
 def _host_problems(options: argparse.Namespace) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from kineograph.graph_runtime.node import MISSING, NodeType, Port
 from kineograph.graph_runtime.order import Nodes
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY
-from kineograph.graph_runtime.workflow import MAX_DEPTH, MAX_NODES, Definition, LoopSpec
+from kineograph.graph_runtime.workflow import MAX_DEPTH, MAX_INPUTS, MAX_NODES, Definition, LoopSpec
 
 Definitions = Mapping[str, Definition]
 
@@ -88,14 +88,19 @@ def build_order(definitions: Definitions, nodes: Nodes) -> tuple[list[str], list
         message = f"A definition cannot contain itself: {' -> '.join(reversed(walk))}."
         return [], [Problem(walk[0], message, "To repeat something, use a loop@1.")]
     sizes: dict[str, int] = {}
+    widths: dict[str, int] = {f"#{name}": len(definition.inputs) for name, definition in definitions.items()}
     depths: dict[str, int] = {}
     for name in [*order, ""]:
         kinds = Counter(_inside(definitions[name[1:]].nodes if name else nodes))
         sizes[name] = sum(sizes.get(kind, 1) * count for (kind, _), count in kinds.items())
+        widths[name] = widths.get(name, 0) + sum(widths.get(kind, 0) * count for (kind, _), count in kinds.items())
         depths[name] = 1 + max((level + depths.get(kind, 0) for kind, level in kinds), default=0)
     problems: list[Problem] = []
     if sizes[""] > MAX_NODES:
         problems.append(Problem("", f"{sizes['']:,} nodes, a workflow has at most {MAX_NODES:,}."))
+    elif widths[""] > MAX_INPUTS:
+        message = f"Its definitions, written out, have {widths['']:,} inputs, at most {MAX_INPUTS:,} are read."
+        problems.append(Problem("", message))
     if max(depths.values()) > MAX_DEPTH:
         problems.append(
             Problem("", f"Its graphs are nested {max(depths.values())} deep, at most {MAX_DEPTH} are read.")

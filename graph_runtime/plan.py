@@ -26,6 +26,8 @@ from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, NamedFiles, Pla
 from kineograph.graph_runtime.workflow import BRANCH, LOOP, LoopSpec, NodeSpec, Workflow, reference, wires
 
 SCHEMA = "kineograph-key-1"
+MAX_LETTERS = 1 << 28
+"""Of what is typed in, counted at each node that reads it: so much goes into keys, and is kept beside them."""
 
 
 def make_plan(
@@ -63,6 +65,7 @@ class _Planner:
         self.numerics = numerics
         self.problems: list[Problem] = []
         self.files: list[NamedFiles] = []
+        self.letters = 0
 
     def graph(
         self,
@@ -144,6 +147,10 @@ class _Planner:
                 ports[name] = f"{name}@{plan.keys[linked[name]]}"
             else:
                 ports[name] = f"{name}={canonical(literals.setdefault(name, port.default))}"
+        self.letters += sum(map(len, ports.values()))
+        if self.letters > MAX_LETTERS:
+            message = f"The nodes read more than {MAX_LETTERS:,} letters that are typed in."
+            raise InvalidWorkflow([Problem(path, message, "Let fewer nodes read the longest texts.")])
         if kind.fingerprint is not None:
             try:
                 head.append(files_digest(kind.fingerprint, literals, path))

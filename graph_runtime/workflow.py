@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
@@ -31,7 +32,13 @@ FORMAT = 1
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 MAX_NODES = 20_000
+MAX_INPUTS = 10 * MAX_NODES
+"""Of all definitions, counted at each place where one stands."""
 MAX_INTEGER = 2**63
+MAX_PLACES = 4 * MAX_BYTES
+"""Letters of the places of all values in a workflow; pydantic names each that is wrong by its whole place."""
+MAX_PROBLEMS = 1000
+"""Of the form, that are told one by one."""
 
 NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -216,9 +223,13 @@ def parse_workflow(raw: Any) -> Workflow:
         raise _refused(f"A workflow is a JSON object, this is a {type(raw).__name__}.")
     if _too_deep(raw):
         raise _refused(f"The workflow is nested deeper than {MAX_DEPTH} levels.")
+    if _places(cast(dict[str, Any], raw)) > MAX_PLACES:
+        raise _refused("The names in the workflow are too long.")
     try:
         return Workflow.model_validate(raw)
     except ValidationError as error:
+        if error.error_count() > MAX_PROBLEMS:
+            raise _refused(f"{error.error_count():,} things are wrong with its form. Is it a workflow?") from None
         problems = [_form_problem(dict(detail)) for detail in error.errors(include_url=False)]
         raise InvalidWorkflow(list(dict.fromkeys(problems))) from None
 
@@ -279,8 +290,7 @@ def parse_json(text: str, name: str, beyond: int = MAX_INTEGER) -> Any:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice, _ = max(Counter(key for key, _ in items).items(), key=lambda each: each[1])
             raise refuse(f"the key {twice!r} stands twice in one object.")
         return found
 
@@ -316,6 +326,22 @@ def _too_deep(raw: Any) -> bool:
     for _ in range(MAX_DEPTH):
         level = [child for value in level for child in _children(value)]
     return bool(level)
+
+
+def _places(raw: dict[str, Any]) -> int:
+    """The letters of the places of all values, each written out from the root."""
+    count, level = 0, [(0, cast(Any, raw))]
+    while level:
+        below: list[tuple[int, Any]] = []
+        for place, value in level:
+            if isinstance(value, dict):
+                named = [(place + len(name), child) for name, child in cast(dict[str, Any], value).items()]
+            else:
+                named = [(place, child) for child in cast(list[Any], value)]
+            count += sum(length for length, _ in named)
+            below += [(length, child) for length, child in named if isinstance(child, (dict, list))]
+        level = below
+    return count
 
 
 def _children(value: Any) -> list[Any]:

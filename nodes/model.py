@@ -82,7 +82,18 @@ def outlined_text_encoder(name: str) -> TextEncoder:
     return _text_encoder(outline(model_file(name, "text_encoder"), "text_encoder"))
 
 
-@node(fingerprint=model_digest, estimate=outlined_model)
+def foretold_vae(name: str) -> Any:  # noqa: ARG001  all VAEs of ours are alike in this
+    """What the sizes of a clip must fit, before a file is opened."""
+    return LatentSpec(channels=0, time_ratio=4, space_ratio=8)
+
+
+def foretold_model(name: str) -> Model:
+    """Of the model, what the sizes of a clip must fit."""
+    nothing: Any = None
+    return Model(nothing, foretold_vae(name), nothing)
+
+
+@node(fingerprint=model_digest, estimate=outlined_model, foretells=foretold_model)
 def load_model(name: str = "flipbook") -> Model:
     """Load a text-to-video model: DiT, VAE and text encoder.
 
@@ -92,7 +103,7 @@ def load_model(name: str = "flipbook") -> Model:
     return Model(_load_dit(name), load_vae(name), load_text_encoder(name))
 
 
-@node(fingerprint=vae_digest, estimate=outlined_vae)
+@node(fingerprint=vae_digest, estimate=outlined_vae, foretells=foretold_vae)
 def load_vae(name: str = "flipbook") -> VAE:
     """Load a model's VAE alone.
 

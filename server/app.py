@@ -24,6 +24,8 @@ from kineograph.server.settings import Settings
 from kineograph.server.state import State
 
 LOG = logging.getLogger("kineograph.server")
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Those that are counted by name: who asks may make up any."""
 
 
 def create_app(
@@ -106,7 +108,8 @@ class _Counted:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - began
-            self.metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.requests.labels(method, route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(seconds)
             level = logging.DEBUG if status < 400 else logging.INFO
-            LOG.log(level, "%s %s %d in %.0f ms", scope["method"], route, status, 1000 * seconds)
+            LOG.log(level, "%s %s %d in %.0f ms", method, route, status, 1000 * seconds)

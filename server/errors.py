@@ -98,6 +98,24 @@ def answer_errors(app: FastAPI) -> None:
         return JSONResponse(envelope("internal", message), 500)
 
 
+def without_values(record: logging.LogRecord) -> bool:
+    """A filter of logs: where something broke stays, its traceback with names and paths goes."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        record.msg, record.args = (
+            "%s: %s in %s, line %s",
+            (
+                record.getMessage().strip(),
+                type(error).__name__,
+                at.name,
+                at.lineno,
+            ),
+        )
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def summary(problems: Sequence[Problem]) -> str:
     """One sentence for many."""
     if len(problems) == 1:

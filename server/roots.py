@@ -7,6 +7,7 @@ typed in, or linked to an input of the workflow: what comes out of a node is not
 from __future__ import annotations
 
 import typing
+from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class Roots:
 def file_problems(workflow: Workflow, given: Values, registry: Registry, roots: Roots) -> list[Problem]:
     """Every file that a workflow names and may not, in all its graphs; to be asked before it is validated."""
     inputs = {name: given.get(name, spec.default) for name, spec in workflow.inputs.items()}
+    defaults = {
+        name: {port: part.default for port, part in definition.inputs.items()}
+        for name, definition in workflow.definitions.items()
+    }
     problems: list[Problem] = []
     count = 0
     scopes: list[tuple[Mapping[str, NodeSpec | LoopSpec], Values, str]] = [(workflow.nodes, inputs, "")]
@@ -82,8 +87,7 @@ def file_problems(workflow: Workflow, given: Values, registry: Registry, roots: 
             elif spec.type.startswith("#"):
                 definition = workflow.definitions.get(spec.type[1:])
                 if definition is not None:
-                    defaults = {name: part.default for name, part in definition.inputs.items()}
-                    inner = defaults | spec.params | _entering(spec.links, values)
+                    inner = ChainMap(_entering(spec.links, values), spec.params, defaults[spec.type[1:]])
                     scopes.append((definition.nodes, inner, f"{where}/"))
             elif (kind := registry.get(spec.type)) is not None:
                 problems += _node_problems(kind, spec, values, where, roots)

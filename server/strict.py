@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -16,6 +16,10 @@ from kineograph.server.errors import Refused
 
 _QUICK = 1 << 16
 """Bytes of JSON that are read at once; more would keep all other requests waiting."""
+
+
+_FIELDS = 64
+"""Of a body; what is wrong with it is told field by field, and that takes more room than the body."""
 
 
 class Body(BaseModel):
@@ -33,12 +37,15 @@ class _StrictRequest(Request):
 
 def _parse(content: bytes) -> Any:
     try:
-        return parse_json(content.decode("utf-8"), "the body")
+        found = parse_json(content.decode("utf-8"), "the body")
     except UnicodeDecodeError:
         raise Refused(400, "The body is not UTF-8.", code="invalid_json") from None
     except InvalidWorkflow as invalid:
         problem = invalid.problems[0]
         raise Refused(400, problem.message, invalid.problems, code="invalid_json") from None
+    if isinstance(found, dict) and len(cast(dict[str, Any], found)) > _FIELDS:
+        raise Refused(422, f"A body has at most {_FIELDS} fields.")
+    return found
 
 
 class _StrictRoute(APIRoute):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ _ENDINGS = {
     "video/x-matroska": (".mkv",),
 }
 _PART = ".part"
+LONGEST = 200
+"""Bytes of a name; a number and an ending may come to it, and file systems take 255."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,15 @@ class Uploads:
         """All files that are there, newest first in each folder."""
         for name in self.folders:
             root = (self.data / name).resolve()
-            found = [path for path in root.iterdir() if path.is_file()] if root.is_dir() else []
-            for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+            found = [(path, _status(path)) for path in root.iterdir()] if root.is_dir() else []
+            there = [(path, status) for path, status in found if status is not None and stat.S_ISREG(status.st_mode)]
+            for path, _ in sorted(there, key=lambda each: -each[1].st_mtime):
+                named = None
                 if not path.name.startswith(".") and path.resolve().is_relative_to(root):
-                    yield self._named(path, f"{name}/{path.name}")
+                    with suppress(FileNotFoundError):  # somebody deletes it
+                        named = self._named(path, f"{name}/{path.name}")
+                if named is not None:
+                    yield named
 
     def get(self, file_id: str) -> Named | None:
         """The file of an id."""
@@ -90,7 +99,7 @@ class Uploads:
         """
         clean_name(name)
         part = self.folder / f".{secrets.token_hex(8)}{_PART}"
-        room = self.limits.uploads_bytes - sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        room = self.limits.uploads_bytes - sum(_size(path) for path in self.folder.iterdir())
         head, size = b"", 0
         try:
             with part.open("xb") as file:
@@ -148,9 +157,21 @@ def clean_name(name: str) -> str:
         check_name(name)
     except ValueError:
         raise Refused(422, "That is no name of a file: give one without folders, like clip.mp4.") from None
-    if "/" in name or len(name) > 120 or not re.fullmatch(r"[^\s.~][^<>\"|?*]*[^\s.]", name):
+    if "/" in name or len(name.encode()) > LONGEST or not re.fullmatch(r"[^\s.~][^<>\"|?*]*[^\s.]", name):
         raise Refused(422, "That is no name of a file: give one without folders, like clip.mp4.")
     return name
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What the system says of a file, if it is still there."""
+    with suppress(OSError):
+        return path.stat()
+    return None
+
+
+def _size(path: Path) -> int:
+    status = _status(path)
+    return status.st_size if status is not None else 0
 
 
 def _id(shown: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from fastapi.testclient import TestClient
 from kineograph import COMFYUI, default_runtime
 from kineograph.graph_runtime.jobs.dispatch import Dispatcher
 from kineograph.graph_runtime.jobs.queue import Jobs
+from kineograph.interop.comfyui import records, sockets
+from kineograph.interop.comfyui.messages import Messages
 from kineograph.interop.comfyui.routes import comfyui_routers, content_types
 from kineograph.server.app import create_app
 from kineograph.server.settings import Settings
@@ -29,7 +33,7 @@ PATIENCE = 90.0
 
 
 @contextmanager
-def serving(folder: Path, *, run: bool = True) -> Iterator[TestClient]:
+def serving(folder: Path, *, run: bool = True, token: str = "") -> Iterator[TestClient]:
     """A server with ComfyUI's routes and a pack, and a client that is a page of it."""
     data = folder / "data"
     data.mkdir()
@@ -38,7 +42,7 @@ def serving(folder: Path, *, run: bool = True) -> Iterator[TestClient]:
     os.chdir(data)
     jobs = Jobs(data)
     dispatcher = Dispatcher(jobs, packs=(PACKS,), previews=0.1)
-    settings = Settings(data=data, packs=(PACKS,), models=ROOT / "nodes" / "pretrained")
+    settings = Settings(data=data, token=token, packs=(PACKS,), models=ROOT / "nodes" / "pretrained")
     routes = {"routers": comfyui_routers(), "content_types": content_types(10**7)}
     app = create_app(default_runtime([PACKS]), jobs, dispatcher, settings, **routes)
     dispatcher.start()
@@ -242,6 +246,56 @@ def test_a_client_that_comes_back_hears_what_it_missed(running):
     assert {"type": "executing", "data": {"prompt_id": job, "node": "1", "display_node": "1"}} in texts
 
 
+def test_what_happens_while_a_client_is_told_what_it_missed_comes_after_it(running, monkeypatch):
+    looked = sockets.missed
+
+    def slow(jobs, sid):
+        found = looked(jobs, sid)
+        if sid == "late":
+            finished(running, posted(running, sum_of(61, 1), client_id="late"))
+        return found
+
+    monkeypatch.setattr(sockets, "missed", slow)
+    with running.websocket_connect(f"{WS}/ws?clientId=late") as socket:
+        texts, _ = heard(socket)
+    kinds = [each["type"] for each in texts]
+    assert kinds.index("execution_start") < kinds.index("execution_success")
+
+
+def test_one_event_that_cannot_be_told_does_not_silence_the_others(running, monkeypatch):
+    told = Messages.of
+
+    def odd(self, event, at):
+        if event["event"] == "NodeFinished":
+            raise KeyError("odd")
+        return told(self, event, at)
+
+    with running.websocket_connect(f"{WS}/ws?clientId=odd") as socket:
+        monkeypatch.setattr(Messages, "of", odd)
+        posted(running, sum_of(62, 1), client_id="odd")
+        heard(socket)
+
+
+def test_a_client_that_does_not_read_is_let_go(monkeypatch):
+    async def filled():
+        client = sockets.Client("a")
+        client.caught_up({})
+        for _ in range(40):
+            client.say("progress_state", {"nodes": "x" * (1 << 20)})
+            if client.gone.is_set():
+                return client.waiting.qsize()
+        return None
+
+    assert (asyncio.run(filled()) or 99) < 20
+
+
+def test_all_events_of_a_job_are_looked_at(waiting):
+    job = waiting.jobs.submit({}, {})
+    for at in range(2500):
+        waiting.jobs.event_log.tell(job.id, job.number, {"event": "NodeStarted", "path": f"n{at}"})
+    assert len(list(records.events(waiting.jobs, job.id))) == 2501
+
+
 def test_a_subset_runs_what_it_needs_alone(running):
     prompt = sum_of(7, 1) | {"8": node("Show", value=["1", 0])}
     entry = finished(running, posted(running, prompt, partial_execution_targets=["8"]))
@@ -318,6 +372,22 @@ def test_the_guard_is_that_of_the_server(waiting):
 
 
 # the queue, the history, the rest
+
+
+def test_a_sign_out_ends_its_sockets_and_a_program_shows_the_token(tmp_path):
+    with serving(tmp_path, run=False, token="secret words") as client:
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{WS}/ws", headers={"Origin": URL}):
+            pass
+        known = {"Authorization": "Bearer secret words"}
+        with client.websocket_connect(f"{WS}/ws", headers=known) as socket:
+            assert socket.receive_json()["type"] == "status"
+        client.post("/api/session", json={"token": "secret words"})
+        with client.websocket_connect(f"{WS}/ws", headers={"Origin": URL}) as socket:
+            assert socket.receive_json()["type"] == "status"
+            assert client.delete("/api/session").status_code == 204
+            with pytest.raises(WebSocketDisconnect) as closed:
+                socket.receive_json()
+            assert closed.value.code == 1008
 
 
 def test_the_queue_is_ordered_deleted_and_cleared(waiting):
@@ -404,6 +474,36 @@ def test_settings_and_files_of_the_user_are_kept(waiting):
     assert waiting.delete("/userdata/workflows%2Fmine.json").status_code == 204
     for name in ("..%2Fsettings.json", "a%2F..%2F..%2Fb", "CON", "a%5Cb"):
         assert waiting.post(f"/userdata/{name}", json=1).status_code in (400, 404), name
+
+
+def test_settings_that_are_changed_at_once_are_all_kept(waiting):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda at: waiting.post(f"/settings/s{at}", json=at), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert waiting.get("/settings").json() == {f"s{at}": at for at in range(40)}
+
+
+def test_no_name_of_a_users_file_breaks_the_server(waiting):
+    assert waiting.post("/userdata/a", json={}).status_code == 200
+    assert waiting.post("/userdata/a/b", json={}).status_code == 409
+    long = "d/" * 2500 + "x"
+    assert [waiting.request(verb, f"/userdata/{long}", json={}).status_code for verb in ("POST", "GET", "DELETE")] == [
+        400, 400, 400
+    ]  # fmt: skip
+
+
+def test_a_queue_is_cleared_while_others_take_jobs_out_of_it(waiting, monkeypatch):
+    jobs = [posted(waiting, sum_of(at)) for at in range(4)]
+    remove = waiting.jobs.delete
+
+    def raced(job):
+        if job == jobs[2]:
+            remove(job)
+        remove(job)
+
+    monkeypatch.setattr(waiting.jobs, "delete", raced)
+    assert waiting.post("/queue", json={"clear": True}).status_code == 200
+    assert waiting.get("/queue").json() == {"queue_running": [], "queue_pending": []}
 
 
 def test_uploads_are_numbered_overwritten_and_checked(waiting):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from kineograph.nodes import digests
+from kineograph import default_runtime
+from kineograph.nodes import digests, model
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
 
 
 def test_the_digest_is_that_of_the_bytes_and_a_settled_file_is_read_once(tmp_path, monkeypatch):
@@ -60,3 +63,12 @@ def test_a_file_that_has_just_changed_is_read_every_time(tmp_path):
         path.write_bytes(content)
         os.utime(path, (1e9, 1e9))
         assert digests.file_digest(path) == blake3(content).hexdigest(20)
+
+
+def test_a_size_that_a_model_cannot_have_is_told_before_its_files_are_opened():
+    told = default_runtime().problems(WORKFLOWS / "text_to_video.json", {"height": 63, "frames": 18})
+    assert [problem.place for problem in told] == ["noise"]
+    assert "the nearest is 17" in told[0].message
+    assert "the nearest is 64" in told[0].message
+    foretold, spec = model.foretold_vae("flipbook"), model.load_vae().spec
+    assert (foretold.time_ratio, foretold.space_ratio) == (spec.time_ratio, spec.space_ratio)

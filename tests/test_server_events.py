@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from served import ADD, EVENTS, serving
+from served import ADD, EVENTS, URL, serving
 from starlette.websockets import WebSocketDisconnect
 from test_server_run import server
 from websockets.sync.client import connect
@@ -211,3 +211,15 @@ def test_who_does_not_read_is_let_go(tmp_path):
 
 def memory(client):
     return client.system()["memory"]["server"]
+
+
+def test_a_client_hears_all_that_is_kept_of_a_long_job(served):
+    job = served.submit(ADD)
+    for at in range(6000):
+        served.jobs.event_log.tell(job["id"], job["number"], {"event": "NodeStarted", "path": f"n{at}"})
+    client = Client(URL)
+    client._http = served.client  # the same server, without a port
+    told = [f"n{at}" for at in range(6000)]
+    known = set(told)
+    kept = [each["event"].get("path") for each in client._kept(job["id"], 0)]
+    assert [path for path in kept if path in known] == told

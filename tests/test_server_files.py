@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from served import ROOT, serving
 
+from kineograph.server import uploads
 from kineograph.server.aside import Aside
 from kineograph.server.errors import Refused
 from kineograph.server.media_types import sniffed
@@ -274,6 +275,28 @@ def test_a_damaged_or_lying_file_is_refused_in_a_sentence(served):
 def test_a_name_is_only_a_name(served, name):
     answer = upload(served, name, (CLIPS / "red_circle.mp4").read_bytes())
     assert answer.status_code == 422
+
+
+def test_a_long_name_in_another_script_is_refused_or_fits(served):
+    clip = (CLIPS / "red_circle.mp4").read_bytes()
+    assert upload(served, "\u3042" * 84 + "xy", clip).status_code == 422
+    assert upload(served, "\u3042" * 66, clip).json()["path"] == "uploads/" + "\u3042" * 66 + ".mp4"
+
+
+def test_a_file_that_goes_while_files_are_listed_is_only_missing(served, monkeypatch):
+    for name, clip in (("one.mp4", "red_circle_down.mp4"), ("two.mp4", "blue_square_right.mp4")):
+        assert upload(served, name, (CLIPS / clip).read_bytes()).status_code == 201
+    looked = uploads.media_type
+
+    def slow(path):
+        if path.name == "one.mp4":
+            path.unlink()
+        return looked(path)
+
+    monkeypatch.setattr(uploads, "media_type", slow)
+    shown = [each["path"] for each in served.client.get("/api/uploads").json()["uploads"]]
+    assert "uploads/two.mp4" in shown
+    assert "uploads/one.mp4" not in shown
 
 
 def test_two_files_of_one_name_both_stay(served):

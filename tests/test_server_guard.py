@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from served import ADD, EVENTS, URL, serving
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
+
+from kineograph.server.errors import without_values
 
 TOKEN = "correct horse battery staple"
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
@@ -308,6 +311,32 @@ def test_the_log_holds_no_paths_tokens_or_prompts(secret, caplog):
     assert "forged" not in said
     for word in ("private", TOKEN, str(secret.data), "/home", "/tmp"):
         assert word not in said, word
+
+
+def test_what_broke_is_logged_without_values(caplog):
+    log = logging.getLogger("a server")
+    log.addFilter(without_values)
+    try:
+        Path("/private/words").read_text()
+    except OSError:
+        log.exception("Exception in ASGI application\n")
+    assert re.fullmatch(
+        r"Exception in ASGI application: FileNotFoundError in \w+, line \d+", caplog.records[-1].getMessage()
+    )
+    assert "private" not in caplog.text
+
+
+def test_methods_that_somebody_makes_up_are_counted_as_one(served):
+    for name in ("MADEUP", "ALSOMADEUP"):
+        served.client.request(name, "/api/jobs")
+    numbers = served.client.get("/metrics").text
+    assert 'method="other"' in numbers
+    assert "MADEUP" not in numbers
+
+
+def test_a_body_of_very_many_fields_is_refused_in_one_sentence(served):
+    answer = served.client.post("/api/check", json={f"f{at}": 0 for at in range(1000)})
+    assert (answer.status_code, answer.json()["error"]["problems"]) == (422, [])
 
 
 def test_the_server_loads_no_torch():

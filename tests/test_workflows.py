@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kineograph import default_runtime
-from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
+from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
 from kineograph.graph_runtime.workflow import parse_json, parse_workflow
 from kineograph.nodes.media.decode import read_video
@@ -76,7 +76,7 @@ def test_other_sizes_and_single_images_come_from_the_same_model(runtime) -> None
 
 
 def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path: Path, runtime) -> None:
-    with pytest.raises(NodeFailed, match=r"noise .* nearest is 17"):
+    with pytest.raises(InvalidWorkflow, match=r"noise: .* nearest is 17"):
         runtime.run(TEXT_TO_VIDEO, {"frames": 18}, out=tmp_path)
     assert not list(tmp_path.glob("**/*.mp4"))
 

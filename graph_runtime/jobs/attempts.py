@@ -158,16 +158,24 @@ class Attempts:
         self._told(row, died)
 
     def give_back(self, attempt: Attempt) -> None:
-        """The dispatcher ends: the job waits again, as if it had not been begun this time."""
+        """The dispatcher ends: the job waits again, as if it had not been begun this time.
 
-        def undo(database: sqlite3.Connection) -> None:
+        Where somebody asked it to stop meanwhile, that is its end.
+        """
+
+        def undo(database: sqlite3.Connection) -> sqlite3.Row:
             self._log.flush_all(database)
+            row = row_of(database, attempt.job)
+            if row["cancelling"]:
+                end_row(database, row, "cancelled")
+                return row_of(database, attempt.job)
             back = "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ?"
             database.execute(back, (attempt.number,))
+            return row_of(database, attempt.job)
 
-        self._database.write(undo, durable=True)
+        row = self._database.write(undo, durable=True)
         self._log.end(attempt.job)
-        self._tell(attempt.job, attempt.number, "JobQueued", number=attempt.number)
+        self._told(row)
 
     def cancelling(self, job: str) -> bool:
         """Whether somebody asked the job to stop."""
@@ -188,10 +196,11 @@ class Attempts:
         """They are all gone."""
         self._database.write(lambda database: database.execute("DELETE FROM workers") and None)
 
-    def _told(self, row: sqlite3.Row, died: str) -> None:
-        """Tell where a job is now whose process died."""
+    def _told(self, row: sqlite3.Row, died: str = "") -> None:
+        """Tell where a job is now that runs no more, and, where its process died, in which words."""
         if row["state"] == "queued":
-            self._tell(row["id"], row["number"], "JobQueued", number=row["number"], reason=died)
+            reason = {"reason": died} if died else {}
+            self._tell(row["id"], row["number"], "JobQueued", number=row["number"], **reason)
         else:
             error = json.loads(row["error"])
             self._tell(row["id"], row["number"], "JobEnded", state=row["state"], error=error)

@@ -58,7 +58,7 @@ def condition(database: sqlite3.Connection, search: str) -> tuple[str, list[str]
     """What is true of the jobs that a search finds, as SQL with its values."""
     sides: list[str] = []
     values: list[str] = []
-    for word in search.casefold().split()[:WORDS]:
+    for word in search.replace("\0", " ").casefold().split()[:WORDS]:
         if len(word) >= 3 and has_fts5(database):
             sides.append("number IN (SELECT rowid FROM trigrams WHERE text MATCH ?)")
             values.append('"' + word.replace('"', '""') + '"')

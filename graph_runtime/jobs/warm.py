@@ -125,7 +125,9 @@ class Labels:
 def labels(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, str]:
     """For each node of a workflow a digest of all that decides what it computes, short of code and files."""
     defaults = {name: spec.get("default") for name, spec in workflow.get("inputs", {}).items()}
-    given = {f"${name}": value for name, value in (defaults | dict(inputs)).items()}
+    given = {  # many nodes may be linked to one long text
+        f"${name}": digest(json.dumps(value, sort_keys=True)) for name, value in (defaults | dict(inputs)).items()
+    }
     nodes: Mapping[str, Any] = workflow["nodes"]
     shared = digest(json.dumps(workflow.get("definitions", {}), sort_keys=True))
     found: dict[str, str] = {}

@@ -56,7 +56,7 @@ class Messages:
 
     def progressed(self, event: dict[str, Any]) -> Iterator[Message]:
         """How far a node is, in the old form and the new."""
-        node, value, most = self.owner(event), event["done"], event["total"]
+        node, value, most = self.owner(event), event["done"], event["total"] or 0
         yield "progress", self.about(node=node, value=value, max=most)
         state = {
             "value": value,

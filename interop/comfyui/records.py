@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from kineograph.graph_runtime.jobs.records import JobInfo, OutputFile
+from kineograph.graph_runtime.jobs.records import JobInfo, Logged, OutputFile
 from kineograph.interop.comfyui.messages import Messages
 from kineograph.interop.comfyui.pack_nodes import UI_FILE
 
@@ -25,6 +25,14 @@ _MOVES = ("image/webp", "image/gif")
 def posted(job: JobInfo) -> dict[str, Any]:
     """What a job was posted as; of one that came another way, nothing."""
     return cast(dict[str, Any], (job.origin or {}).get(ORIGIN) or {})
+
+
+def events(jobs: Any, job: str) -> Iterator[Logged]:
+    """All that is kept of what happened to a job, the oldest first."""
+    after = 0
+    while page := jobs.events(job, after):
+        yield from page
+        after = page[-1].seq
 
 
 def owner(job: JobInfo, path: str) -> str:

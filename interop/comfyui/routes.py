@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
@@ -19,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from kineograph.graph_runtime.errors import InvalidWorkflow
-from kineograph.graph_runtime.jobs.records import JobInfo, State, UnknownJob
+from kineograph.graph_runtime.jobs.records import JobConflict, JobInfo, State, UnknownJob
 from kineograph.graph_runtime.machine import spare_memory
 from kineograph.graph_runtime.workflow import parse_json
 from kineograph.interop.comfyui import records
@@ -59,7 +60,10 @@ def _parts(request: Request) -> Any:
 
 async def _json(request: Request) -> Any:
     """The body as strict JSON; seeds may have 64 bits."""
-    content = await request.body()
+    return await run_in_threadpool(_parsed, await request.body())
+
+
+def _parsed(content: bytes) -> Any:
     try:
         return parse_json(content.decode() or "{}", "the body", LARGEST_SEED)
     except UnicodeDecodeError:
@@ -212,7 +216,8 @@ async def interrupt(request: Request) -> Response:
     def stop() -> None:
         for job in _some(parts.jobs, ("running",), "queue", MOST_LISTED):
             if wanted in (None, job.id):
-                parts.dispatcher.cancel(job.id)
+                with suppress(UnknownJob):
+                    parts.dispatcher.cancel(job.id)
 
     await run_in_threadpool(stop)
     return Response(status_code=200)
@@ -270,7 +275,8 @@ async def _forget(request: Request, states: Sequence[State]) -> Response:
     def forget() -> None:
         for job in _some(parts.jobs, states, "newest", 10**6):
             if found.get("clear") is True or (isinstance(named, list) and job.id in named):
-                parts.jobs.delete(job.id)
+                with suppress(UnknownJob, JobConflict):  # it is gone already, or was begun meanwhile
+                    parts.jobs.delete(job.id)
 
     await run_in_threadpool(forget)
     return Response(status_code=200)
@@ -313,7 +319,7 @@ def one_job(request: Request, job: str) -> Response:
 
 def _entry(jobs: Any, job: JobInfo) -> dict[str, Any]:
     told = Messages(job.id, records.posted(job))
-    messages = [[kind, data] for each in jobs.events(job.id) for kind, data in told.of(each.event, each.at)]
+    messages = [[kind, data] for each in records.events(jobs, job.id) for kind, data in told.of(each.event, each.at)]
     return records.history_entry(job, [message for message in messages if message[0] in TOLD])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -17,6 +18,10 @@ from kineograph.graph_runtime.workflow import parse_json
 
 MOST_SETTINGS = 1 << 20
 MOST_FILES = 2000
+LONGEST = 1000
+"""Bytes of a path."""
+_CHANGING = threading.Lock()
+"""The page changes several settings at once; what each adds is added to the last."""
 user_routes = APIRouter(tags=["comfyui"])
 
 
@@ -24,6 +29,17 @@ def _folder(request: Request) -> Path:
     folder = request.app.state.parts.settings.data / "comfyui"
     (folder / "userdata").mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def _place(root: Path, name: str) -> Path:
+    """The path below a folder, also where the system would have no sentence for it.
+
+    Raises:
+        ValueError: it leads out, or is too long.
+    """
+    if len(name.encode()) > LONGEST:
+        raise ValueError(f"A name has at most {LONGEST:,} bytes")
+    return inside(root, name)
 
 
 def _wrong(sentence: str, status: int = 400) -> Response:
@@ -62,18 +78,23 @@ async def change_setting(request: Request, name: str) -> Response:
 
 
 async def _change(request: Request, name: str | None) -> Response:
+    return await run_in_threadpool(_changed, request, name, await request.body())
+
+
+def _changed(request: Request, name: str | None, content: bytes) -> Response:
     try:
-        found = parse_json((await request.body()).decode(), "the body")
+        found = parse_json(content.decode(), "the body")
     except (UnicodeDecodeError, InvalidWorkflow) as error:
         return _wrong(str(error))
     changed = found if name is None else {name: found}
     if not isinstance(changed, dict):
         return _wrong("Settings are a JSON object.")
-    whole = settings(request) | cast(dict[str, Any], changed)
-    text = json.dumps(whole)
-    if len(text) > MOST_SETTINGS:
-        return _wrong(f"Settings hold at most {MOST_SETTINGS:,} bytes.", 413)
-    await run_in_threadpool(write_whole, _folder(request) / "settings.json", text.encode())
+    with _CHANGING:
+        whole = settings(request) | cast(dict[str, Any], changed)
+        text = json.dumps(whole)
+        if len(text) > MOST_SETTINGS:
+            return _wrong(f"Settings hold at most {MOST_SETTINGS:,} bytes.", 413)
+        write_whole(_folder(request) / "settings.json", text.encode())
     return Response(status_code=200)
 
 
@@ -87,7 +108,7 @@ def files(
     """The files of a folder of the user's."""
     root = _folder(request) / "userdata"
     try:
-        folder = inside(root, dir.strip("/")) if dir.strip("/") else root
+        folder = _place(root, dir.strip("/")) if dir.strip("/") else root
     except ValueError as error:
         return _wrong(f"{error}.")
     if not folder.is_dir():
@@ -104,7 +125,7 @@ def files(
 def read(request: Request, name: str) -> Response:
     """A file of the user's, as bytes to be saved: it is shown nowhere."""
     try:
-        path = inside(_folder(request) / "userdata", name)
+        path = _place(_folder(request) / "userdata", name)
     except ValueError as error:
         return _wrong(f"{error}.")
     if not path.is_file():
@@ -119,14 +140,17 @@ async def write(request: Request, name: str, overwrite: bool = True) -> Response
     content = await request.body()
     root = _folder(request) / "userdata"
     try:
-        path = inside(root, name)
+        path = _place(root, name)
     except ValueError as error:
         return _wrong(f"{error}.")
     if path.exists() and (path.is_dir() or not overwrite):
         return _wrong("There is such a file already.", 409)
     if sum(1 for _ in root.rglob("*")) >= MOST_FILES:
         return _wrong(f"There are {MOST_FILES:,} files already.", 413)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        return _wrong("A folder of that name is a file.", 409)
     await run_in_threadpool(write_whole, path, content)
     return JSONResponse(name)
 
@@ -135,7 +159,7 @@ async def write(request: Request, name: str, overwrite: bool = True) -> Response
 def delete(request: Request, name: str) -> Response:
     """Delete a file of the user's."""
     try:
-        path = inside(_folder(request) / "userdata", name)
+        path = _place(_folder(request) / "userdata", name)
     except ValueError as error:
         return _wrong(f"{error}.")
     if not path.is_file():

@@ -33,12 +33,8 @@ class Found:
     path: Path
     name: str
     media_type: str
-
-    @property
-    def etag(self) -> str:
-        """What changes when the file does."""
-        found = self.path.stat()
-        return f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
+    etag: str
+    """What changes when the file does."""
 
 
 @routes.get("/files/{file}", response_class=FileResponse)
@@ -153,7 +149,11 @@ def _find(parts: State, file: str) -> Found:
     real = path.resolve()
     if not real.is_relative_to(root.resolve()) or not real.is_file():
         raise Refused(404, "The file is no longer there.")
-    return Found(real, name, media_types.media_type(real))
+    try:
+        kind, status = media_types.media_type(real), real.stat()
+    except FileNotFoundError:
+        raise Refused(404, "The file is no longer there.") from None
+    return Found(real, name, kind, f'"{status.st_mtime_ns:x}-{status.st_size:x}"')
 
 
 def _look(parts: State, found: Found) -> dict[str, Any]:

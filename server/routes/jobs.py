@@ -176,13 +176,18 @@ def cancel_all(parts: Parts) -> dict[str, int]:
     """Stop all jobs that wait or run."""
     count = 0
     while waiting := parts.jobs.list(states=("queued",), order="queue", limit=500).jobs:
-        for job in waiting:
-            parts.dispatcher.cancel(job.id)
-            count += 1
-    for job in parts.jobs.list(states=("running",), limit=500).jobs:
-        parts.dispatcher.cancel(job.id)
-        count += 1
+        count += sum(_cancelled(parts, job.id) for job in waiting)
+    count += sum(_cancelled(parts, job.id) for job in parts.jobs.list(states=("running",), limit=500).jobs)
     return {"cancelled": count}
+
+
+def _cancelled(parts: Parts, job: str) -> bool:
+    """Cancel a job, unless somebody has just deleted it."""
+    try:
+        parts.dispatcher.cancel(job)
+    except UnknownJob:
+        return False
+    return True
 
 
 def _known(parts: Parts, job: str) -> JobInfo:

@@ -17,7 +17,7 @@ DROP = """([name, bytes]) => {
 ROOT = Path(__file__).parents[2]
 
 
-def until(page: Page, expression: str, argument: object = None, seconds: float = 20) -> None:
+def until(page: Page, expression: str, argument: object = None, seconds: float = 90) -> None:
     """Wait for a truth in the page. (Playwright's own waiting needs eval, which the page's CSP forbids.)"""
     end = time.monotonic() + seconds
     while not page.evaluate(expression, argument):

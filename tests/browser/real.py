@@ -63,7 +63,7 @@ class Served:
 def profile(browser: Browser, url: str, **options: object) -> Iterator[BrowserContext]:
     """A browser profile in which every request to elsewhere, and every error of the page, fails the test."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     errors: list[str] = []
     context.on("request", lambda request: errors.append(request.url) if not _here(request.url, url) else None)
     context.on("weberror", lambda error: errors.append(str(error.error)))

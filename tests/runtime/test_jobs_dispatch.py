@@ -337,3 +337,11 @@ def test_a_process_of_an_earlier_life_is_ended_and_its_namesake_is_not():
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def test_a_long_input_of_many_nodes_is_looked_at_once():
+    nodes = {f"n{at}": {"type": "x@1", "links": {"text": "$long"}} for at in range(2000)}
+    began = time.perf_counter()
+    one, other = (labels({"nodes": nodes}, {"long": letter * 10**6}) for letter in "ab")
+    assert time.perf_counter() - began < 5  # seconds; each node anew took ten times that
+    assert one["n0"] == one["n1"] != other["n0"]

@@ -168,7 +168,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.died(one)
         elif how == "given back":
             self.jobs.attempts.give_back(attempt)
-            one.state, one.attempts = "queued", one.attempts - 1
+            if one.cancelling:
+                self.end(one, "cancelled")
+            else:
+                one.state, one.attempts = "queued", one.attempts - 1
         else:
             self.jobs.attempts.end(attempt, Ending(state=how))
             self.end(one, how)
@@ -426,3 +429,18 @@ def test_the_queue_is_there_in_a_moment_and_loads_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", asked, tmp_path], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_who_is_cancelled_while_the_dispatcher_ends_does_not_wait_again(jobs):
+    job = jobs.submit({}, {}).id
+    attempt = jobs.attempts.begin(job)
+    jobs.cancel(job)
+    jobs.attempts.give_back(attempt)
+    assert (jobs.get(job).state, jobs.get(job).cancelling) == ("cancelled", False)
+    assert jobs.events(job)[-1].event["event"] == "JobEnded"
+
+
+def test_a_zero_byte_in_a_search_only_parts_words(jobs):
+    jobs.submit({}, {"prompt": "a red ball"})
+    assert jobs.list(search="red\0ball").total == 1
+    assert jobs.list(search="red\0blue").total == 0

@@ -263,3 +263,13 @@ def test_a_graph_with_definitions_has_the_keys_and_values_of_the_same_written_ou
     first = runtime.run(written)
     again = runtime.run(whole)
     assert (again.outputs, again.ran) == (first.outputs, 0)
+
+
+def test_definitions_of_many_inputs_in_many_places_are_refused(registry):
+    inputs = {f"i{at}": {"type": "int", "default": 1} for at in range(600)}
+    nodes = {f"n{at}": {"type": "#d@1"} for at in range(600)}
+    raw = {"format": 1, "definitions": {"d@1": define({}, {"one": "$i0"}, **inputs)}, "nodes": nodes}
+    problems = Runtime(registry).problems(raw)
+    assert [str(each) for each in problems] == [
+        "Its definitions, written out, have 360,000 inputs, at most 200,000 are read."
+    ]

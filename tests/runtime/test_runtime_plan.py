@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kineograph.graph_runtime import plan
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.graph_runtime.keys import canonical, digest
 from kineograph.graph_runtime.node import node, node_type
@@ -214,3 +215,11 @@ def test_unknown_outputs_are_named(runtime, graph, spec):
     workflow = graph({"a": spec("add@1")}, total="a")
     with pytest.raises(InvalidWorkflow, match=r"no such output or node\. Did you mean total\?"):
         runtime.plan(workflow, outputs=["totel"])
+
+
+def test_a_long_text_that_very_many_nodes_read_is_refused(runtime, graph, spec, monkeypatch):
+    monkeypatch.setattr(plan, "MAX_LETTERS", 10_000)
+    nodes = {f"n{at}": spec("add@1", a=10**17, b=1) for at in range(600)}
+    assert keys(runtime, graph(dict(list(nodes.items())[:300]), y="n0"))
+    with pytest.raises(InvalidWorkflow, match="The nodes read more than 10,000 letters that are typed in"):
+        runtime.plan(graph(nodes, **{f"y{at}": f"n{at}" for at in range(600)}))

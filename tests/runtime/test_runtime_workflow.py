@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -91,3 +92,18 @@ def test_written_and_read_again_it_is_the_same(graph, spec, loop):
     nodes = {"n": spec("count@1", n=1), "l": loop("n", {"a": spec("add@1", {"a": "$item"})}, {"a": "a"}, collect=["a"])}
     workflow = parse_workflow(graph(nodes, {"x": {"type": "int"}}, y="l") | {"about": "\u00e9", "ui": {"zoom": 1}})
     assert parse_workflow(parse_json(workflow.to_json(), "again")) == workflow
+
+
+def test_a_doubled_key_among_many_is_found_at_once():
+    text = "{" + ",".join(f'"k{at}": 0' for at in range(200_000)) + ', "k199999": 0}'
+    began = time.perf_counter()
+    assert refusal(parse_json, text, "f") == "f: the key 'k199999' stands twice in one object."
+    assert time.perf_counter() - began < 10  # seconds; counting each key anew took minutes
+
+
+def test_many_mistakes_below_a_long_name_cost_no_memory():
+    wrong = {"type": "x"} | {f"f{at}": 0 for at in range(20_000)}
+    assert refusal(parse_workflow, {"nodes": {"a" * 20_000: wrong}}) == "The names in the workflow are too long."
+    assert refusal(parse_workflow, {"nodes": {"a": wrong}}) == (
+        "20,000 things are wrong with its form. Is it a workflow?"
+    )
