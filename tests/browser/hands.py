@@ -68,7 +68,7 @@ def curves() -> dict[str, Any]:
 
 
 def trains(steps: int) -> dict[str, Any]:
-    """A quick clip, then a loop that reports a number and writes the clip again in each pass, as training does its samples."""
+    """A quick clip, then a loop that reports a number and writes the clip in each pass, as training does samples."""
     workflow = quick(seed=4)
     written = workflow["nodes"].pop("file")
     body = {

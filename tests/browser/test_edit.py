@@ -209,6 +209,25 @@ def test_accessible(page, theme):
     assert found == []
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_dialogs_and_panels_are_accessible(page, theme):
+    page.emulate_media(color_scheme=theme)
+    until(page, "theme => document.documentElement.dataset.theme === theme", theme)
+    page.evaluate(_axe())
+    for keys in ("a", "Control+k", "Control+f", "?", "Control+e", "Control+Shift+s"):
+        page.locator(".canvas").focus()
+        key(page, keys)
+        page.wait_for_selector("dialog[open]")
+        assert page.evaluate(VIOLATIONS) == [], keys
+        key(page, "Escape")
+    for tab in ("Gallery", "Metrics", "Problems", "Log", "Runs"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate(VIOLATIONS) == [], tab
+    page.locator(".canvas").focus()
+    key(page, "Alt+f")
+    assert page.evaluate(VIOLATIONS) == [], "form"
+
+
 def _axe() -> str:
     from hands import ROOT
 

@@ -1,4 +1,4 @@
-"""Wires by hand in a real browser: a node dropped or searched into one, wires cut, a definition made of chosen nodes."""
+"""Wires by hand in a real browser: a node put into one, wires cut, a definition made of chosen nodes."""
 
 from hands import command, document, drop_workflow, key, template, until
 from playwright.sync_api import Page, expect

@@ -67,7 +67,7 @@ function Card({ job }: { job: JobInfo }) {
   const waits = job.state === "queued" || job.state === "running";
   return (
     <article className={`card ${shown ? "on" : ""} ${job.state}`} aria-label={`Run ${job.number}, ${job.state}`}>
-      <button type="button" className="thumb" aria-label={media ? `Play run ${job.number}` : `Show run ${job.number}`} onClick={media ? play : show}><Thumb job={job} /></button>
+      <button type="button" className="thumb" aria-label={media ? `Play run ${job.number}` : `Show run ${job.number}: ${job.state}`} onClick={media ? play : show}><Thumb job={job} /></button>
       <div className="facts">
         <button type="button" className="title" onClick={show}>#{job.number} {job.title}</button>
         <span>{jobLine(job)}</span><span>{size}</span><span>{cached}</span>
