@@ -321,7 +321,9 @@ class Client:
             raise Cancelled("the server")
         if job["state"] == "failed":
             error = job["error"]
-            raise NodeFailed(error["path"], error["node_type"], ValueError(error["message"]))
+            failed = NodeFailed(error["path"], error["node_type"], ValueError(error["message"]), error.get("inputs"))
+            failed.args = (error["message"],)  # it names the place already
+            raise failed
         return Outcome(job["values"], files, job["ran"], job["cached"], job["seconds"] or 0.0, job)
 
     def _with_uploads(self, work: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     usage = (
         "kineograph serve [--host HOST] [--port N] [--data DIR] [--auth token] [--allow-host NAME ...] [--open]\n"
         "       [--packs DIR ...] [--comfy-packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME] [--log-level LEVEL] [--debug]"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE] [--log-level LEVEL] [--debug]"
     )
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
@@ -56,6 +56,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     serve.add_argument("--devices", type=_count, default=0, metavar="N", help="workers (default: one for each GPU)")
     serve.add_argument("--log-level", choices=("debug", "info", "warning"), default="info", help="default: info")
     storage.add_arguments(serve)
+    storage.add_memory(serve)
     serve.set_defaults(command=_serve, name="serve")
 
 
@@ -103,6 +104,7 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
         store=settings.store,
         store_bytes=options.store_limit,
         keep_every=options.keep_every,
+        memory=options.memory or 0,
         previews=SECONDS_BETWEEN_PREVIEWS,
         packs=settings.packs,
         factory=settings.factory,

@@ -202,3 +202,11 @@ def test_safe_mode_loads_no_packs(tmp_path):
         about = httpx.get(f"{url}api/system").json()
         assert about["safe_mode"] is True
         assert {pack["name"] for pack in about["packs"]} <= {"comfyui"}  # our own, for their files
+
+
+def test_a_budget_of_the_server_holds_for_its_jobs(tmp_path):
+    with server(tmp_path, "--memory", "1MB") as (_, url), Client(url) as client, pytest.raises(NodeFailed) as failed:
+        client.run(TEXT_TO_VIDEO, SMALL, out=tmp_path)
+    assert str(failed.value).startswith("denoise/guided: It needs ")
+    with server(tmp_path, "--memory", "30MB") as (_, url), Client(url) as client:
+        assert [path.name for path in client.run(TEXT_TO_VIDEO, SMALL, out=tmp_path).files] == ["video.mp4"]
