@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from kineograph.graph_runtime.jobs import search
@@ -69,6 +70,7 @@ class Attempts:
         self._database = database
         self._log = log
         self._tell = tell
+        self.accepting = Lock()
 
     def recover(self) -> None:
         """What ran when the process was killed waits again, at its old place; it fails where it was begun too often."""
@@ -110,7 +112,8 @@ class Attempts:
 
         attempt = self._database.write(start)
         if attempt is not None:
-            self._log.begin(job, attempt.number)
+            with self.accepting:  # that it waits is told before it begins
+                self._log.begin(job, attempt.number)
             self._tell(job, attempt.number, "JobStarted", attempt=attempt.attempt)
         return attempt
 

@@ -136,8 +136,9 @@ class Jobs:
             search.index_job(database, row_of(database, job))
             return number
 
-        number = self._database.write(accept, durable=True)
-        self._tell(job, number, "JobQueued", number=number, title=title)
+        with self.attempts.accepting:
+            number = self._database.write(accept, durable=True)
+            self._tell(job, number, "JobQueued", number=number, title=title)
         return self.get(job)
 
     def cancel(self, job: str) -> JobInfo:

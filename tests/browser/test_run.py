@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from hands import command, curves, document, drop, drop_workflow, key, quick, run, select, until
 from playwright.sync_api import Page, expect
@@ -144,17 +145,27 @@ def test_reload_restores_the_draft(page):
 
 
 def test_two_tabs_on_one_draft(page, context, server):
-    page.get_by_role("textbox", name="Input seed").fill("5")
-    page.keyboard.press("Enter")
-    page.wait_for_timeout(2500)
-    other = opened(context, server.url)
-    for where, seed in ((other, "6"), (page, "7")):
-        where.get_by_role("textbox", name="Input seed").fill(seed)
+    def kept(seed: int) -> bool:
+        drafts = httpx.get(f"{server.url}/api/drafts").json()["drafts"]
+        found = (httpx.get(f"{server.url}/api/drafts/{draft['id']}").json() for draft in drafts)
+        return any(draft["document"]["inputs"].get("seed", {}).get("default") == seed for draft in found)
+
+    def edit(where: Page, seed: int) -> None:
+        where.get_by_role("textbox", name="Input seed").fill(str(seed))
         where.keyboard.press("Enter")
-        where.wait_for_timeout(2500)
+
+    other = None
+    for seed in (5001, 5002):
+        edit(other or page, seed)
+        for _ in range(900):
+            if kept(seed):
+                break
+            page.wait_for_timeout(100)
+        other = other or opened(context, server.url)
+    edit(page, 5003)
     expect(page.get_by_role("alert").filter(has_text="changed in another tab")).to_be_visible()
     page.get_by_role("button", name="Take theirs").click()
-    assert document(page)["inputs"]["seed"]["default"] == 6
+    assert document(page)["inputs"]["seed"]["default"] == 5002
 
 
 def test_server_goes_and_comes_back(browser, tmp_path):
