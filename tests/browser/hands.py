@@ -97,7 +97,13 @@ def choose(page: Page, keys: str, text: str) -> None:
     page.wait_for_selector("dialog[open] [role=combobox]")
     page.keyboard.type(text)
     page.keyboard.press("Enter")
+    closed(page)
+
+
+def closed(page: Page) -> None:
+    """Wait until the list is gone and what was chosen, which waits for that, has been done."""
     page.wait_for_selector("dialog[open]", state="detached")
+    page.evaluate("() => new Promise(done => setTimeout(done))")
 
 
 def select(page: Page, name: str) -> None:
@@ -106,7 +112,7 @@ def select(page: Page, name: str) -> None:
     page.wait_for_selector("dialog[open] [role=combobox]")
     page.keyboard.type(name)
     page.locator("[role=option]", has=page.locator(f".mono:text-is('{name}')")).click()
-    page.wait_for_selector("dialog[open]", state="detached")
+    closed(page)
 
 
 def command(page: Page, title: str) -> None:
@@ -114,14 +120,20 @@ def command(page: Page, title: str) -> None:
     choose(page, "Control+k", title)
 
 
-def run(page: Page, state: str = "done", seconds: float = 90) -> str:
-    """Press Run and wait for the end; the run's number."""
-    before = page.locator(".card").count()
-    page.keyboard.press("Control+Enter")
-    until(page, "n => document.querySelectorAll('.card').length > n", before)
-    card = page.locator(".card").first
-    card.locator(f"xpath=self::*[contains(@class, '{state}')]").wait_for(timeout=seconds * 1000)
-    return (card.get_attribute("aria-label") or "").split()[1].rstrip(",")
+def newest(page: Page) -> int:
+    """The number of the server's newest run, which the page may not have been told of; 0 before the first."""
+    jobs = page.request.get(f"{page.url}api/jobs?limit=1").json()["jobs"]
+    return jobs[0]["number"] if jobs else 0
+
+
+def run(page: Page, state: str = "done", seconds: float = 90, by: str = "") -> str:
+    """Press Run (or call a command by its name) and wait for the end; the run's number."""
+    before = newest(page)
+    command(page, by) if by else key(page, "Control+Enter")
+    while (number := newest(page)) == before:
+        page.wait_for_timeout(20)
+    page.locator(f".card.{state}[aria-label^='Run {number},']").wait_for(timeout=seconds * 1000)
+    return str(number)
 
 
 def wire(page: Page, name: str, text: str) -> None:

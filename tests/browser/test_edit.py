@@ -14,9 +14,8 @@ def test_first_requests_are_few(context, server):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(server.url)
     page.wait_for_selector(".react-flow__node")
-    first = [
-        url for url in asked if not url.endswith(("/api/system", "/api/workflows", "/api/plan"))
-    ]  # those wait for idle
+    idle = ("/api/system", "/api/workflows", "/api/plan", "/api/check", "/api/jobs?limit=40")  # those wait for it
+    first = [url for url in asked if not url.endswith(idle)]
     assert len(first) <= 6, first
 
 
@@ -26,6 +25,20 @@ def test_opens_with_typed_sockets(page):
     shapes = set(sockets.evaluate_all("all => all.flatMap(s => [...s.classList])"))
     assert {"circle", "square", "triangle", "ring", "list"} <= shapes
     assert page.locator(".react-flow__node[data-id='denoise/guided']").count() == 1
+
+
+def test_a_file_dropped_while_the_page_opens_stays_in_front(context, server):
+    page, held = context.new_page(), []
+    page.route("**/api/workflows/text_to_video", lambda route: held.append(route))
+    page.goto(server.url)
+    until(page, "document.querySelectorAll('.library .entry').length > 20")
+    drop_workflow(page, quick(seed=11), "mine")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    assert document(page)["inputs"]["seed"]["default"] == 11
+    assert page.get_by_role("tab", name="text_to_video").count() == 0
 
 
 def test_value_undo_redo(page):

@@ -45,13 +45,14 @@ const KINDS = [["json", "JSON"], ["python", "Python"], ["curl", "curl"]] as cons
 
 export function ExportDialog() {
   const [kind, setKind] = useState<"json" | "python" | "curl">("python");
-  const [text, setText] = useState("");
+  const [made, setMade] = useState<{ kind: string; text: string }>({ kind: "", text: "" });
   useEffect(() => {
     let stale = false;
-    if (kind === "json") setText(JSON.stringify(activeDoc(), null, 2));
-    else api.exportAs(activeDoc(), kind).then((answer) => { if (!stale) setText(answer.text); }).catch(failed);
+    if (kind === "json") setMade({ kind, text: JSON.stringify(activeDoc(), null, 2) });
+    else api.exportAs(activeDoc(), kind).then(({ text }) => { if (!stale) setMade({ kind, text }); }).catch(failed);
     return () => { stale = true; };
   }, [kind]);
+  const text = made.kind === kind ? made.text : ""; // never one kind's text under another's name
   const copyText = (): void => void navigator.clipboard.writeText(text).then(() => useView.getState().say("Copied."), failed);
   const download = (): void => {
     const link = document.createElement("a");
@@ -66,7 +67,7 @@ export function ExportDialog() {
         <h2>Export</h2>
         <div role="tablist" aria-label="As what" className="choice">{KINDS.map(([id, title]) => <button type="button" key={id} role="tab" aria-selected={kind === id} className="button" onClick={() => setKind(id)}>{title}</button>)}</div>
         <textarea className="text-input mono" readOnly aria-label="The exported text" value={text} rows={18} cols={90} />
-        <footer><button type="button" className="button" onClick={copyText}>Copy</button><button type="button" className="button" onClick={download}>Download</button><button type="button" className="button primary" onClick={closeDialog}>Done</button></footer>
+        <footer><button type="button" className="button" disabled={!text} onClick={copyText}>Copy</button><button type="button" className="button" disabled={!text} onClick={download}>Download</button><button type="button" className="button primary" onClick={closeDialog}>Done</button></footer>
       </div>
     </Modal>
   );

@@ -23,17 +23,17 @@ const whenIdle = (act: () => void): void => void ("requestIdleCallback" in windo
 async function open(): Promise<void> {
   const [drafts] = await Promise.all([localDrafts.all(), loadRegistry()]);
   const registry = useView.getState().registry;
-  const { open: openTab } = useDocs.getState();
+  const { open: openTab, activate } = useDocs.getState();
+  const { active: dropped } = useDocs.getState(); // a file may be let go over the page before the nodes are read
   for (const draft of drafts.sort((a, b) => a.at - b.at)) {
     openTab({ document: withPlaces(draft.document, registry), title: draft.title, name: draft.name, id: draft.id, revision: draft.revision, changed: draft.changed });
   }
-  if (!drafts.length) {
-    try {
-      openTab({ document: withPlaces(await api.workflow("text_to_video"), registry), title: "text_to_video" });
-    } catch {
-      openTab({ document: BLANK, title: "untitled" });
-    }
-  }
+  if (dropped) activate(dropped);
+  if (drafts.length || dropped) return;
+  const first = await api.workflow("text_to_video").catch(() => null);
+  if (useDocs.getState().tabs.length) return;
+  if (first) openTab({ document: withPlaces(first, registry), title: "text_to_video" });
+  else openTab({ document: BLANK, title: "untitled" });
 }
 
 function onJobEvent(job: string, kind: string): void {
