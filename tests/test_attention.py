@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,11 +15,18 @@ import torch
 from torch import Tensor
 
 from kineograph import default_runtime, numerics
+from kineograph.__main__ import main
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import RunsAgain
+from kineograph.nodes.networks.adapters.attention import dispatch
+from kineograph.nodes.networks.adapters.common import AdaptedDiT
+from kineograph.nodes.networks.adapters.ltx import LTXDiT
+from kineograph.nodes.networks.adapters.wan import WanDiT
 from kineograph.nodes.networks.attention import backends, choice, selftest
 from kineograph.nodes.networks.attention.backends import BACKENDS, SDPA, Backend, Case
 from kineograph.nodes.networks.attention.segments import Segments
+from kineograph.nodes.networks.dit import Batch
+from kineograph.nodes.networks.finite import NotFinite, check_finite
 
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 PROCESSOR = Case("cpu", FLOAT, 16)
@@ -175,7 +186,7 @@ def test_under_autocast_all_compute_in_its_type() -> None:
 # the runtime
 
 SIZES = {"frames": 5, "height": 32, "width": 32, "steps": 2}
-WORKFLOW = "workflows/text_to_video.json"
+WORKFLOW = str(Path(__file__).parent.parent / "workflows" / "text_to_video.json")
 
 
 def test_a_way_that_was_named_is_part_of_the_keys_of_tensors(monkeypatch) -> None:
@@ -193,39 +204,130 @@ def test_a_way_that_was_named_is_part_of_the_keys_of_tensors(monkeypatch) -> Non
 
 
 def test_a_run_takes_the_way_that_was_named_and_makes_nearly_the_same(monkeypatch) -> None:
-    def latents(name: str) -> Tensor:
-        monkeypatch.setenv(numerics.ATTENTION, name)
-        outcome = default_runtime(installed=False).run(WORKFLOW, SIZES, outputs=["denoise"])
-        return outcome.outputs["denoise"].x
-
-    plain, flex = latents("auto"), latents("flex")
+    plain, flex = latents("auto", monkeypatch), latents("flex", monkeypatch)
     assert choice.last_taken() is BACKENDS["flex"]
     assert not torch.equal(plain, flex)
     assert torch.allclose(plain, flex, atol=2e-2)
     with pytest.raises(NodeFailed, match=r"denoise/guided .*'varlen' was asked for, but it needs a CUDA device"):
-        latents("varlen")
+        latents("varlen", monkeypatch)
 
 
-def test_numbers_that_are_none_name_the_node_and_sdpa_takes_over(monkeypatch) -> None:
-    calls = []
+def latents(name: str, monkeypatch, listen=None, runtime=None) -> Tensor:
+    monkeypatch.setenv(numerics.ATTENTION, name)
+    runtime = runtime or default_runtime(installed=False)
+    return runtime.run(WORKFLOW, SIZES, outputs=["denoise"], listen=listen).outputs["denoise"].x
+
+
+@pytest.fixture
+def broken_later(monkeypatch):
+    """A way that passes its self-test, and gives nan later."""
 
     def broken(qs, ks, vs, segments):
-        calls.append(1)
         return [x * float("nan") for x in SDPA.run(qs, ks, vs, segments)]
 
-    monkeypatch.setattr(choice, "fault", lambda backend, case: "")  # it is right when it is tried, and wrong later
+    monkeypatch.setattr(choice, "fault", lambda backend, case: "")
     monkeypatch.setitem(BACKENDS, "flex", Backend("flex", lambda _: "", broken, "flex"))
+
+
+def test_numbers_that_are_none_name_the_node_and_sdpa_takes_over(monkeypatch, broken_later) -> None:
     heard = []
-
-    def latents(name: str) -> Tensor:
-        monkeypatch.setenv(numerics.ATTENTION, name)
-        runtime = default_runtime(installed=False)
-        return runtime.run(WORKFLOW, SIZES, outputs=["denoise"], listen=heard.append).outputs["denoise"].x
-
-    plain = latents("sdpa")
+    plain = latents("sdpa", monkeypatch, heard.append)
     assert not [event for event in heard if isinstance(event, RunsAgain)]
-    assert torch.equal(latents("flex"), plain)
+    assert torch.equal(latents("flex", monkeypatch, heard.append), plain)
     again = [event for event in heard if isinstance(event, RunsAgain)]
-    assert calls
-    assert {event.path for event in again} == {"denoise/guided"}
+    assert [event.path for event in again] == ["denoise/guided"] * SIZES["steps"]  # the next node tries it again
     assert "are nan or infinite; it runs again with attention by SDPA, not by flex" in again[0].reason
+
+
+@pytest.mark.parametrize("name", ["auto", "flex"])
+def test_weights_that_are_no_numbers_end_with_the_node(monkeypatch, broken_later, name: str) -> None:
+    def spoiled(layer, given, out):
+        return out / 0.0
+
+    monkeypatch.setenv(numerics.ATTENTION, name)
+    runtime = default_runtime(installed=False)
+    dit = runtime.run(WORKFLOW, SIZES, outputs=["model"]).outputs["model.dit"]
+    dit.network.token_out.register_forward_hook(spoiled)
+    heard = []
+    with pytest.raises(
+        NodeFailed, match=r"^denoise/guided \(guided_velocity@1\) failed: .* numbers .* nan or infinite\. "
+    ):
+        latents(name, monkeypatch, heard.append, runtime)
+    assert sum(isinstance(event, RunsAgain) for event in heard) == (name == "flex")
+
+
+def test_large_numbers_are_numbers() -> None:
+    with torch.no_grad():
+        check_finite([torch.full((2, 8), 3e38)])
+        with pytest.raises(NotFinite, match="3 of the 16 numbers"):
+            check_finite([torch.ones(8), torch.tensor([1.0] * 5 + [float("inf"), -float("inf"), float("nan")])])
+
+
+def test_the_command_line_names_it_for_all_processes(monkeypatch, capsys) -> None:
+    monkeypatch.setenv(numerics.ATTENTION, "sdpa")  # and so is put back at the end
+    asked = ["plan", WORKFLOW, "--set", "frames=5", "steps=2", "--no-store"]
+    assert main([*asked, "--attention", "flex"]) == 0
+    assert os.environ[numerics.ATTENTION] == "flex"
+    monkeypatch.setattr("kineograph.cli.attention.find_spec", lambda _: None)
+    assert main([*asked, "--attention", "xformers"]) == 2
+    assert "pip install 'kineograph[xformers]'" in capsys.readouterr().err
+    monkeypatch.setenv(numerics.ATTENTION, "flash")
+    assert main(asked) == 2
+    assert "$KINEOGRAPH_ATTENTION: 'flash' is no way" in capsys.readouterr().err
+
+
+def test_the_command_line_shows_what_there_is(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(selftest, "TIMED", selftest.TINY)
+    assert main(["attention", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    there = [(row["attention"], row["there"]) for row in rows if (row["device"], row["type"]) == ("cpu", "float32")]
+    assert there == [("sdpa", True), ("varlen", False), ("xformers", False), ("flex", True)]
+    assert all(row["why"] for row in rows if not row["there"])
+    assert {row["attention"] for row in rows if row["taken"] and row["device"] == "cpu"} == {"sdpa"}
+    assert main(["attention"]) == 0
+    assert "not here: it needs a CUDA device" in capsys.readouterr().out
+
+
+# networks of diffusers
+
+
+def batch(adapted: AdaptedDiT, text_width: int) -> Batch:
+    generator, grid, width = torch.Generator().manual_seed(0), (3, 4, 4), adapted.config.channels
+    tokens = torch.randn(1, 48, width * math.prod(adapted.config.patch), generator=generator)
+    text, mask = torch.randn(1, 5, text_width, generator=generator), torch.tensor([[True] * 4 + [False]])
+    return Batch(tokens, torch.full((1, 1), 0.5), torch.zeros(1, 48, 3), text, mask, grid=grid, cell=(0.5, 8.0, 8.0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["wan", "ltx"])
+def test_a_network_of_diffusers_takes_the_way_that_was_named(monkeypatch, family: str) -> None:
+    tiny_families = pytest.importorskip("tiny_families", reason="needs pip install 'kineograph[models]'")
+    network = getattr(tiny_families, f"{family}_pipeline")().transformer
+    adapted, width = (WanDiT(network), 32) if family == "wan" else (LTXDiT(network), network.config.caption_channels)
+
+    def said(name: str) -> Tensor:
+        monkeypatch.setenv(numerics.ATTENTION, name)
+        (found,) = adapted([batch(adapted, width)])
+        assert choice.last_taken().name == (name or "sdpa")
+        return found
+
+    plain, flex = said(""), said("flex")
+    assert not torch.equal(plain, flex)
+    assert torch.allclose(plain, flex, atol=1e-5)
+    assert torch.equal(said("sdpa"), plain)
+    assert torch.equal(said(""), plain)
+    with pytest.raises(ValueError, match="'varlen' was asked for, but it needs a CUDA device"):
+        said("varlen")
+
+
+@torch.no_grad()
+def test_a_network_that_asks_no_dispatcher_refuses_another_way(monkeypatch) -> None:
+    tiny_families = pytest.importorskip("tiny_families", reason="needs pip install 'kineograph[models]'")
+    network = tiny_families.cogvideox_pipeline().transformer
+    monkeypatch.setenv(numerics.ATTENTION, "sdpa")
+    dispatch(network, torch.zeros(1))
+    monkeypatch.setenv(numerics.ATTENTION, "flex")
+    with pytest.raises(
+        ValueError, match="'flex' was asked for, but a CogVideoXTransformer3DModel takes none but torch"
+    ):
+        dispatch(network, torch.zeros(1))

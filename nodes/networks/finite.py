@@ -36,8 +36,10 @@ def check_finite(said: Sequence[Tensor]) -> None:
     """
     if torch.is_grad_enabled() or any(isinstance(part, FakeTensor) for part in said):
         return
+    if all(part.sum().isfinite() for part in said):  # looking at every number takes 40 times as long
+        return
     wrong = sum(int((~part.isfinite()).sum()) for part in said)
-    if not wrong:
+    if not wrong:  # the sum alone is too large
         return
     numbers, used = sum(part.numel() for part in said), last_taken()
     found = f"{wrong:,} of the {numbers:,} numbers that the model said are nan or infinite"
