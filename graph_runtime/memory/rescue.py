@@ -36,11 +36,6 @@ def may_run_again(step: Step) -> bool:
     return not (step.effect or step.donates or (step.node is not None and step.node.differentiates))
 
 
-def with_values(literals: dict[str, Any]) -> str:
-    """``tile = 32, overlap = 8``."""
-    return ", ".join(f"{name} = {value}" for name, value in literals.items())
-
-
 def invoke(step: Step, arguments: dict[str, Any]) -> Any:
     """What a step's node returns. A coroutine is waited for: what is recorded or has a budget runs beside nothing."""
     assert step.node is not None
