@@ -6,25 +6,20 @@ its own, and ``resident`` is None.
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kineograph.nodes.networks.weights import Entry, check_fit, read_header
+from kineograph.nodes.networks.mapped import Stored, placed_in
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+Read = Callable[[Mapping[str, Tensor]], Iterable[tuple[str, Tensor]]]
+"""From outlines of weights by name to the weights, on the CPU: in a mapped file, maybe, and of another dtype."""
 
-Read = Callable[[Iterable[str]], Iterable[tuple[str, Tensor]]]
-"""From names of weights to the weights, on the CPU; they may lie in a mapped file, and be of another dtype."""
+ALIGNED = 64
+"""Bytes: torch's memory on a CPU begins at multiples of it, what stands in a file does not."""
 
 
 class Part:
@@ -41,7 +36,7 @@ class Part:
         self.name = name
         self.module = module
         self.names = tuple(weights)
-        self.nbytes = sum(weight.nbytes for weight in weights.values())
+        self.nbytes = sum(weight.nbytes + resident.spare for weight in weights.values())
         self._resident = resident
         self._outlines = dict(weights)
 
@@ -49,10 +44,15 @@ class Part:
         """Read its weights from the file, into memory of their own."""
         for name, weight in self._resident.read(self._outlines):
             outline = self._outlines[name]
-            own = torch.empty_strided(outline.shape, outline.stride(), dtype=outline.dtype, device=device)
+            own = self._resident.room(outline, weight, device)
             if own.is_cuda:  # only what is pinned is copied beside what is computed
                 weight = weight.to(own.dtype).pin_memory()
             self._resident.put(name, own.copy_(weight, non_blocking=own.is_cuda))
+
+    def fill(self) -> None:
+        """Read its weights for good: those of the right dtype stay in the file's mapped memory."""
+        for name, weight in self._resident.read(self._outlines):
+            self._resident.put(name, weight.to(self._outlines[name].dtype))
 
     def drop(self) -> None:
         """Let go of its weights; what reads them now fails, as they have a shape but no numbers."""
@@ -65,28 +65,66 @@ class Resident:
 
     Attributes:
         name: for people. parts: its blocks. read: where weights come from.
+        spare: bytes beside each weight, so that it can begin where it begins in the file.
     """
 
-    def __init__(self, network: nn.Module, name: str, read: Read) -> None:
+    def __init__(self, network: nn.Module, name: str, read: Read, *, as_in_file: bool = False) -> None:
+        """Take a network apart.
+
+        Args:
+            network: an outline on the meta device, to which ``resident`` is set by the caller.
+            name: for people.
+            read: where weights come from.
+            as_in_file: whether the same numbers shall come of it as of weights that :meth:`fill` left in their file.
+        """
         self.name = name
         self.read = read
+        self.spare = ALIGNED if as_in_file else 0
         self._network = network
-        weights = dict(network.state_dict(keep_vars=True))
+        every = network.state_dict(keep_vars=True)
+        first = {id(weight): name for name, weight in reversed(every.items())}  # of what is tied, one name
+        weights = {name: every[name] for name in every if first[id(every[name])] == name}
+        self._places = {name: list[tuple[nn.Module, str]]() for name in weights}
+        for module in network.modules():
+            for leaf, weight in [*module._parameters.items(), *module._buffers.items()]:
+                if id(weight) in first:
+                    self._places[first[id(weight)]].append((module, leaf))
         self.parts: list[Part] = []
         for block, module in _listed(network, ""):
             own = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{block}.")}
             self.parts.append(Part(self, block, module, own))
         self.parts.append(Part(self, "", None, weights))
 
+    def room(self, outline: Tensor, weight: Tensor, device: str) -> Tensor:
+        """Memory for a weight that was read.
+
+        Sums on a CPU depend on how far behind a multiple of 64 bytes their numbers begin: where :meth:`fill` would
+        leave a weight in the file, its copy begins as far behind one.
+        """
+        if not self.spare or weight.dtype != outline.dtype:
+            return torch.empty_strided(outline.shape, outline.stride(), dtype=outline.dtype, device=device)
+        begin = weight.data_ptr() % ALIGNED // outline.itemsize
+        numbers = torch.empty(outline.numel() + ALIGNED // outline.itemsize, dtype=outline.dtype, device=device)
+        return numbers[begin : begin + outline.numel()].view(outline.shape)
+
     def put(self, name: str, weight: Tensor) -> None:
-        """Put a weight into its place."""
-        path, _, leaf = name.rpartition(".")
-        module = self._network.get_submodule(path)
-        if leaf in module._parameters:
-            parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
-            module._parameters[leaf] = parameter
-        else:
-            module._buffers[leaf] = weight
+        """Put a weight into its place, or its places where it is tied."""
+        for module, leaf in self._places[name]:
+            if leaf in module._parameters:
+                parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+                module._parameters[leaf] = parameter
+            else:
+                module._buffers[leaf] = weight
+
+    def fill(self) -> None:
+        """Give the network all of its weights for good."""
+        for part in self.parts:
+            part.fill()
+        self._network.resident = None  # type: ignore[assignment]
+        left = [
+            name for name, each in [*self._network.named_parameters(), *self._network.named_buffers()] if each.is_meta
+        ]
+        assert not left, f"{left[0]} has no numbers"
 
     def __deepcopy__(self, memo: Any) -> None:
         """A copy of a network has weights of its own, which no file has."""
@@ -100,50 +138,9 @@ def attach(network: nn.Module, path: Path) -> None:
         path: the file, whose names are the network's.
 
     Raises:
-        ValueError: the file lies. That its weights are not the network's is said when the first of them is read.
+        ValueError: the file lies, or its weights are not the network's.
     """
-    network.resident = Resident(network, path.stem, _File(path, network).read)  # type: ignore[assignment]
-
-
-class _File:
-    """A safetensors file that must stay what it was. Of it is mapped what is read, and only as long as that takes.
-
-    (The library maps all of it, privately, which a system may refuse where the file is larger than its memory.)
-    """
-
-    def __init__(self, path: Path, network: nn.Module) -> None:
-        self._entries = read_header(path).tensors
-        self._path = path
-        self._stat = self._now()
-        self._network: nn.Module | None = network
-
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """Weights by name, in mapped memory."""
-        if self._now() != self._stat:
-            raise ValueError(f"{self._path.name} was changed while a run reads from it. Run again.")
-        if self._network is not None:
-            outlines = {name: torch.empty(entry.shape, device="meta") for name, entry in self._entries.items()}
-            check_fit(self._network, outlines, self._path.name)
-            self._network = None
-        with open(self._path, "rb") as file:
-            for name in names:
-                yield name, _mapped(file, self._entries[name])
-
-    def _now(self) -> tuple[int, ...]:
-        stat = self._path.stat()
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _mapped(file: IO[bytes], entry: Entry) -> Tensor:
-    """A tensor of a file; the map ends with it."""
-    dtype = DTYPES[entry.dtype]
-    count = math.prod(entry.shape)
-    if not count:
-        return torch.empty(entry.shape, dtype=dtype)
-    before = entry.begin % mmap.ALLOCATIONGRANULARITY
-    length = before + count * dtype.itemsize
-    pages = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=entry.begin - before)
-    return torch.frombuffer(pages, dtype=dtype, count=count, offset=before).view(entry.shape)
+    network.resident = Resident(network, path.stem, Stored(network, placed_in([path]), path.name).read)  # type: ignore[assignment]
 
 
 def _listed(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
