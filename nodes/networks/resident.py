@@ -6,6 +6,7 @@ its own, and ``resident`` is None.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ Read = Callable[[Mapping[str, Tensor]], Iterable[tuple[str, Tensor]]]
 
 ALIGNED = 64
 """Bytes: torch's memory on a CPU begins at multiples of it, what stands in a file does not."""
+Place = tuple[weakref.ref[nn.Module], str]
+"""A module, which may be no more, and the name of a weight in it."""
 
 
 class Part:
@@ -27,18 +30,20 @@ class Part:
 
     Attributes:
         network: the network's name, for people. name: the block's in it; empty is what no block has.
-        module: whose forward pass alone reads it, where that is how the network works; None for what no block has.
         names, nbytes: of its weights.
     """
 
-    def __init__(self, resident: Resident, name: str, module: nn.Module | None, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, resident: Resident, name: str, weights: Mapping[str, Tensor]) -> None:
         self.network = resident.name
         self.name = name
-        self.module = module
         self.names = tuple(weights)
         self.nbytes = sum(weight.nbytes + resident.spare for weight in weights.values())
         self._resident = resident
         self._outlines = dict(weights)
+
+    def modules(self) -> list[nn.Module]:
+        """Whose forward passes alone read it, where that is how networks work; none for what no block has."""
+        return self._resident.modules_of(self.name) if self.name else []
 
     def bring(self, device: str) -> None:
         """Read its weights from the file, into memory of their own."""
@@ -81,19 +86,16 @@ class Resident:
         self.read = read
         self.spare = ALIGNED if as_in_file else 0
         self._network = network
-        every = network.state_dict(keep_vars=True)
-        first = {id(weight): name for name, weight in reversed(every.items())}  # of what is tied, one name
-        weights = {name: every[name] for name in every if first[id(every[name])] == name}
-        self._places = {name: list[tuple[nn.Module, str]]() for name in weights}
-        for module in network.modules():
-            for leaf, weight in [*module._parameters.items(), *module._buffers.items()]:
-                if id(weight) in first:
-                    self._places[first[id(weight)]].append((module, leaf))
+        self._networks = [weakref.ref(network)]
+        names = _names(network)
+        weights = {name: each for name, each in network.state_dict(keep_vars=True).items() if names[id(each)] == name}
+        self._places = {name: list[Place]() for name in weights}
+        self._find_places(network, names)
         self.parts: list[Part] = []
-        for block, module in _listed(network, ""):
+        for block in _listed(network, ""):
             own = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{block}.")}
-            self.parts.append(Part(self, block, module, own))
-        self.parts.append(Part(self, "", None, weights))
+            self.parts.append(Part(self, block, own))
+        self.parts.append(Part(self, "", weights))
 
     def room(self, outline: Tensor, weight: Tensor, device: str) -> Tensor:
         """Memory for a weight that was read.
@@ -108,23 +110,45 @@ class Resident:
         return numbers[begin : begin + outline.numel()].view(outline.shape)
 
     def put(self, name: str, weight: Tensor) -> None:
-        """Put a weight into its place, or its places where it is tied."""
-        for module, leaf in self._places[name]:
-            if leaf in module._parameters:
-                parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+        """Put a weight into its place, or its places where it is tied or shared."""
+        parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+        for owner, leaf in self._places[name]:
+            module = owner()
+            if module is not None and leaf in module._parameters:
                 module._parameters[leaf] = parameter
-            else:
+            elif module is not None:
                 module._buffers[leaf] = weight
+
+    def share(self, network: nn.Module) -> None:
+        """Let another network, in which the same tensors stand, have the same weights.
+
+        Args:
+            network: with blocks of the same names, maybe with more in them.
+        """
+        self._networks.append(weakref.ref(network))
+        self._find_places(network, _names(self._network))
+        network.resident = self  # type: ignore[assignment]
+
+    def modules_of(self, block: str) -> list[nn.Module]:
+        """The modules of a block, in all networks that share it."""
+        return [network.get_submodule(block) for each in self._networks if (network := each()) is not None]
 
     def fill(self) -> None:
         """Give the network all of its weights for good."""
         for part in self.parts:
             part.fill()
-        self._network.resident = None  # type: ignore[assignment]
-        left = [
-            name for name, each in [*self._network.named_parameters(), *self._network.named_buffers()] if each.is_meta
-        ]
-        assert not left, f"{left[0]} has no numbers"
+        for each in self._networks:
+            if (network := each()) is not None:
+                network.resident = None  # type: ignore[assignment]
+                every = [*network.named_parameters(), *network.named_buffers()]
+                left = [name for name, found in every if found.is_meta]
+                assert not left, f"{left[0]} has no numbers"
+
+    def _find_places(self, network: nn.Module, names: Mapping[int, str]) -> None:
+        for module in network.modules():
+            for leaf, weight in [*module._parameters.items(), *module._buffers.items()]:
+                if id(weight) in names:
+                    self._places[names[id(weight)]].append((weakref.ref(module), leaf))
 
     def __deepcopy__(self, memo: Any) -> None:
         """A copy of a network has weights of its own, which no file has."""
@@ -143,11 +167,16 @@ def attach(network: nn.Module, path: Path) -> None:
     network.resident = Resident(network, path.stem, Stored(network, placed_in([path]), path.name).read)  # type: ignore[assignment]
 
 
-def _listed(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that stand in lists, by name; not those within them."""
+def _names(network: nn.Module) -> dict[int, str]:
+    """The name of each weight by its identity; of those of one that is tied, the first."""
+    return {id(weight): name for name, weight in reversed(network.state_dict(keep_vars=True).items())}
+
+
+def _listed(module: nn.Module, path: str) -> Iterator[str]:
+    """The names of modules that stand in lists; not those within them."""
     for name, child in module.named_children():
         place = f"{path}.{name}" if path else name
         if isinstance(module, nn.ModuleList):
-            yield place, child
+            yield place
         else:
             yield from _listed(child, place)
