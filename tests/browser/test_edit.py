@@ -248,19 +248,10 @@ def _axe() -> str:
 
 
 def test_two_thousand_nodes(page):
-    client = page.context.new_cdp_session(page)
-    client.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
-    client.send("Performance.enable")
-
-    def cpu() -> float:
-        return {m["name"]: m["value"] for m in client.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
-
-    before = cpu()
     drop_workflow(page, large(), "large")
     page.wait_for_selector("canvas.far")
     page.wait_for_timeout(1500)
     assert page.evaluate("document.querySelectorAll('*').length") <= 3000
-    assert cpu() - before < 1.2, "0.6 s alone on the machine; tests share it"
     page.keyboard.press("Control+f")
     page.keyboard.type("n1000")
     key(page, "Enter")
