@@ -2,9 +2,10 @@
 
     python benchmarks/editor.py [--nodes 2000] [--profile pan_near_1]
 
-Starts ``kineograph serve`` and Chromium. A frame is one move of the mouse or step of the wheel, handed over once the page
-has taken the last; its cost is the CPU time of the page's main thread as the kernel counts it (Linux). Chromium's own
-TaskDuration counts waiting for other processes too, also in the time domain threadTicks: on a busy machine the double.
+Starts ``kineograph serve`` and Chromium. A frame is one move of the mouse or step of the wheel, handed over once the
+page has taken the last; its cost is the CPU time of the page's main thread as the kernel counts it (Linux). Chromium's
+own TaskDuration counts waiting for other processes too, also in the time domain threadTicks: twice as much on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def main() -> None:
     """Measure, and print a line for each figure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--nodes", type=int, default=2000)
-    parser.add_argument("--profile", default="", metavar="NAME", help="print where the CPU of one line goes, such as pan_near_1")
+    parser.add_argument(
+        "--profile", default="", metavar="NAME", help="print where the CPU of one line goes, as pan_near_1"
+    )
     options = parser.parse_args()
     scripts = sorted((ROOT / "web" / "dist").rglob("*.js"))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
