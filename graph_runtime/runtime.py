@@ -282,12 +282,12 @@ def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:
     return json.dumps(raw, ensure_ascii=False)
 
 
-def _same(workflow: Workflow, inputs: Mapping[str, Any], outputs: list[str] | None, numerics: str) -> str:
+def _same(workflow: Workflow, inputs: Mapping[str, Any], outputs: list[str] | None, computed_with: str) -> str:
     """One text for all runs that have the same plan while their files stay; empty where there is none."""
     from kineograph.graph_runtime.keys import canonical
 
     try:
-        return f"{canonical(inputs)}{outputs}{numerics}{workflow.content()}"
+        return f"{canonical(inputs)}{outputs}{computed_with}{workflow.content()}"
     except (TypeError, ValueError):  # something that no JSON holds: validation says what
         return ""
 

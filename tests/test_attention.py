@@ -165,7 +165,8 @@ def test_a_gpu_takes_the_first_way_that_is_there_and_right(monkeypatch, caplog, 
     monkeypatch.setattr(choice, "fault", lambda backend, case: "")
     half, full = Case("cuda:0", BFLOAT, 128), Case("cuda:0", FLOAT, 128)
     assert choice.best(half).name == ("varlen" if capability >= (8, 0) else "xformers")
-    assert choice.best(full).name == "xformers"
+    assert choice.best(full) is SDPA
+    assert choice.named("xformers", full).name == "xformers"
     assert choice.chosen(half, packed=False) is SDPA
     monkeypatch.setattr(
         choice, "fault", lambda backend, case: "its self-test failed" if backend.name == "varlen" else ""
@@ -173,6 +174,18 @@ def test_a_gpu_takes_the_first_way_that_is_there_and_right(monkeypatch, caplog, 
     choice.best.cache_clear()
     assert choice.best(half).name == "xformers"
     assert ("'varlen' is there, but its self-test failed" in caplog.text) == (capability >= (8, 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("dtype", [FLOAT, BFLOAT, torch.float16])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_on_a_gpu_every_way_gives_what_sdpa_gives(name: str, dtype: torch.dtype, grad: bool) -> None:
+    case = Case("cuda:0", dtype, 64, grad)
+    if why := BACKENDS[name].lacks(case):
+        pytest.skip(why)
+    assert selftest.fault(BACKENDS[name], case) == ""
 
 
 def test_under_autocast_all_compute_in_its_type() -> None:

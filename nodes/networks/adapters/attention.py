@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from kineograph.nodes.networks.attention import choice
-from kineograph.nodes.networks.attention.backends import SDPA, Case
+from kineograph.nodes.networks.attention.backends import SDPA, Case, computed_in
 from kineograph.numerics import AUTO
 
 
@@ -42,8 +42,6 @@ def dispatch(network: nn.Module, x: Tensor) -> None:
 
 
 def _case(network: Any, x: Tensor) -> Case:
-    kind = x.device.type
-    weights = next(network.parameters())
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights.dtype
-    grad = torch.is_grad_enabled() and any(each.requires_grad for each in network.parameters())
-    return Case(str(x.device), dtype, network.config.attention_head_dim, grad)
+    weights = list(network.parameters())
+    grad = torch.is_grad_enabled() and any(each.requires_grad for each in weights)
+    return Case(str(x.device), computed_in(x.to(weights[0].dtype)), network.config.attention_head_dim, grad)

@@ -38,16 +38,22 @@ class Case(NamedTuple):
     grad: bool = False
 
     @classmethod
-    def of(cls, q: Tensor) -> Case:
-        """What queries ask for; under autocast, torch's own attention computes in autocast's type, and so do all."""
-        kind = q.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else q.dtype
-        return cls(str(q.device), dtype, q.shape[-1], torch.is_grad_enabled() and q.requires_grad)
+    def of(cls, *qkv: Tensor) -> Case:
+        """What tensors ask for."""
+        q = qkv[0]
+        grad = torch.is_grad_enabled() and any(each.requires_grad for each in qkv)
+        return cls(str(q.device), computed_in(q), q.shape[-1], grad)
 
     @property
     def on_cuda(self) -> bool:
         """Whether it is computed by a GPU."""
         return self.device.startswith("cuda")
+
+
+def computed_in(x: Tensor) -> torch.dtype:
+    """The type that attention computes in: its tensors', or that of autocast, as torch's own does."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class Attend(Protocol):
@@ -112,7 +118,7 @@ def _varlen(
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    q_SHD, k_UHD, v_UHD = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, Case.of(qs_HBND[0]).dtype)
+    q_SHD, k_UHD, v_UHD = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, computed_in(qs_HBND[0]))
     longest = max(segments.q_lengths), max(segments.k_lengths)
     out_SHD = varlen_attn(q_SHD, k_UHD, v_UHD, *segments.starts, *longest)
     assert isinstance(out_SHD, Tensor)  # and no pair: no statistics were asked for
@@ -139,7 +145,7 @@ def _xformers(
     """
     from xformers.ops import memory_efficient_attention  # pyright: ignore[reportMissingImports]
 
-    packed = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, Case.of(qs_HBND[0]).dtype)
+    packed = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, computed_in(qs_HBND[0]))
     bias = _block_diagonal(segments.q_lengths, segments.k_lengths, str(qs_HBND[0].device))
     out_1SHD = memory_efficient_attention(*(each[None] for each in packed), attn_bias=bias)
     return segments.unpack(out_1SHD[0])
@@ -167,7 +173,7 @@ def _flex(
 ) -> list[Tensor]:
     """FlexAttention (He et al. 2024): compiled on CUDA, which has not been run so far; step by step on a processor."""
     device = qs_HBND[0].device
-    packed = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, Case.of(qs_HBND[0]).dtype)
+    packed = segments.pack(qs_HBND, ks_HBMD, vs_HBMD, computed_in(qs_HBND[0]))
     mask = _block_mask(segments.q_lengths, segments.k_lengths, str(device))
     q, k, v = (each.transpose(0, 1)[None] for each in packed)
     with warnings.catch_warnings():

@@ -11,17 +11,17 @@ from functools import cache
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from kineograph.nodes.networks.attention.backends import BACKENDS, SDPA, Backend, Case
+from kineograph.nodes.networks.attention.backends import BACKENDS, HALVES, SDPA, Backend, Case
 from kineograph.nodes.networks.attention.segments import Segments
 from kineograph.nodes.networks.attention.selftest import fault
 from kineograph.numerics import AUTO, attention
 
 BEST = ("varlen", "xformers")
-"""What is tried before SDPA where none was named, in this order; each says itself where it cannot be had."""
+"""What is tried before SDPA in half precision where none was named; each says itself where it cannot be had."""
 
 _log = logging.getLogger(__name__)
-_told: ContextVar[str] = ContextVar("_told", default="")
-_ran: ContextVar[Backend] = ContextVar("_ran", default=SDPA)
+_forced: ContextVar[str] = ContextVar("_forced", default="")
+_taken: ContextVar[Backend] = ContextVar("_taken", default=SDPA)
 
 
 def attend_within(
@@ -46,7 +46,7 @@ def attend_within(
     """
     backend = SDPA
     if not isinstance(qs_HBND[0], FakeTensor):  # whose numbers, and so the length of what is seen, nobody knows
-        backend = chosen(Case.of(qs_HBND[0]), packed=len(qs_HBND) > 1)
+        backend = chosen(Case.of(qs_HBND[0], ks_HBMD[0], vs_HBMD[0]), packed=len(qs_HBND) > 1)
     take(backend)
     return backend.run(qs_HBND, ks_HBMD, vs_HBMD, segments)
 
@@ -69,7 +69,7 @@ def chosen(case: Case, packed: bool) -> Backend:
 
 def asked() -> str:
     """What was asked for: one of ``numerics.ATTENTIONS``."""
-    return _told.get() or attention()
+    return _forced.get() or attention()
 
 
 @cache
@@ -88,7 +88,7 @@ def named(name: str, case: Case) -> Backend:
 @cache
 def best(case: Case) -> Backend:
     """The first way that can be taken and that gives what SDPA gives."""
-    for name in BEST:
+    for name in BEST if case.dtype in HALVES else ():
         backend = BACKENDS[name]
         if backend.lacks(case):
             continue
@@ -99,20 +99,20 @@ def best(case: Case) -> Backend:
 
 
 def take(backend: Backend) -> None:
-    """A library computes attention in this way now."""
-    _ran.set(backend)
+    """Remember that attention is computed in this way now."""
+    _taken.set(backend)
 
 
 def last_taken() -> Backend:
     """The way that was taken last."""
-    return _ran.get()
+    return _taken.get()
 
 
 @contextmanager
 def ground_truth() -> Iterator[None]:
     """Take SDPA, whatever was named."""
-    before = _told.set(SDPA.name)
+    before = _forced.set(SDPA.name)
     try:
         yield
     finally:
-        _told.reset(before)
+        _forced.reset(before)

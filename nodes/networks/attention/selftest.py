@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from statistics import median
 from typing import NamedTuple
@@ -93,7 +92,7 @@ def given(sizes: Sequence[tuple[int, int, int]], case: Case) -> Given:
 
 
 def _in_float32(own: Given) -> Given:
-    return own._replace(**{name: [x.float() for x in getattr(own, name)] for name in ("qs", "ks", "vs")})
+    return own._replace(**{name: [x.detach().float() for x in getattr(own, name)] for name in ("qs", "ks", "vs")})
 
 
 def _computed(backend: Backend, own: Given, grad: bool) -> list[Tensor]:
@@ -102,7 +101,7 @@ def _computed(backend: Backend, own: Given, grad: bool) -> list[Tensor]:
     with torch.set_grad_enabled(grad):
         for leaf in leaves:
             leaf.requires_grad_(grad)
-        out = backend.run(*own._replace(segments=replace(own.segments)))
+        out = backend.run(*own)
     if not grad:
         return out
     generator = torch.Generator().manual_seed(1)
