@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 ATTENTION = "KINEOGRAPH_ATTENTION"
+DIFFUSERS = "DIFFUSERS_ATTN_BACKEND"
+"""How diffusers is told what its networks take by themselves."""
 AUTO, SDPA = "auto", "sdpa"
 ATTENTIONS = (AUTO, SDPA, "varlen", "xformers", "flex")
 
@@ -29,13 +31,17 @@ def attention() -> str:
 def family() -> str:
     """What of the choice stands in keys: a way that was named and is not SDPA, with the version that computes it.
 
-    What is taken where nobody named one follows from the kind of device, as torch's own kernels do, and stays out.
+    What is taken where nobody named one follows from the kind of device, as torch's own kernels do, and stays out; but
+    not what diffusers was told for its own networks.
 
     Raises:
         ValueError: the environment names what there is not.
     """
     name = attention()
-    if name in (AUTO, SDPA):
+    if name == AUTO:
+        theirs = os.environ.get(DIFFUSERS, "")
+        return theirs and f"diffusers {theirs}"
+    if name == SDPA:
         return ""
     return f"{name} {_version(name)}" if name == "xformers" else name
 

@@ -212,6 +212,9 @@ def test_a_way_that_was_named_is_part_of_the_keys_of_tensors(monkeypatch) -> Non
     plain = keys("")
     assert keys("auto") == keys("sdpa") == plain
     assert len({tuple(each) for each in (plain, keys("flex"), keys("varlen"), keys("xformers"))}) == 4
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "flex")  # of its networks, not of ours
+    assert keys("auto") not in (plain, keys("flex"))
+    assert keys("sdpa") == plain
     with pytest.raises(InvalidWorkflow, match=r"\$KINEOGRAPH_ATTENTION: 'flash' is no way to compute attention"):
         keys("flash")
 
