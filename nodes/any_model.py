@@ -8,7 +8,7 @@ from kineograph.graph_runtime.node import node
 from kineograph.nodes import model, video_models
 from kineograph.nodes.model import Model
 from kineograph.nodes.sockets import DiT
-from kineograph.nodes.video_models import Numbers
+from kineograph.nodes.video_models import Half, Numbers
 
 
 class PatchSides(NamedTuple):
@@ -24,7 +24,7 @@ def any_model_digest(path: str) -> str:
     return model.model_digest(path) if _is_own(path) else video_models.video_model_digest(path)
 
 
-def outlined_any_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
+def outlined_any_model(path: str, dtype: Numbers, vae_dtype: Half) -> Model:
     """What ``load_any_model`` loads, without its weights."""
     return model.outlined_model(path) if _is_own(path) else video_models.outlined_video_model(path, dtype, vae_dtype)
 
@@ -35,7 +35,7 @@ def foretold_any_model(path: str) -> Model:
 
 
 @node(fingerprint=any_model_digest, estimate=outlined_any_model, foretells=foretold_any_model)
-def load_any_model(path: str = "flipbook", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32") -> Model:
+def load_any_model(path: str = "flipbook", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
     """Load a text-to-video model: an embedded one, one that you trained, or an open one (see ``load_video_model``).
 
     ``dit_patch`` says into what patches its latents are cut.

@@ -219,6 +219,8 @@ def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: f
         if not update.down.requires_grad:
             update = LowRank(update.down.to(like.dtype), update.up.to(like.dtype), update.scale)
         setattr(made.get_submodule(place), last, LoraLinear(base, update, strength))
+    if (resident := getattr(network, "resident", None)) is not None:
+        resident.share(made)
     return made
 
 
