@@ -12,15 +12,13 @@ from test_resume import end, metrics, resumed, runs
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.events import Metric
-from kineograph.nodes import lora, model, sample, video, video_models, world
+from kineograph.nodes import lora, model, sample, video_models, world
 from kineograph.nodes.media import write_video
 from kineograph.nodes.networks.lora import layers
 from kineograph.nodes.networks.weights import load_weights
-from kineograph.nodes.sockets import Loss, TextEmbedding, Video
+from kineograph.nodes.sockets import Loss, TextEmbedding
 from kineograph.nodes.text import encode_text
-from kineograph.nodes.train import evaluate, optimizer
-from kineograph.nodes.train.clips import clip_folder
-from kineograph.nodes.train.streams import read_clips
+from kineograph.nodes.train import optimizer
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_lora.json"
 SMALL = {"steps": 6, "rate": 3e-3, "rank": 2, "clips": 2, "frames": 5, "height": 32, "width": 32, "look_every": 3}
@@ -142,10 +140,6 @@ class Run:
     def wrote(self, path: Path) -> None:
         assert path.is_file()
 
-    def progress(self, done: int, total: int) -> None: ...
-
-    def metric(self, name: str, step: int, value: float) -> None: ...
-
 
 def test_a_file_gives_back_what_was_trained(dit, asked, tmp_path):
     trained = moved(lora.start_lora(dit, rank=2, alpha=5.0))
@@ -185,24 +179,32 @@ def every_loss() -> dict:
     return raw
 
 
+def test_what_it_shall_say_is_learned_and_the_model_stays_as_it_is(dit, asked, tmp_path):
+    wanted = torch.randn(asked[0].tokens.shape, generator=torch.Generator().manual_seed(8))
+    before = bits(dit.network)
+    state = optimizer.begin_training(lora.start_lora(dit, rank=4))
+    losses = []
+    for _ in range(30):
+        beside = lora.add_lora(dit, optimizer.lora_in_training(state))
+        loss = Loss((said(beside, asked) - wanted).square().mean())
+        losses.append(loss.value.item())
+        state = optimizer.apply_gradients(state, optimizer.gradients(loss, state), Run(tmp_path), lr=0.01)
+    assert losses[-1] < 0.7 * losses[0]
+    assert same(bits(dit.network), before)
+
+
 def test_the_workflow_file_trains_shows_samples_and_leaves_a_lora_that_applies(folder, tmp_path):
     flipbook = model.start_dit("flipbook")
-    made, _ = trained({"folder": folder, "steps": 16, "look_every": 8}, tmp_path)
+    made, _ = trained({"folder": folder, "steps": 4, "look_every": 2}, tmp_path)
     files = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*") if each.is_file()}
-    looks = {f"samples/{name}" for name in ("lora-000008.safetensors", "sheet-000008.png", "lora-000016.safetensors")}
-    assert files == {"lora.safetensors", "clips.json", "samples/sheet-000016.png"} | looks
-    assert made.network.by_layer()["blocks.0.qkv"].up.abs().max() > 1e-3
+    looks = {f"samples/{name}" for name in ("lora-000002.safetensors", "sheet-000002.png", "lora-000004.safetensors")}
+    assert files == {"lora.safetensors", "clips.json", "samples/sheet-000004.png"} | looks
+    assert made.network.by_layer()["blocks.0.qkv"].up.abs().max() > 1e-4
     noise = sample.latent_noise(model.load_vae(), frames=5, height=16, width=16, seed=5)
     words = sample.patchify(noise), encode_text(model.load_text_encoder(), "a red circle")
     applied = lora.apply_lora(flipbook, str(tmp_path / "lora.safetensors"))
     assert torch.equal(said(applied, words), said(lora.add_lora(flipbook, made), words))
     assert same(bits(flipbook.network), bits(model.start_dit("flipbook").network))
-
-    clips = read_clips(clip_folder(folder, Run(tmp_path)))
-    latent = video.vae_encode(model.load_vae(), Video(torch.cat([each.video.frames for each in clips]), 8.0))
-    no_text = encode_text(model.load_text_encoder())
-    before, after = (evaluate.held_out_loss(each, latent, no_text, Run(tmp_path)) for each in (flipbook, applied))
-    assert after < 0.8 * before
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(folder, tmp_path):
@@ -225,7 +227,8 @@ def test_it_can_be_planned_without_weights_and_holds_no_gradients_of_the_model(f
     inputs = {"folder": folder, "frames": 5, "height": 32, "width": 32, "steps": 1, "look_every": 9}
     rows = {row.path: row for row in default_runtime().estimate(WORKFLOW, inputs).nodes}
     assert {path for path, row in rows.items() if row.unknown} == {"train/record", "train/record_norm", "file"}
-    assert rows["train/gradients"].flops > rows["train/predicted"].flops > 0
+    # backward, gradients of what goes through layers cost as much as forward, those of weights would as much again
+    assert 0 < rows["train/gradients"].flops < 1.2 * rows["train/predicted"].flops
     weights = sum(each.nbytes for each in model.start_dit("flipbook").network.parameters())
     assert rows["train/update"].peak_bytes - rows["model"].peak_bytes < weights / 2
 
