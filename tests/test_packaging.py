@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.util import resolve_name
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -113,9 +116,28 @@ def test_no_loader_runs_code():
 
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
 def test_a_wheel_holds_every_room_and_no_other_folder():
-    script = "import json, setuptools; setuptools.setup = lambda **given: print(json.dumps(given)); import setup"
+    say = "setuptools.setup = lambda packages, **_: print(json.dumps({'packages': packages}))"
+    script = f"import json, setuptools; {say}; import setup"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     named = set(json.loads(done.stdout)["packages"])
     rooms = [ROOT / room for room in ROOMS]
     wanted = {path.parent for room in rooms for path in room.rglob("*.py")} | {ROOT, *rooms}
     assert named == {".".join(("kineograph", *path.relative_to(ROOT).parts)) for path in wanted}
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+@pytest.mark.parametrize("made", ["build_wheel", "build_sdist"])
+def test_there_is_no_wheel_without_the_editor(tmp_path, made):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "cli/web_build.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    script = f"from setuptools import build_meta; build_meta.{made}('out')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "A wheel holds the editor, and it is not built. To build the editor, install Node.js" in done.stderr
+    (tmp_path / "web" / "dist").mkdir(parents=True)
+    (tmp_path / "web" / "dist" / "index.html").write_text("<!doctype html>")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    (archive,) = (tmp_path / "out").iterdir()
+    names = ZipFile(archive).namelist() if archive.suffix == ".whl" else tarfile.open(archive).getnames()
+    assert [name for name in names if name.endswith("web/dist/index.html")]
