@@ -19,6 +19,8 @@ HOW = (
     "and run: python -m kineograph.cli.web_build"
 )
 LONGEST_SECONDS = 600
+BESIDE = ("index.html", "package-lock.json", "vite.config.ts")
+"""What the editor is made of, besides ``web/src``."""
 
 
 def dist(root: Path = PACKAGE) -> Path | None:
@@ -45,10 +47,7 @@ def is_stale(root: Path = PACKAGE) -> bool:
     web = root / "web"
     if dist(root) is None:
         return True
-    sources = [
-        *(web / "src").rglob("*"),
-        *(web / name for name in ("index.html", "package-lock.json", "vite.config.ts")),
-    ]
+    sources = [*(web / "src").rglob("*"), *(web / name for name in BESIDE)]
     newest = max((file.stat().st_mtime for file in sources if file.is_file()), default=0.0)
     return newest > (web / "dist" / "index.html").stat().st_mtime
 

@@ -125,19 +125,39 @@ def test_a_wheel_holds_every_room_and_no_other_folder():
     assert named == {".".join(("kineograph", *path.relative_to(ROOT).parts)) for path in wanted}
 
 
-@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
-@pytest.mark.parametrize("made", ["build_wheel", "build_sdist"])
-def test_there_is_no_wheel_without_the_editor(tmp_path, made):
+@pytest.fixture
+def bare(tmp_path):
+    """A checkout without an editor, and without the means to build one."""
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "cli/web_build.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    script = f"from setuptools import build_meta; build_meta.{made}('out')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "A wheel holds the editor, and it is not built. To build the editor, install Node.js" in done.stderr
-    (tmp_path / "web" / "dist").mkdir(parents=True)
-    (tmp_path / "web" / "dist" / "index.html").write_text("<!doctype html>")
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    (archive,) = (tmp_path / "out").iterdir()
-    names = ZipFile(archive).namelist() if archive.suffix == ".whl" else tarfile.open(archive).getnames()
+    return tmp_path
+
+
+def packed(checkout: Path, how: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of ``build_wheel``, ``build_sdist`` or ``build_editable``, into the folder ``out``."""
+    script = f"from setuptools import build_meta; build_meta.{how}('out')"
+    return subprocess.run([sys.executable, "-c", script], cwd=checkout, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+@pytest.mark.parametrize("how", ["build_wheel", "build_sdist"])
+def test_nothing_is_packed_without_the_editor(bare, how):
+    refused = packed(bare, how)
+    assert refused.returncode != 0
+    assert "A wheel holds the editor, and it is not built. To build the editor, install Node.js" in refused.stderr
+    (bare / "web" / "dist").mkdir(parents=True)
+    (bare / "web" / "dist" / "index.html").write_text("<!doctype html>")
+    assert packed(bare, how).returncode == 0
+    (archive,) = (bare / "out").iterdir()
+    if how == "build_wheel":
+        names = ZipFile(archive).namelist()
+    else:
+        with tarfile.open(archive) as opened:
+            names = opened.getnames()
     assert [name for name in names if name.endswith("web/dist/index.html")]
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+def test_an_editable_install_needs_no_editor(bare):
+    assert packed(bare, "build_editable").returncode == 0

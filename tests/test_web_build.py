@@ -23,7 +23,7 @@ def test_a_built_editor_is_found(tmp_path):
 def test_no_npm_is_said_and_ends_with_127(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(web_build, "find_npm", lambda: None)
     assert web_build.npm_run(["ci"], tmp_path) == 127
-    assert "Install Node.js" in capsys.readouterr().err
+    assert "install Node.js" in capsys.readouterr().err
 
 
 def test_the_lock_file_names_no_registry():
