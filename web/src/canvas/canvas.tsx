@@ -11,7 +11,7 @@ import type { End } from "../model/types";
 import { apply, typesNow } from "../store/actions";
 import { activeDoc, useDocs } from "../store/docs";
 import { useScene } from "../store/scene";
-import { dropOnWire } from "../store/wires";
+import { drop } from "../store/wires";
 import { useView } from "../store/view";
 import { canvasHand } from "./hand";
 import { FrameView, InputsView, NoteView, OutputsView } from "./edges";
@@ -195,13 +195,6 @@ function Flow() {
       <Minimap scene={scene} />
     </ReactFlow>
   );
-}
-
-/** Nodes at their new places; a single one may have been let go over a wire. */
-function drop(moved: Map<string, [number, number]>): void {
-  const merge = `drop ${Date.now()}`;
-  apply(edits.move(activeDoc(), moved), merge);
-  if (moved.size === 1) dropOnWire([...moved.keys()][0], merge);
 }
 
 /** Where a dragged node, or a frame with all it owns, is for now. */
