@@ -61,12 +61,11 @@ class Served:
 
 @contextmanager
 def profile(browser: Browser, url: str, **options: object) -> Iterator[BrowserContext]:
-    """A browser profile in which each request to elsewhere and each error, of the page or in its console, fails the test."""
+    """A browser profile in which every request to elsewhere, and every error of the page, fails the test."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, **options)
     context.set_default_timeout(60_000)
     errors: list[str] = []
     context.on("request", lambda request: errors.append(request.url) if not _here(request.url, url) else None)
-    context.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     context.on("weberror", lambda error: errors.append(str(error.error)))
     yield context
     context.close()

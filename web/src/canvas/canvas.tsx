@@ -93,11 +93,12 @@ function useOpening(scene: Scene): boolean {
 export function showAll(flow: ReturnType<typeof useReactFlow>, scene: Scene, width: number, height: number, least: number): void {
   const all = bounds(scene);
   const pad = 36;
-  const zoom = Math.min((width - 2 * pad) / all.w, (height - 2 * pad) / all.h, 1);
+  const top = scene.scope ? 64 : pad; // the way back out of a definition lies there
+  const zoom = Math.min((width - 2 * pad) / all.w, (height - top - pad) / all.h, 1);
   const large = scene.boxes.length > 150;
   const used = large ? zoom : Math.max(zoom, least);
   const x = all.w * used <= width - pad ? (width - all.w * used) / 2 - all.x * used : pad - all.x * used;
-  const y = all.h * used <= height - pad ? (height - all.h * used) / 2 - all.y * used : pad - all.y * used;
+  const y = Math.max(top, (height - all.h * used) / 2) - all.y * used;
   void flow.setViewport({ x, y, zoom: used });
 }
 
