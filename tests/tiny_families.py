@@ -34,6 +34,12 @@ WAN_VAE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def quiet(pipeline: Any) -> Any:
+    """The same, without its progress bar."""
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def tokenizer() -> Any:
     """Every byte is a token, and 1 ends a text, as T5 has it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -56,13 +62,14 @@ def wan_pipeline() -> WanPipeline:
     """Wan 2.1, text to video, with random weights."""
     torch.manual_seed(0)
     dit = WanTransformer3DModel(**WAN_DIT).eval()
-    return WanPipeline(
+    made = WanPipeline(
         tokenizer=tokenizer(),
         text_encoder=text_encoder(),
         vae=AutoencoderKLWan(**WAN_VAE).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         transformer=dit,
     )
+    return quiet(made)
 
 
 LTX_DIT: dict[str, Any] = {
@@ -88,7 +95,7 @@ def ltx_pipeline() -> LTXPipeline:
     vae.latents_std.copy_(torch.rand(8) + 0.5)
     dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
-    return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
+    return quiet(LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit))
 
 
 COG_DIT: dict[str, Any] = {
@@ -112,7 +119,7 @@ def cogvideox_pipeline() -> CogVideoXPipeline:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
     )  # fmt: skip
-    return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
+    return quiet(CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler))
 
 
 def saved(pipeline: Any, folder: Path) -> str:
