@@ -24,9 +24,9 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "browser"))  # the hands and the server of the browser tests
 
-from hands import drop_workflow, large  # noqa: E402
+from hands import drop_workflow, large  # noqa: E402  # pyright: ignore[reportMissingImports]  it is no package
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
-from real import FLAGS, Served, chromium, opened  # noqa: E402
+from real import FLAGS, Served, chromium, opened  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 MIDDLE = (800, 400)
 STEPS = 40
