@@ -147,7 +147,7 @@ def measure(watched: Watched, count: int) -> None:
     page.wait_for_selector("canvas.far")
     page.wait_for_timeout(1500)
     print(f"{'load':28} {watched.cpu_ms() - before:7.0f} ms, {watched.elements()} elements")
-    for zoom in (1.0, 0.5):
+    for zoom in (1.0, 0.65):
         watched.zoom_to(zoom)
         there = f"pan_near_{zoom:g}"
         watched.cost(there, lambda: watched.move(-8, -5, STEPS), STEPS)
