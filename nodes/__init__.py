@@ -15,6 +15,7 @@ MODULES = (
     "video",
     "save",
     "load",
+    "shown",
     "edit",
     "splice",
     "hand_over",

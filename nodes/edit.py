@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.shown import with_shown
 from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
 from kineograph.nodes.video import encoded_frames
@@ -36,7 +37,8 @@ def give_video(
     """Give a clip or a picture at a place in time: first (image to video, extend forward), last (backward), anywhere.
 
     Groups of frames that the clip fills are given bit by bit. Frames of it that fill no group of the VAE, and a picture
-    that does not stand first in a line, are given as keyframes: the video passes through them.
+    that does not stand first in a line, are given as keyframes: the video passes through them. A model with channels of
+    its own for given frames (``show_given_frames``) is told of them there.
 
     Args:
         latent: of the video to come.
@@ -57,6 +59,8 @@ def give_video(
             f"A clip of {count} frames with {at} frames {'after' if from_end else 'before'} it does not fit into a "
             f"video of {latent.frames}: make the video longer (latent_noise), or the clip shorter (trim_video)."
         )
+    if latent.spec.shows:
+        return with_shown(latent, vae, video, first)
     groups, loose = _filled_groups(latent, first, count)
     _check_causal(latent, groups, loose, count)
     if groups:
@@ -92,6 +96,10 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
         raise ValueError(
             f"{count} given latent frames with {at} {'after' if from_end else 'before'} them do not fit into {total}: "
             "make the video longer (latent_noise), or give fewer (last_groups)."
+        )
+    if latent.spec.shows:
+        raise ValueError(
+            "This model is shown frames, not latents: vae_decode what shall be handed on, and give it by give_video."
         )
     if latent.spec.causal and first > 0:
         raise ValueError(

@@ -320,6 +320,8 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
     places = patches.positions, text.tokens, text.mask
     batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
+    if latent.shown is not None:
+        batch = batch._replace(beside_BKthw=latent.shown.channels, pictures_BPLE=latent.shown.pictures)
     return _Asked(patches.tokens, around, batch)
 
 

@@ -400,6 +400,8 @@ OPTIONAL = {
     "load_video_dit",
     "load_video_vae",
     "load_video_text_encoder",
+    "load_image_encoder",
+    "show_given_frames",
 }
 """Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)

@@ -17,6 +17,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -62,6 +63,36 @@ def wan_pipeline() -> WanPipeline:
         vae=AutoencoderKLWan(**WAN_VAE).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         transformer=dit,
+    )
+
+
+WAN_IMAGE_DIT = WAN_DIT | {"in_channels": 36}
+CLIP: dict[str, Any] = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32,
+    "patch_size": 16, "hidden_act": "gelu",
+}  # fmt: skip
+
+
+def wan_image_pipeline(looks: bool = True, pictures: int = 1, **more: Any) -> WanImageToVideoPipeline:
+    """Wan, image to video, with random weights: 2.1 with an image encoder, of one picture or of two, 2.2 without."""
+    torch.manual_seed(1)
+    image: dict[str, Any] = {"image_dim": 16, "added_kv_proj_dim": 24} if looks else {}
+    dit = WanTransformer3DModel(**WAN_IMAGE_DIT, **image, pos_embed_seq_len=10 if pictures == 2 else None).eval()
+    if pictures == 2:
+        torch.nn.init.normal_(dit.condition_embedder.image_embedder.pos_embed)
+    square = {"height": 32, "width": 32}
+    parts: dict[str, Any] = {}
+    if looks:
+        parts["image_encoder"] = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP)).eval()
+        parts["image_processor"] = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
+    return WanImageToVideoPipeline(
+        tokenizer=tokenizer(),
+        text_encoder=text_encoder(),
+        vae=AutoencoderKLWan(**WAN_VAE).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        transformer=dit,
+        **parts,
+        **more,
     )
 
 

@@ -14,10 +14,10 @@ from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, original, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.original import Layout
-from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
 
-FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder"}
-NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder"}
+FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "image_encoder": "image_encoder"}
+NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
 TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
@@ -62,6 +62,7 @@ def find(path: str, part: str) -> Part:
             "dit": Part(NETWORKS["WanTransformer3DModel"], wan.SIZES[path]),
             "vae": Part(NETWORKS["AutoencoderKLWan"], WanAutoencoder()),
             "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
+            "image_encoder": Part(NETWORKS["CLIPVisionModel"], CLIPVision()),
         }[part]
     raise ValueError(
         f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
@@ -90,9 +91,8 @@ def _of_pipeline(folder: Path, part: str) -> Part:
         found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
     config = read(kind.schema, found, f"{FOLDERS[part]}/config.json of {shown(folder.name)!r}")
     tokenizer = folder / "tokenizer" if part == "text_encoder" else None
-    return Part(
-        kind, config, tuple(folders.weight_files(below)), (below / "config.json", schedule), tokenizer=tokenizer
-    )
+    weights, more = tuple(folders.weight_files(below)), (below / "config.json", schedule)
+    return Part(kind, config, weights, more, kind.layout, tokenizer=tokenizer)
 
 
 def _class(found: dict[str, Any]) -> str:

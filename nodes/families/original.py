@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
 
 Shapes = Mapping[str, tuple[int, ...]]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -209,6 +209,32 @@ def _t5_sizes(shapes: Shapes, table: str, query: str, feed: str, bias: str, bloc
     )
 
 
+CLIP_HEAD_WIDTH = 80
+"""Of ViT-H/14, the image encoder of Wan; its tensors do not tell it."""
+
+
+def clip_name(name: str) -> str | None:
+    """A tensor of CLIP's image encoder, without the prefix that some releases of transformers save; no projection."""
+    inner = name.removeprefix("vision_model.")
+    if name == "visual_projection.weight" or inner == "embeddings.position_ids":
+        return ""
+    return inner if inner.startswith(("embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm.")) else None
+
+
+def clip_sizes(shapes: Shapes, _: int | None) -> CLIPVision:
+    """The sizes of CLIP's image encoder."""
+    width, _, patch, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
+    places = shapes["vision_model.embeddings.position_embedding.weight"][0]
+    return CLIPVision(
+        hidden_size=width,
+        intermediate_size=shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
+        num_hidden_layers=_layers(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
+        num_attention_heads=width // CLIP_HEAD_WIDTH,
+        image_size=math.isqrt(places - 1) * patch,
+        patch_size=patch,
+    )
+
+
 def _numbered(pattern: str, name: str) -> tuple[str, str]:
     """What a name begins with, and the rest."""
     found = re.match(pattern, name)
@@ -229,6 +255,12 @@ def _layers(shapes: Shapes, pattern: str) -> int:
     return 1 + max(int(found[1]) for name in shapes if (found := re.match(pattern, name)))
 
 
+CLIP = Layout(
+    "CLIP's image encoder", "CLIPVisionModel",
+    ("vision_model.embeddings.class_embedding", "vision_model.embeddings.patch_embedding.weight",
+     "vision_model.embeddings.position_embedding.weight", "vision_model.encoder.layers.0.mlp.fc1.weight"),
+    clip_name, clip_sizes,
+)  # fmt: skip
 LAYOUTS = (
     Layout("Wan's transformer", "WanTransformer3DModel",
            ("patch_embedding.weight", "head.modulation", "time_projection.1.weight", "text_embedding.0.weight",
@@ -245,4 +277,5 @@ LAYOUTS = (
             "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"),  # T5 has it in block 0 alone
            t5_name, t5_sizes),
+    CLIP,
 )  # fmt: skip

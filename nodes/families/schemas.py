@@ -217,6 +217,22 @@ class T5Encoder(NetworkConfig):
     feed_forward_proj: Literal["gated-gelu", "relu", "gated-silu"] = "gated-gelu"
 
 
+class CLIPVision(NetworkConfig):
+    """Of ``CLIPVisionModel``: the entries that change what it computes; the defaults are those of Wan's, ViT-H/14."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    hidden_size: Size = 1280
+    intermediate_size: Wide = 5120
+    num_hidden_layers: Count = 32
+    num_attention_heads: Count = 16
+    num_channels: Literal[3] = 3
+    image_size: Annotated[int, Field(ge=1, le=2048)] = 224
+    patch_size: Annotated[int, Field(ge=1, le=256)] = 14
+    hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
+    layer_norm_eps: Small = 1e-5
+
+
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:
     """A configuration by its schema; entries with a leading underscore are the library's notes.
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, WanAutoencoder, WanTransformer
 
 TEXT_TOKENS = 512
 
 SIZES = {
     "wan2.1-t2v-1.3b": WanTransformer(num_attention_heads=12, ffn_dim=8960, num_layers=30),
     "wan2.1-t2v-14b": WanTransformer(),
+    "wan2.1-i2v-14b": WanTransformer(in_channels=36, image_dim=1280, added_kv_proj_dim=5120),
+    "wan2.1-flf2v-14b": WanTransformer(in_channels=36, image_dim=1280, added_kv_proj_dim=5120, pos_embed_seq_len=514),
 }
-"""Of the text-to-video models (Wan-Video/Wan2.1, wan/configs)."""
+"""Of the text-to-video and image-to-video models (Wan-Video/Wan2.1, wan/configs)."""
 
 
 def transformer(config: WanTransformer) -> Any:
@@ -33,6 +35,19 @@ def autoencoder(config: WanAutoencoder) -> Any:
 
     with torch.device("meta"):
         return network_class("diffusers", "AutoencoderKLWan")(**config.model_dump())
+
+
+def image_network(config: CLIPVision) -> Any:
+    """A ``CLIPVisionModel`` without numbers, of what older releases of transformers put one level deeper."""
+    import torch
+
+    made = network_class("transformers", "CLIPVisionConfig")(**config.model_dump())
+    with torch.device("meta"):
+        network = network_class("transformers", "CLIPVisionModel")(made)
+    network = getattr(network, "vision_model", network)
+    places = network.embeddings.position_ids
+    network.embeddings.position_ids = torch.arange(places.shape[1], device="cpu")[None]  # no weight
+    return network
 
 
 def text_network(config: T5Encoder, kind: str = "UMT5") -> Any:

@@ -29,12 +29,14 @@ class AdapterConfig:
         patch: (pt, ph, pw) latent cells per token.
         predicts: what the network is asked for, see :func:`diffusion.preconditioning`.
         data_std: deviation of the data, where ``predicts`` is edm.
+        beside: channels beside the noisy ones, in which the network is told of given frames.
     """
 
     channels: int
     patch: Triple
     predicts: str = "velocity"
     data_std: float = 1.0
+    beside: int = 0
 
 
 class AdaptedDiT(nn.Module):
@@ -101,14 +103,28 @@ class AdaptedDiT(nn.Module):
                 f"A {self.name} model knows no circular time: for a loop, take roll_latent as in "
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
+        self._check_beside(batch)
         x_BCthw = unpatchify(batch.tokens_BNC, grid, self.config.patch)
-        said = [
-            self.ask(
-                x_BCthw[i : i + 1], batch.levels_BK[i], batch.text_BLE[i : i + 1], batch.text_mask_BL[i : i + 1], batch
-            )
-            for i in range(len(x_BCthw))
-        ]
+        said = []
+        for i in range(len(x_BCthw)):
+            one = slice(i, i + 1)
+            levels, text, mask = batch.levels_BK[i], batch.text_BLE[one], batch.text_mask_BL[one]
+            said.append(self.ask(x_BCthw[one], levels, text, mask, _of_clip(batch, one)))
         return patchify(torch.cat(said).float(), self.config.patch)
+
+    def _check_beside(self, batch: Batch) -> None:
+        told = 0 if batch.beside_BKthw is None else batch.beside_BKthw.shape[1]
+        if told == self.config.beside:
+            return
+        if not told:
+            raise ValueError(
+                f"This {self.name} model makes videos of pictures, and it is shown none: put give_video between "
+                "latent_noise and begin_sampling, and where the VAE was loaded alone, show_given_frames behind it."
+            )
+        raise ValueError(
+            f"This {self.name} model takes {self.config.beside} channels beside the noise, and is shown frames in "
+            f"{told}: they are made for another model. Leave show_given_frames out, or load the DiT they belong to."
+        )
 
     @contextmanager
     def _recomputing(self, wanted: bool) -> Iterator[None]:
@@ -120,6 +136,12 @@ class AdaptedDiT(nn.Module):
             yield
         finally:
             self.network.disable_gradient_checkpointing()
+
+
+def _of_clip(batch: Batch, one: slice) -> Batch:
+    """What a batch says of given frames, for one of its clips."""
+    beside, pictures = (each if each is None else each[one] for each in (batch.beside_BKthw, batch.pictures_BPLE))
+    return batch._replace(beside_BKthw=beside, pictures_BPLE=pictures)
 
 
 def one_level(levels_K: Tensor, name: str) -> Tensor:
