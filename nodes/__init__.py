@@ -6,6 +6,7 @@ MODULES = (
     "caption",
     "model",
     "video_models",
+    "experts",
     "lora",
     "sample",
     "guidance",

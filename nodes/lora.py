@@ -62,10 +62,16 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
     from kineograph.nodes.families.original import wan_aliases
+    from kineograph.nodes.networks.adapters.experts import Experts
     from kineograph.nodes.networks.adapters.wan import WanDiT
     from kineograph.nodes.networks.lora import updates_of, with_updates
 
     network: Any = dit.network
+    if isinstance(network, Experts):
+        raise ValueError(
+            f"{Path(path).name} is for one DiT, and this model has two: load each by load_video_dit (the folders "
+            "transformer and transformer_2), give each its LoRA, and join_experts."
+        )
     inner = getattr(network, "network", network)  # of an adapter, what it is around
     others = wan_aliases(len(inner.blocks)) if isinstance(network, WanDiT) else {}
     updates = updates_of(state, inner, others, scale, Path(path).name)

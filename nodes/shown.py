@@ -12,7 +12,7 @@ from kineograph.nodes.sockets import VAE, ImageEncoder, Latent, Shown, Video
 from kineograph.nodes.video import encoded_frames
 
 
-@node
+@node(views=("vae", "image_encoder"))
 def show_given_frames(vae: VAE, image_encoder: ImageEncoder | None = None) -> VAE:
     """Let ``give_video`` tell the DiT of given frames in channels of their own, as Wan's image-to-video models need it.
 
@@ -44,9 +44,9 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int) -> Latent:
             f"multiple of {latent.spec.time_ratio} frames."
         )
     count, clips = video.frames.shape[1], latent.x.shape[0]
-    pixels, frames = video.frames.expand(clips, -1, -1, -1, -1), tuple(range(first, first + count))
-    if latent.shown is not None:
-        pixels, frames = shown.merged((latent.shown.pixels, latent.shown.frames), (pixels, frames))
+    given = video.frames.expand(clips, -1, -1, -1, -1), range(first, first + count)
+    before = (given[0][:, :0], ()) if latent.shown is None else (latent.shown.pixels, latent.shown.frames)
+    pixels, frames = shown.merged(before, given)
     values = encoded_frames(vae, shown.grey_clip(pixels, frames, latent.frames))
     pictures = None
     if vae.image_encoder is not None:

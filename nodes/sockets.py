@@ -231,7 +231,7 @@ class ImageEncoder:
 @socket(family="codec")
 @dataclass(frozen=True)
 class VAE:
-    """A network between video and latent, what its latents mean, and who looks at pictures that are shown to the DiT."""
+    """A network between video and latent, what its latents mean, and who looks at pictures that the DiT is shown."""
 
     network: vae.VideoVAE
     spec: LatentSpec

@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. ``families`` knows the files.
+"""Open video models of others from files on disk: Wan, LTX-Video, CogVideoX-2b. ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.experts import join_experts
 from kineograph.nodes.model import Model
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Levels, TextEncoder
 
 Numbers = Literal["bfloat16", "float16", "float32"]
+Made = Callable[[str, str, Numbers], Any]
 PARTS = ("dit", "vae", "text_encoder")
 
 
@@ -33,8 +35,15 @@ def _parts(path: str) -> tuple[str, ...]:
     return (*PARTS, "image_encoder") if getattr(find(path, "dit").config, "image_dim", None) else PARTS
 
 
-def _model(path: str, dtype: Numbers, vae_dtype: Numbers, made: Callable[[str, str, Numbers], Any]) -> Model:
-    dit, vae, text_encoder = made(path, "dit", dtype), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
+def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
+    from kineograph.nodes.families.finding import second_dit
+
+    dit, second = made(path, "dit", dtype), second_dit(path)
+    return dit if second is None else join_experts(dit, made(second[0], "dit", dtype), second[1])
+
+
+def _model(path: str, dtype: Numbers, vae_dtype: Numbers, made: Made) -> Model:
+    dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
     if dit.network.config.beside:
         looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
         vae = replace(vae, spec=replace(vae.spec, shows=True), image_encoder=looks)
@@ -99,7 +108,7 @@ def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model
 
 def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
     """What ``load_video_dit`` loads, without its weights."""
-    return _outlined(path, "dit", dtype)
+    return _dit(path, dtype, _outlined)
 
 
 def outlined_video_vae(path: str, dtype: Numbers) -> VAE:
@@ -121,7 +130,7 @@ def outlined_image_encoder(path: str, dtype: Numbers) -> ImageEncoder:
 def load_video_model(
     path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
 ) -> Model:
-    """Load an open video model from your disk: Wan 2.1 (text or image to video), LTX-Video or CogVideoX-2b.
+    """Load an open video model from your disk: Wan 2.1 and 2.2 (text and image to video), LTX-Video or CogVideoX-2b.
 
     Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
     CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
@@ -130,7 +139,7 @@ def load_video_model(
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
             Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
-            wan2.1-flf2v-14b) can be planned, and not run.
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b) can be planned, and not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
 
@@ -145,13 +154,14 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
     """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
 
     Args:
-        path: as for ``load_video_model``, or one file of weights: a safetensors file, or a .pth.
+        path: as for ``load_video_model``, the folder of one part (transformer_2, for instance), or one file of weights:
+            a safetensors file, or a .pth.
         dtype: of its numbers; parts that need float32 keep it.
 
     Raises:
         ValueError: it holds none, or is not what it says.
     """
-    return _loaded(path, "dit", dtype)
+    return _dit(path, dtype, _loaded)
 
 
 @node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ import torch
 pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
 import tiny_families
+import transformers
 from test_wan import NOT, SCALE, SHIFT, STEPS, WORDS, GivenLevels, sampled
+from test_wan_files import dit_names, in_old_names
 
 from kineograph import default_runtime
-from kineograph.nodes import edit, sample, video, video_models
+from kineograph.nodes import edit, sample, shown, video, video_models
+from kineograph.nodes.families.original import wan_dit_name
+from kineograph.nodes.model import load_vae
+from kineograph.nodes.networks.adapters import clip
+from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
@@ -110,10 +117,125 @@ def on_wan(name: str, folder: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("name", "frames"),
-    [("image_to_video", 9), ("extend_forward", 13), ("extend_backward", 13), ("connect", 17), ("keyframes", 9)],
+    ("name", "frames", "made"),
+    [
+        ("image_to_video", 9, 9),
+        ("extend_forward", 21, 21),
+        ("extend_backward", 21, 21),
+        ("connect", 17, 35),
+        ("keyframes", 17, 17),
+    ],
 )
-def test_edits_run_with_the_embedded_models_own_files(name, frames, looking, tmp_path):
+def test_edits_run_with_the_embedded_models_own_files(name, frames, made, looking, tmp_path):
     given = {"steps": 2, "height": 32, "width": 32, "frames": frames}
     ran = default_runtime().run(on_wan(name, looking.folder), given, out=tmp_path)
-    assert next(iter(ran.outputs.values())).frames.shape == (1, frames, 3, 32, 32)
+    assert next(iter(ran.outputs.values())).frames.shape == (1, made, 3, 32, 32)
+
+
+def test_frames_given_anywhere_are_told_frame_by_frame(plain):
+    """The channels by hand: four numbers for each latent frame, then the latent of the clip that is grey elsewhere."""
+    vae, clip = plain.model.vae, whole_pixels(4, 3)
+    first = edit.give_video(plain.noise, vae, FIRST)
+    given = edit.give_video(first, vae, clip, at=4)
+    assert torch.equal(given.x, plain.noise.x)
+    assert torch.equal(given.mask, torch.ones_like(given.mask))
+    mask, values = given.shown.channels.split([4, 16], dim=1)
+    assert mask[0, :, :, 0, 0].T.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1], [1, 1, 0, 0]]
+    whole = torch.full((1, 9, 3, 32, 32), 0.5)
+    whole[:, 0], whole[:, 4:7] = FIRST.frames[:, 0], clip.frames[0]
+    assert torch.equal(values, video.vae_encode(vae, Video(whole, 16.0)).x)
+    again = edit.give_video(given, vae, LAST, at=4)
+    assert again.shown.frames == given.shown.frames == (0, 4, 5, 6)
+    assert torch.equal(again.shown.pixels[:, 1], LAST.frames[:, 0])
+
+
+def test_several_clips_are_each_shown_their_own_picture(looking):
+    noise = sample.latent_noise(looking.model.vae, **SIZE, fps=16.0, clips=2, seed=3)
+    pictures = Video(torch.cat([FIRST.frames, LAST.frames]), 16.0)
+    both = edit.give_video(noise, looking.model.vae, pictures)
+    for i in range(2):
+        alone = replace(noise, x=noise.x[i : i + 1], clean=noise.clean[i : i + 1], mask=noise.mask[i : i + 1])
+        alone = edit.give_video(alone, looking.model.vae, Video(pictures.frames[i : i + 1], 16.0))
+        assert (looking.ours(both).x[i] - looking.ours(alone).x[0]).abs().max() < 1e-5
+
+
+def test_what_is_missing_is_told_with_the_way_out(plain, looking, between, tmp_path):
+    vae = video_models.load_video_vae(looking.folder)
+    noise = sample.latent_noise(vae, **SIZE, fps=16.0)
+    for tiny, given, told in (
+        (plain, plain.noise, "it is shown none: put give_video"),
+        (plain, edit.give_video(noise, vae, FIRST), "show_given_frames behind it"),
+        (looking, edit.give_video(plain.noise, plain.model.vae, FIRST), "load_image_encoder into show_given_frames"),
+        (between, edit.give_video(between.noise, between.model.vae, FIRST), "only one is given"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            tiny.ours(given)
+    words = video_models.load_video_dit(tiny_families.saved(tiny_families.wan_pipeline(), tmp_path), "float32")
+    given = edit.give_video(plain.noise, plain.model.vae, FIRST)
+    with pytest.raises(ValueError, match="takes 0 channels beside the noise, and is shown frames in 20"):
+        sampled(plain.model._replace(dit=words), given, sample.shifted_sigmas(1))
+    with pytest.raises(ValueError, match="vae_decode what shall be handed on"):
+        edit.give_latent(plain.noise, plain.noise)
+    with pytest.raises(ValueError, match="this one is given frames as they are"):
+        shown.show_given_frames(load_vae())
+
+
+def test_parts_loaded_alone_are_the_same_model(looking):
+    """Wan's and ComfyUI's single files: names of their own, and an image encoder beside."""
+    folder = Path(looking.folder)
+    parts = (
+        video_models.load_video_dit(f"{folder}/transformer", "float32"),
+        video_models.load_video_vae(f"{folder}/vae"),
+    )
+    eyes = video_models.load_image_encoder(str(folder))
+    vae = shown.show_given_frames(parts[1], eyes)
+    given = edit.give_video(sample.latent_noise(vae, **SIZE, fps=16.0, seed=3), vae, FIRST)
+    expected = edit.give_video(looking.noise, looking.model.vae, FIRST)
+    assert torch.equal(given.shown.pictures, expected.shown.pictures)
+    ours = sampled(looking.model._replace(dit=parts[0], vae=vae), given, sample.shifted_sigmas(2))
+    assert torch.equal(ours.x, sampled(looking.model, expected, sample.shifted_sigmas(2)).x)
+
+
+def test_a_single_file_in_wans_own_names_is_the_same_dit(between, tmp_path):
+    names = [*dit_names(2, image=True), "img_emb.emb_pos"]
+    save_weights(tmp_path / "flf2v.safetensors", in_old_names(between.pipeline.transformer, names, wan_dit_name))
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": 2}))
+    found = video_models.load_video_dit(str(tmp_path / "flf2v.safetensors"), "float32")
+    assert found.network.config == between.model.dit.network.config
+    for name, tensor in between.pipeline.transformer.state_dict().items():
+        assert torch.equal(found.network.network.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 80), (61, 37)])
+def test_pictures_are_seen_as_by_the_processor(size, looking):
+    """But for its rounding to bytes, where it makes a picture smaller."""
+    made = torch.Generator().manual_seed(5)
+    coarse = torch.rand(1, 3, 8, 8, generator=made)
+    picture = (torch.nn.functional.interpolate(coarse, size, mode="bilinear") * 255).round() / 255
+    image = as_image(Video(picture[None], 16.0))
+    pixels = looking.pipeline.image_processor(images=image, return_tensors="pt").pixel_values
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in (clip.MEAN, clip.DEVIATION))
+    ours = (clip.middle_square(picture, 32) - mean) / deviation
+    bound = 1e-5 if size == (32, 32) else 1.01 / 255 / min(clip.DEVIATION)
+    assert (ours - pixels).abs().max() < bound
+
+
+def test_files_of_an_image_encoder_in_their_older_names_are_read(tmp_path):
+    config = transformers.CLIPVisionConfig(**tiny_families.CLIP | {"hidden_size": 80, "num_attention_heads": 1})
+    network = transformers.CLIPVisionModel(config).eval()
+    state = {f"vision_model.{name}": each for name, each in network.state_dict().items()}
+    more = {"visual_projection.weight": torch.ones(2, 80), "vision_model.embeddings.position_ids": torch.ones(1, 5)}
+    save_weights(tmp_path / "clip_vision.safetensors", state | more)
+    found = video_models.load_image_encoder(str(tmp_path / "clip_vision.safetensors"))
+    seen = network(torch.zeros(1, 3, 32, 32), output_hidden_states=True).hidden_states[-2]
+    grey = torch.tensor(clip.MEAN)[None, :, None, None].expand(1, 3, 32, 32)
+    assert (found.network(grey) - seen).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["wan2.1-i2v-14b", "wan2.1-flf2v-14b", "wan2.2-i2v-a14b", "wan2.2-t2v-a14b"])
+def test_published_sizes_can_be_planned(name):
+    model = video_models.outlined_video_model(name, "bfloat16", "float32")
+    count = sum(each.numel() for each in model.dit.network.parameters())
+    assert round(count / 1e9, 1) == {"wan2.1-i2v-14b": 16.4, "wan2.1-flf2v-14b": 16.4}.get(name, 28.6)
+    assert model.vae.spec.shows == ("t2v" not in name)
+    assert (model.vae.image_encoder is not None) == ("wan2.1" in name)

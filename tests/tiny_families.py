@@ -29,6 +29,7 @@ WAN_DIT: dict[str, Any] = {
     "text_dim": TEXT_WIDTH, "freq_dim": 256, "ffn_dim": 32, "num_layers": 2, "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads", "rope_max_seq_len": 32,
 }  # fmt: skip
+WAN_IMAGE_DIT = WAN_DIT | {"in_channels": 36}
 WAN_VAE: dict[str, Any] = {
     "base_dim": 3, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
     "temperal_downsample": [False, True, True],
@@ -57,23 +58,35 @@ def wan_pipeline() -> WanPipeline:
     """Wan 2.1, text to video, with random weights."""
     torch.manual_seed(0)
     dit = WanTransformer3DModel(**WAN_DIT).eval()
-    return WanPipeline(
-        tokenizer=tokenizer(),
-        text_encoder=text_encoder(),
-        vae=AutoencoderKLWan(**WAN_VAE).eval(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        transformer=dit,
-    )
+    return WanPipeline(**parts_of_wan(), transformer=dit)
 
 
-WAN_IMAGE_DIT = WAN_DIT | {"in_channels": 36}
+def parts_of_wan(**vae: Any) -> dict[str, Any]:
+    """What all pipelines of Wan have beside their transformers."""
+    return {
+        "tokenizer": tokenizer(),
+        "text_encoder": text_encoder(),
+        "vae": AutoencoderKLWan(**WAN_VAE | vae).eval(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
+    }
+
+
+def wan_experts(image: bool = False) -> Any:
+    """Wan 2.2 A14B with random weights: two transformers, one for levels from 0.875 on."""
+    sizes = WAN_IMAGE_DIT if image else WAN_DIT
+    torch.manual_seed(4)
+    dits = {name: WanTransformer3DModel(**sizes).eval() for name in ("transformer", "transformer_2")}
+    kind: Any = WanImageToVideoPipeline if image else WanPipeline
+    return kind(**parts_of_wan(), **dits, boundary_ratio=0.875)
+
+
 CLIP: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32,
     "patch_size": 16, "hidden_act": "gelu",
 }  # fmt: skip
 
 
-def wan_image_pipeline(looks: bool = True, pictures: int = 1, **more: Any) -> WanImageToVideoPipeline:
+def wan_image_pipeline(looks: bool = True, pictures: int = 1) -> WanImageToVideoPipeline:
     """Wan, image to video, with random weights: 2.1 with an image encoder, of one picture or of two, 2.2 without."""
     torch.manual_seed(1)
     image: dict[str, Any] = {"image_dim": 16, "added_kv_proj_dim": 24} if looks else {}
@@ -85,15 +98,7 @@ def wan_image_pipeline(looks: bool = True, pictures: int = 1, **more: Any) -> Wa
     if looks:
         parts["image_encoder"] = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP)).eval()
         parts["image_processor"] = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
-    return WanImageToVideoPipeline(
-        tokenizer=tokenizer(),
-        text_encoder=text_encoder(),
-        vae=AutoencoderKLWan(**WAN_VAE).eval(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        transformer=dit,
-        **parts,
-        **more,
-    )
+    return WanImageToVideoPipeline(**parts_of_wan(), transformer=dit, **parts)
 
 
 LTX_DIT: dict[str, Any] = {

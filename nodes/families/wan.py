@@ -1,4 +1,4 @@
-"""Wan 2.1: its networks on the meta device, and the sizes that were published. Knows no files."""
+"""Wan 2.1 and 2.2: its networks on the meta device, and the sizes that were published. Knows no files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ SIZES = {
     "wan2.1-t2v-1.3b": WanTransformer(num_attention_heads=12, ffn_dim=8960, num_layers=30),
     "wan2.1-t2v-14b": WanTransformer(),
     "wan2.1-i2v-14b": WanTransformer(in_channels=36, image_dim=1280, added_kv_proj_dim=5120),
+    "wan2.2-t2v-a14b": WanTransformer(),
+    "wan2.2-i2v-a14b": WanTransformer(in_channels=36),
     "wan2.1-flf2v-14b": WanTransformer(in_channels=36, image_dim=1280, added_kv_proj_dim=5120, pos_embed_seq_len=514),
 }
-"""Of the text-to-video and image-to-video models (Wan-Video/Wan2.1, wan/configs)."""
+"""Of the text-to-video and image-to-video models (Wan-Video/Wan2.1 and Wan2.2, wan/configs)."""
+
+
+BOUNDARIES = {"wan2.2-t2v-a14b": 0.875, "wan2.2-i2v-a14b": 0.9}
+"""Noise levels from which on the first of two transformers is asked (Wan-Video/Wan2.2, wan/configs)."""
 
 
 def transformer(config: WanTransformer) -> Any:
