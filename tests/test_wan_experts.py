@@ -87,7 +87,7 @@ def test_two_experts_need_two_that_go_together_and_a_level(folder, wan, tmp_path
         (tmp_path / each.name).symlink_to(each)
     (tmp_path / index.name).unlink()
     (tmp_path / index.name).write_text(json.dumps(json.loads(index.read_text()) | {"boundary_ratio": None}))
-    with pytest.raises(ValueError, match="two transformers, but boundary_ratio .* is None and not a level"):
+    with pytest.raises(ValueError, match=r"two transformers, but boundary_ratio .* is None and not a level"):
         video_models.load_video_dit(str(tmp_path))
     with pytest.raises(ValueError, match="join_experts"):
         lora._applied(wan.dit, {}, None, "lora.safetensors", 1.0)

@@ -1,4 +1,4 @@
-"""Wan's own image to video: pictures in channels beside the noise, against diffusers' pipeline, tiny and in float32."""
+"""Wan's own image to video, by channels beside the noise or by levels, against diffusers' pipeline in float32."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ FIRST, LAST = whole_pixels(1), whole_pixels(2)
 class Tiny:
     """A pipeline of diffusers, and its folder loaded as ours."""
 
-    def __init__(self, folder, **kind) -> None:
-        self.pipeline = tiny_families.wan_image_pipeline(**kind)
+    def __init__(self, folder, pipeline) -> None:
+        self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.folder = tiny_families.saved(self.pipeline, folder)
         self.model = video_models.load_video_model(self.folder, dtype="float32")
@@ -74,20 +74,30 @@ def as_image(picture: Video):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.2-tiny", looks=False)
+    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.2-tiny", tiny_families.wan_image_pipeline(looks=False))
 
 
 @pytest.fixture(scope="module")
 def looking(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.1-tiny")
+    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.1-tiny", tiny_families.wan_image_pipeline())
 
 
 @pytest.fixture(scope="module")
 def between(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.1-FLF-tiny", pictures=2)
+    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.1-FLF-tiny", tiny_families.wan_image_pipeline(pictures=2))
 
 
-@pytest.mark.parametrize("kind", ["plain", "looking"])
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory):
+    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.2-A14B-tiny", tiny_families.wan_experts(image=True))
+
+
+@pytest.fixture(scope="module")
+def by_levels(tmp_path_factory):
+    return Tiny(tmp_path_factory.mktemp("i2v") / "Wan2.2-5B-tiny", tiny_families.wan_levels_pipeline())
+
+
+@pytest.mark.parametrize("kind", ["plain", "looking", "experts", "by_levels"])
 def test_image_to_video_is_that_of_the_pipeline(kind, request):
     tiny = request.getfixturevalue(kind)
     given = edit.give_video(tiny.noise, tiny.model.vae, FIRST)
@@ -95,6 +105,7 @@ def test_image_to_video_is_that_of_the_pipeline(kind, request):
     assert (latent.x - tiny.theirs()).abs().max() < 1e-5
     pixels = tiny.theirs(output_type="pt")
     assert (video.vae_decode(tiny.model.vae, latent).frames - pixels).abs().max() < 1e-5
+    assert (given.shown is None) == (kind == "by_levels")
     other = tiny.ours(edit.give_video(tiny.noise, tiny.model.vae, LAST))
     assert (latent.x - other.x).abs().max() > 1e-3
 
@@ -181,18 +192,15 @@ def test_what_is_missing_is_told_with_the_way_out(plain, looking, between, tmp_p
 
 
 def test_parts_loaded_alone_are_the_same_model(looking):
-    """Wan's and ComfyUI's single files: names of their own, and an image encoder beside."""
+    """Each from its own folder."""
     folder = Path(looking.folder)
-    parts = (
-        video_models.load_video_dit(f"{folder}/transformer", "float32"),
-        video_models.load_video_vae(f"{folder}/vae"),
-    )
-    eyes = video_models.load_image_encoder(str(folder))
-    vae = shown.show_given_frames(parts[1], eyes)
+    dit = video_models.load_video_dit(f"{folder}/transformer", "float32")
+    looks = video_models.load_image_encoder(str(folder))
+    vae = shown.show_given_frames(video_models.load_video_vae(f"{folder}/vae"), looks)
     given = edit.give_video(sample.latent_noise(vae, **SIZE, fps=16.0, seed=3), vae, FIRST)
     expected = edit.give_video(looking.noise, looking.model.vae, FIRST)
     assert torch.equal(given.shown.pictures, expected.shown.pictures)
-    ours = sampled(looking.model._replace(dit=parts[0], vae=vae), given, sample.shifted_sigmas(2))
+    ours = sampled(looking.model._replace(dit=dit, vae=vae), given, sample.shifted_sigmas(2))
     assert torch.equal(ours.x, sampled(looking.model, expected, sample.shifted_sigmas(2)).x)
 
 

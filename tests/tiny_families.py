@@ -80,6 +80,16 @@ def wan_experts(image: bool = False) -> Any:
     return kind(**parts_of_wan(), **dits, boundary_ratio=0.875)
 
 
+def wan_levels_pipeline() -> WanImageToVideoPipeline:
+    """Wan 2.2 TI2V-5B with random weights: a VAE of its own, and given frames as tokens of level 0."""
+    torch.manual_seed(5)
+    moments = {"latents_mean": torch.randn(48).tolist(), "latents_std": (torch.rand(48) + 0.5).tolist()}
+    sizes = {"z_dim": 48, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
+    parts = parts_of_wan(is_residual=True, **sizes, **moments)
+    dit = WanTransformer3DModel(**WAN_DIT | {"in_channels": 48, "out_channels": 48}).eval()
+    return WanImageToVideoPipeline(**parts, transformer=dit, expand_timesteps=True)
+
+
 CLIP: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32,
     "patch_size": 16, "hidden_act": "gelu",
