@@ -13,9 +13,11 @@ pytest.importorskip("transformers", reason="needs pip install 'kineograph[models
 import tiny_families
 from test_wan import NOT, SHIFT, STEPS, WORDS, GivenLevels, levels
 
+from kineograph import default_runtime
 from kineograph.nodes import experts, lora, model, sample, text, video_models
 from kineograph.nodes.sockets import SigmaStep
 
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
 HIGH, LOW = 4.0, 3.0
 
 
@@ -107,3 +109,15 @@ def test_a_guidance_scale_of_a_step():
     found = [experts.scale_at(SigmaStep(level, 0.0), HIGH, LOW) for level in levels()]
     assert found == sorted(found, reverse=True)
     assert {HIGH, LOW} == set(found)
+
+
+def test_the_workflow_file_runs_on_a_folder(folder, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_two_experts.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 5, "height": 32, "width": 32, "steps": 3, "model": folder}
+    one, other = (
+        default_runtime().run(raw, inputs | scales, out=tmp_path).outputs["video"].frames
+        for scales in ({"guidance": 4.0}, {"guidance": 2.0})
+    )
+    assert one.shape == (1, 5, 3, 32, 32)
+    assert (one - other).abs().max() > 1e-6

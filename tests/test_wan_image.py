@@ -247,3 +247,20 @@ def test_published_sizes_can_be_planned(name):
     assert round(count / 1e9, 1) == {"wan2.1-i2v-14b": 16.4, "wan2.1-flf2v-14b": 16.4}.get(name, 28.6)
     assert model.vae.spec.shows == ("t2v" not in name)
     assert (model.vae.image_encoder is not None) == ("wan2.1" in name)
+
+
+@pytest.mark.parametrize("kind", ["looking", "experts", "by_levels"])
+def test_the_workflow_file_runs_on_a_folder_and_is_the_same_again(kind, request, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_image_to_video.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 5, "height": 32, "width": 32, "steps": 2, "model": request.getfixturevalue(kind).folder}
+    first, again = (default_runtime().run(raw, inputs, out=tmp_path).outputs["video"] for _ in range(2))
+    assert first.frames.shape == (1, 5, 3, 32, 32)
+    assert torch.equal(first.frames, again.frames)
+
+
+def test_a_plan_of_image_to_video_knows_all_but_the_file(looking):
+    path = WORKFLOWS / "wan_image_to_video.json"
+    inputs = {"frames": 5, "height": 32, "width": 32, "steps": 2, "model": looking.folder}
+    rows = default_runtime().estimate(path, inputs).nodes
+    assert {row.path for row in rows if row.unknown} == {"file"}
