@@ -321,7 +321,8 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     places = patches.positions, text.tokens, text.mask
     batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
     if latent.shown is not None:
-        batch = batch._replace(beside_BKthw=latent.shown.channels, pictures_BPLE=latent.shown.pictures)
+        beside = {"beside_BKthw": latent.shown.channels, "pictures_BPLE": latent.shown.pictures}
+        batch = batch._replace(**beside, strength=latent.shown.strength)
     return _Asked(patches.tokens, around, batch)
 
 

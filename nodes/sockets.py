@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kineograph.graph_runtime.sockets import socket
 
@@ -37,6 +37,9 @@ class Video:
     loop: bool = False
 
 
+Shows = Literal["", "frames", "control"]
+
+
 @dataclass(frozen=True)
 class LatentSpec:
     """What a VAE's latents mean: needed to place tokens in seconds and pixels.
@@ -49,8 +52,8 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
-        shows: whether the DiT is told of given frames in channels beside the noise (:class:`Shown`), and not as cells
-            of level 0.
+        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
+            control (VACE); empty for one that is given cells of level 0.
     """
 
     channels: int
@@ -59,7 +62,7 @@ class LatentSpec:
     colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
     patch: int = 1
     causal: bool = False
-    shows: bool = False
+    shows: Shows = ""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,16 @@ class Shown:
         frames: n places in the video, rising, counted in frames from 0.
         pictures: (B, 1 or 2, L, D), what the VAE's image encoder says of the first frame and of the last; None where
             it has none.
+        drawn: (B, n, 1, H, W), of control: 1 where the frames only lead what is drawn, 0 where they stay.
+        strength: of control.
     """
 
     channels: Tensor
     pixels: Tensor
     frames: tuple[int, ...]
     pictures: Tensor | None = None
+    drawn: Tensor | None = None
+    strength: float = 1.0
 
 
 @socket(family="latent", preview="kineograph.nodes.previews:latent_strip")

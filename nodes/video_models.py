@@ -44,9 +44,10 @@ def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
 
 def _model(path: str, dtype: Numbers, vae_dtype: Numbers, made: Made) -> Model:
     dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
-    if dit.network.config.beside:
+    network: Any = dit.network
+    if network.config.shows:
         looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
-        vae = replace(vae, spec=replace(vae.spec, shows=True), image_encoder=looks)
+        vae = replace(vae, spec=replace(vae.spec, shows=network.config.shows), image_encoder=looks)
     return Model(dit, vae, text_encoder)
 
 

@@ -404,6 +404,7 @@ OPTIONAL = {
     "load_video_text_encoder",
     "load_image_encoder",
     "show_given_frames",
+    "show_control",
     "join_experts",
 }
 """Nodes that need a library of an extra, or files of others: they have tests of their own."""

@@ -20,6 +20,8 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -69,6 +71,13 @@ def parts_of_wan(**vae: Any) -> dict[str, Any]:
         "vae": AutoencoderKLWan(**WAN_VAE | vae).eval(),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
     }
+
+
+def vace_pipeline() -> WanVACEPipeline:
+    """VACE with random weights: two blocks beside four."""
+    torch.manual_seed(6)
+    sizes = WAN_DIT | {"num_layers": 4, "vace_layers": [0, 2], "vace_in_channels": 96}
+    return WanVACEPipeline(**parts_of_wan(), transformer=WanVACETransformer3DModel(**sizes).eval())
 
 
 def wan_experts(image: bool = False) -> Any:

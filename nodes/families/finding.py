@@ -60,7 +60,7 @@ def find(path: str, part: str) -> Part:
         return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
     if path in wan.SIZES:
         return {
-            "dit": Part(NETWORKS["WanTransformer3DModel"], wan.SIZES[path]),
+            "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
             "vae": Part(NETWORKS["AutoencoderKLWan"], WanAutoencoder()),
             "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
             "image_encoder": Part(NETWORKS["CLIPVisionModel"], CLIPVision()),

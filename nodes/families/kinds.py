@@ -20,6 +20,7 @@ from kineograph.nodes.families.schemas import (
     LTXTransformer,
     NetworkConfig,
     T5Encoder,
+    VACETransformer,
     WanAutoencoder,
     WanTransformer,
 )
@@ -53,6 +54,13 @@ def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import WanDiT
 
     made: Any = WanDiT(network)
+    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+
+
+def _vace_dit(network: Any, config: VACETransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.wan import VACEDiT
+
+    made: Any = VACEDiT(network)
     return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
 
 
@@ -132,9 +140,11 @@ def _clip_pictures(network: Any, config: CLIPVision, _: Any) -> ImageEncoder:
     return ImageEncoder(CLIPPictures(network, config.image_size))
 
 
+_vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
     "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
+    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),

@@ -11,7 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.families.schemas import (
+    CLIPVision,
+    NetworkConfig,
+    T5Encoder,
+    VACETransformer,
+    WanAutoencoder,
+    WanTransformer,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -83,6 +90,30 @@ def wan_dit_name(name: str) -> str | None:
     block, rest = _numbered(r"blocks\.\d+\.", name)
     found = _exchanged(rest, WAN_BLOCK if block else WAN_OUTER)
     return None if found is None else block + found
+
+
+VACE_BLOCK = WAN_BLOCK | {"before_proj": "proj_in", "after_proj": "proj_out"}
+
+
+def vace_dit_name(name: str) -> str | None:
+    """A tensor of VACE's transformer, in the names of diffusers."""
+    block, rest = _numbered(r"vace_blocks\.\d+\.", name)
+    if block:
+        found = _exchanged(rest, VACE_BLOCK)
+        return None if found is None else block + found
+    return name if name.startswith("vace_patch_embedding.") else wan_dit_name(name)
+
+
+def vace_dit_sizes(shapes: Shapes, heads: int | None) -> VACETransformer:
+    """The sizes of VACE's transformer, whose blocks stand beside every so many of the others."""
+    plain = wan_dit_sizes(shapes, heads)
+    beside = _layers(shapes, r"vace_blocks\.(\d+)\.")
+    step = plain.num_layers // beside
+    return VACETransformer(
+        **plain.model_dump(),
+        vace_layers=[*range(0, step * beside, step)],
+        vace_in_channels=shapes["vace_patch_embedding.weight"][1],
+    )
 
 
 def wan_aliases(layers: int) -> dict[str, str]:
@@ -262,6 +293,11 @@ CLIP = Layout(
     clip_name, clip_sizes,
 )  # fmt: skip
 LAYOUTS = (
+    Layout("VACE's transformer", "WanVACETransformer3DModel",
+           ("vace_patch_embedding.weight", "vace_blocks.0.before_proj.weight", "patch_embedding.weight",
+            "head.modulation", "time_projection.1.weight", "text_embedding.0.weight", "time_embedding.0.weight",
+            "head.head.weight", "blocks.0.ffn.0.weight"),
+           vace_dit_name, vace_dit_sizes),
     Layout("Wan's transformer", "WanTransformer3DModel",
            ("patch_embedding.weight", "head.modulation", "time_projection.1.weight", "text_embedding.0.weight",
             "time_embedding.0.weight", "head.head.weight", "blocks.0.ffn.0.weight"),

@@ -1,4 +1,4 @@
-"""Given frames as channels beside the noise, as Wan's image-to-video models are told of them. Knows no network.
+"""Given frames as channels beside the noise, as Wan's image to video and VACE are told of them. Knows no network.
 
 Wan Team 2025 (arXiv 2503.20314, section 5.1): a clip that is grey where nothing is given, encoded, and a mask that says
 of each frame of a latent frame's group whether it is given.
@@ -54,6 +54,46 @@ def beside(latent_BCthw: Tensor, frames: Sequence[int], ratio: int) -> Tensor:
     batch, _, groups, *sides = latent_BCthw.shape
     mask = frame_mask(frames, groups, ratio).to(latent_BCthw)[None, :, :, None, None]
     return torch.cat([mask.expand(batch, -1, -1, *sides), latent_BCthw], dim=1)
+
+
+def control(
+    pixels_BnCHW: Tensor, drawn_Bn1HW: Tensor, frames: Sequence[int], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A control clip as VACE hears it (Jiang et al. 2025, section 3): what stays, what leads, and where is drawn.
+
+    Args:
+        pixels_BnCHW: the given frames, in [0, 1].
+        drawn_Bn1HW: 1 where they only lead, 0 where they stay.
+        frames: their n places.
+        count: T.
+
+    Returns:
+        Two clips (B, T, 3, H, W), each grey where the other is not, and a mask (B, T, 1, H, W), 1 where nothing is
+        given.
+    """
+    clip = grey_clip(pixels_BnCHW, frames, count)
+    mask = torch.ones_like(clip[:, :, :1])
+    mask[:, list(frames)] = drawn_Bn1HW
+    leads = mask > 0.5
+    return clip.masked_fill(leads, GREY), clip.masked_fill(~leads, GREY), mask
+
+
+def cell_mask(mask_BT1HW: Tensor, groups: int, cell: int) -> Tensor:
+    """The pixels of a mask as numbers of the latent cell they lie in, of one frame for each latent frame.
+
+    Args:
+        mask_BT1HW: in [0, 1].
+        groups: t.
+        cell: pixels along each side of a cell.
+
+    Returns:
+        (B, cell * cell, t, h, w).
+    """
+    batch, count, _, height, width = mask_BT1HW.shape
+    cells = mask_BT1HW.reshape(batch, count, height // cell, cell, width // cell, cell)
+    cells = cells.permute(0, 3, 5, 1, 2, 4).flatten(1, 2)
+    sides = groups, height // cell, width // cell
+    return torch.nn.functional.interpolate(cells, size=sides, mode="nearest-exact")
 
 
 def merged(first: tuple[Tensor, Sequence[int]], second: tuple[Tensor, Sequence[int]]) -> tuple[Tensor, tuple[int, ...]]:

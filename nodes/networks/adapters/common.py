@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class AdapterConfig:
         predicts: what the network is asked for, see :func:`diffusion.preconditioning`.
         data_std: deviation of the data, where ``predicts`` is edm.
         beside: channels beside the noisy ones, in which the network is told of given frames.
+        shows: what stands in them, see ``LatentSpec``.
     """
 
     channels: int
@@ -37,6 +38,7 @@ class AdapterConfig:
     predicts: str = "velocity"
     data_std: float = 1.0
     beside: int = 0
+    shows: Literal["", "frames", "control"] = ""
 
 
 class AdaptedDiT(nn.Module):
@@ -118,8 +120,9 @@ class AdaptedDiT(nn.Module):
             return
         if not told:
             raise ValueError(
-                f"This {self.name} model makes videos of pictures, and it is shown none: put give_video between "
-                "latent_noise and begin_sampling, and where the VAE was loaded alone, show_given_frames behind it."
+                f"This {self.name} model makes videos of pictures, and it is shown none: put give_video (for VACE also "
+                "show_control) between latent_noise and begin_sampling, and where the VAE was loaded alone, "
+                "show_given_frames behind it."
             )
         raise ValueError(
             f"This {self.name} model takes {self.config.beside} channels beside the noise, and is shown frames in "

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig
+from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
 
@@ -29,7 +29,8 @@ class WanDiT(AdaptedDiT):
         """Put an adapter around a ``WanTransformer3DModel``; of image to video, where it takes more than it gives."""
         config = network.config
         beside = config.in_channels - config.out_channels
-        super().__init__(network, AdapterConfig(config.out_channels, tuple(config.patch_size), beside=beside))
+        shows = {"beside": beside, "shows": "frames"} if beside else {}
+        super().__init__(network, AdapterConfig(config.out_channels, tuple(config.patch_size), **shows))
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training: an encoder of text leaves zeros there."""
@@ -59,6 +60,32 @@ class WanDiT(AdaptedDiT):
                 "second give_video with from_end."
             )
         return pictures[0, :needed]
+
+
+class VACEDiT(AdaptedDiT):
+    """Wan's transformer beside a second one that hears a control clip: VACE (Jiang et al. 2025, arXiv 2503.07598)."""
+
+    name: ClassVar[str] = "VACE"
+
+    def __init__(self, network: Any) -> None:
+        """Put an adapter around a ``WanVACETransformer3DModel``."""
+        config = network.config
+        shows = {"beside": config.vace_in_channels, "shows": "control"}
+        super().__init__(network, AdapterConfig(config.out_channels, tuple(config.patch_size), **shows))
+
+    def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """See :meth:`AdaptedDiT.ask`."""
+        assert batch.beside_BKthw is not None
+        dtype = self.network.patch_embedding.weight.dtype
+        layers = len(self.network.config.vace_layers)
+        return self.network(
+            hidden_states=x_1CthW.to(dtype),
+            timestep=one_level(levels_K, self.name) * TIMESTEPS,
+            encoder_hidden_states=text_1LE.to(dtype),
+            control_hidden_states=batch.beside_BKthw.to(x_1CthW.device, dtype),
+            control_hidden_states_scale=torch.full((layers,), batch.strength, device=x_1CthW.device, dtype=dtype),
+            return_dict=False,
+        )[0]
 
 
 class WanVAE(nn.Module):
