@@ -228,16 +228,46 @@ def test_pictures_are_seen_as_by_the_processor(size, looking):
     assert (ours - pixels).abs().max() < bound
 
 
-def test_files_of_an_image_encoder_in_their_older_names_are_read(tmp_path):
+def older_names(state):
+    """As releases of transformers before 5, and ComfyUI."""
+    more = {"visual_projection.weight": torch.ones(2, 80), "vision_model.embeddings.position_ids": torch.ones(1, 5)}
+    return {f"vision_model.{name}": each for name, each in state.items()} | more
+
+
+def wans_names(state):
+    """As wan/modules/clip.py of Wan's repository has them."""
+    made = {"log_scale": torch.ones([]), "textual.norm.weight": torch.ones(3), "visual.head": torch.ones(80, 2)}
+    made["visual.cls_embedding"] = state["embeddings.class_embedding"][None, None]
+    made["visual.pos_embedding"] = state["embeddings.position_embedding.weight"][None]
+    made["visual.patch_embedding.weight"] = state["embeddings.patch_embedding.weight"]
+    for end in ("weight", "bias"):
+        for old, new in (("pre_layrnorm", "pre_norm"), ("post_layernorm", "post_norm")):
+            made[f"visual.{new}.{end}"] = state[f"{old}.{end}"]
+        for i in range(3):
+            old, new = f"encoder.layers.{i}", f"visual.transformer.{i}"
+            parts = [state[f"{old}.self_attn.{each}_proj.{end}"] for each in "qkv"]
+            made[f"{new}.attn.to_qkv.{end}"] = torch.cat(parts)
+            made[f"{new}.attn.proj.{end}"] = state[f"{old}.self_attn.out_proj.{end}"]
+            for place, inner in (
+                ("norm1", "layer_norm1"),
+                ("norm2", "layer_norm2"),
+                ("mlp.0", "mlp.fc1"),
+                ("mlp.2", "mlp.fc2"),
+            ):
+                made[f"{new}.{place}.{end}"] = state[f"{old}.{inner}.{end}"]
+    return made
+
+
+@pytest.mark.parametrize("named", [older_names, wans_names])
+def test_files_of_an_image_encoder_in_other_names_are_read(named, tmp_path):
     config = transformers.CLIPVisionConfig(**tiny_families.CLIP | {"hidden_size": 80, "num_attention_heads": 1})
     network = transformers.CLIPVisionModel(config).eval()
-    state = {f"vision_model.{name}": each for name, each in network.state_dict().items()}
-    more = {"visual_projection.weight": torch.ones(2, 80), "vision_model.embeddings.position_ids": torch.ones(1, 5)}
-    save_weights(tmp_path / "clip_vision.safetensors", state | more)
-    found = video_models.load_image_encoder(str(tmp_path / "clip_vision.safetensors"))
+    torch.save({name: each.clone() for name, each in named(network.state_dict()).items()}, tmp_path / "clip.pth")
+    found = video_models.load_image_encoder(str(tmp_path))
     seen = network(torch.zeros(1, 3, 32, 32), output_hidden_states=True).hidden_states[-2]
     grey = torch.tensor(clip.MEAN)[None, :, None, None].expand(1, 3, 32, 32)
     assert (found.network(grey) - seen).abs().max() < 1e-5
+    assert found.network.network.state_dict().keys() == network.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", ["wan2.1-i2v-14b", "wan2.1-flf2v-14b", "wan2.2-i2v-a14b", "wan2.2-t2v-a14b"])

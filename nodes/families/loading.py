@@ -62,7 +62,7 @@ def renamed(part: Part, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)
     known: dict[str, Tensor] = {}
     unknown: list[str] = []
-    for name, tensor in state.items():
+    for name, tensor in part.layout.split(state).items():
         new = part.layout.rename(name.removeprefix(part.prefix)) if name.startswith(part.prefix) else None
         if new is None:
             unknown.append(name)

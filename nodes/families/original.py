@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kineograph.nodes.families.schemas import (
     CLIPVision,
@@ -19,6 +20,9 @@ from kineograph.nodes.families.schemas import (
     WanAutoencoder,
     WanTransformer,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -37,6 +41,7 @@ class Layout:
         marks: tensors by which it is known.
         rename: from a file's name to the network's; None where it is not known, empty where it is and is no weight.
         sizes: from shapes by the file's names, and the number of heads where a config.json beside it says it.
+        split: makes several tensors of one, where the network has several, before they are renamed.
     """
 
     about: str
@@ -44,6 +49,7 @@ class Layout:
     marks: tuple[str, ...]
     rename: Callable[[str], str | None]
     sizes: Callable[[Shapes, int | None], NetworkConfig]
+    split: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda state: state
 
 
 def recognised(names: Iterable[str]) -> tuple[Layout, str] | None:
@@ -254,16 +260,55 @@ def clip_name(name: str) -> str | None:
 
 def clip_sizes(shapes: Shapes, _: int | None) -> CLIPVision:
     """The sizes of CLIP's image encoder."""
-    width, _, patch, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
-    places = shapes["vision_model.embeddings.position_embedding.weight"][0]
+    inner = {name.removeprefix("vision_model."): shape for name, shape in shapes.items()}
+    width, _, patch, _ = inner["embeddings.patch_embedding.weight"]
+    places = inner["embeddings.position_embedding.weight"][-2]
     return CLIPVision(
         hidden_size=width,
-        intermediate_size=shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
-        num_hidden_layers=_layers(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
+        intermediate_size=inner["encoder.layers.0.mlp.fc1.weight"][0],
+        num_hidden_layers=_layers(inner, r"encoder\.layers\.(\d+)\."),
         num_attention_heads=width // CLIP_HEAD_WIDTH,
         image_size=math.isqrt(places - 1) * patch,
         patch_size=patch,
     )
+
+
+WAN_CLIP_OUTER = {
+    "patch_embedding": "embeddings.patch_embedding",
+    "cls_embedding": "embeddings.class_embedding",
+    "pos_embedding": "embeddings.position_embedding.weight",
+    "pre_norm": "pre_layrnorm",
+    "post_norm": "post_layernorm",
+}
+WAN_CLIP_BLOCK = {"norm1": "layer_norm1", "norm2": "layer_norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
+WAN_CLIP_BLOCK |= {"attn.proj": "self_attn.out_proj"} | {f"attn.to_{each}": f"self_attn.{each}_proj" for each in "qkv"}
+
+
+def wan_clip_name(name: str) -> str | None:
+    """A tensor of CLIP in Wan's repository, in the names of transformers; the half that reads words is not used."""
+    if name in ("log_scale", "visual.head") or name.startswith("textual."):
+        return ""
+    if not name.startswith("visual."):
+        return None
+    block, rest = _numbered(r"transformer\.\d+\.", name.removeprefix("visual."))
+    found = _exchanged(rest, WAN_CLIP_BLOCK if block else WAN_CLIP_OUTER)
+    return found and block.replace("transformer.", "encoder.layers.") + found
+
+
+def wan_clip_split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of CLIP in Wan's repository, queries, keys and values apart, and embeddings without a batch."""
+    apart: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".to_qkv." in name:
+            apart |= {name.replace("qkv", each): part for each, part in zip("qkv", tensor.chunk(3), strict=True)}
+        else:
+            apart[name] = tensor.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else tensor
+    return apart
+
+
+def wan_clip_sizes(shapes: Shapes, heads: int | None) -> CLIPVision:
+    """The sizes of the image encoder of CLIP in Wan's repository."""
+    return clip_sizes({new: shape for name, shape in shapes.items() if (new := wan_clip_name(name))}, heads)
 
 
 def _numbered(pattern: str, name: str) -> tuple[str, str]:
@@ -314,4 +359,8 @@ LAYOUTS = (
             "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"),  # T5 has it in block 0 alone
            t5_name, t5_sizes),
     CLIP,
+    Layout("CLIP of Wan's repository", "CLIPVisionModel",
+           ("visual.cls_embedding", "visual.pos_embedding", "visual.patch_embedding.weight",
+            "visual.transformer.0.attn.to_qkv.weight", "visual.transformer.0.mlp.0.weight"),
+           wan_clip_name, wan_clip_sizes, wan_clip_split),
 )  # fmt: skip
