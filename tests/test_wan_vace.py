@@ -148,3 +148,15 @@ def test_edits_run_with_the_embedded_models_own_files(name, folder, tmp_path):
 def test_published_sizes_can_be_planned(name, count):
     model = video_models.outlined_video_model(name, "bfloat16", "float32")
     assert round(sum(each.numel() for each in model.dit.network.parameters()) / 1e9, 1) == count
+
+
+def test_the_workflow_file_runs_on_a_folder(folder, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_control.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"height": 32, "width": 32, "steps": 2, "model": folder}
+    one, other = (
+        default_runtime().run(raw, inputs | {"strength": strength}, out=tmp_path).outputs["video"].frames
+        for strength in (1.0, 0.0)
+    )
+    assert one.shape == (1, 33, 3, 32, 32)
+    assert (one - other).abs().max() > 1e-4
