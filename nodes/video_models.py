@@ -17,7 +17,8 @@ from kineograph.nodes.experts import join_experts
 from kineograph.nodes.model import Model
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Levels, TextEncoder
 
-Numbers = Literal["bfloat16", "float16", "float32"]
+Half = Literal["bfloat16", "float16", "float32"]
+Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
 Made = Callable[[str, str, Numbers], Any]
 PARTS = ("dit", "vae", "text_encoder")
 
@@ -42,7 +43,7 @@ def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
     return dit if second is None else join_experts(dit, made(second[0], "dit", dtype), second[1])
 
 
-def _model(path: str, dtype: Numbers, vae_dtype: Numbers, made: Made) -> Model:
+def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
     dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
     network: Any = dit.network
     if network.config.shows:
@@ -102,7 +103,7 @@ def foretold_video_vae(path: str) -> Any:
     return found.kind.foretell(found.config)
 
 
-def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
+def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Half) -> Model:
     """What ``load_video_model`` loads, without its weights."""
     return _model(path, dtype, vae_dtype, _outlined)
 
@@ -112,7 +113,7 @@ def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
     return _dit(path, dtype, _outlined)
 
 
-def outlined_video_vae(path: str, dtype: Numbers) -> VAE:
+def outlined_video_vae(path: str, dtype: Half) -> VAE:
     """What ``load_video_vae`` loads, without its weights."""
     return _outlined(path, "vae", dtype)
 
@@ -122,15 +123,13 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
     return _outlined(path, "text_encoder", dtype)
 
 
-def outlined_image_encoder(path: str, dtype: Numbers) -> ImageEncoder:
+def outlined_image_encoder(path: str, dtype: Half) -> ImageEncoder:
     """What ``load_image_encoder`` loads, without its weights."""
     return _outlined(path, "image_encoder", dtype)
 
 
 @node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
-def load_video_model(
-    path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
-) -> Model:
+def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
     """Load an open video model from your disk: Wan 2.1 and 2.2 (text and image to video), LTX-Video or CogVideoX-2b.
 
     Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
@@ -166,7 +165,7 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
 
 
 @node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)
-def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "float32") -> VAE:
+def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Half = "float32") -> VAE:
     """Load the VAE of an open video model alone.
 
     Args:
@@ -195,7 +194,7 @@ def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfl
 
 
 @node(fingerprint=image_encoder_digest, estimate=outlined_image_encoder)
-def load_image_encoder(path: str = "wan2.1-i2v-14b", dtype: Numbers = "float32") -> ImageEncoder:
+def load_image_encoder(path: str = "wan2.1-i2v-14b", dtype: Half = "float32") -> ImageEncoder:
     """Load the image encoder (CLIP) of Wan 2.1's image-to-video models alone, for ``show_given_frames``.
 
     Args:

@@ -17,21 +17,14 @@ from kineograph import default_runtime
 from kineograph.nodes import experts, lora, model, sample, text, video_models
 from kineograph.nodes.sockets import SigmaStep
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 HIGH, LOW = 4.0, 3.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    made = tiny_families.wan_experts()
-    made.set_progress_bar_config(disable=True)
-    return made
+    return tiny_families.wan_experts()
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,9 @@ from kineograph.nodes.networks.adapters import clip
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 SIZE = {"frames": 9, "height": 32, "width": 32}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
 
 
 def whole_pixels(seed: int, frames: int = 1) -> Video:
@@ -48,7 +43,6 @@ class Tiny:
 
     def __init__(self, folder, pipeline) -> None:
         self.pipeline = pipeline
-        self.pipeline.set_progress_bar_config(disable=True)
         self.folder = tiny_families.saved(self.pipeline, folder)
         self.model = video_models.load_video_model(self.folder, dtype="float32")
         self.noise = sample.latent_noise(self.model.vae, **SIZE, fps=16.0, seed=3)

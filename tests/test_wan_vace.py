@@ -20,6 +20,7 @@ from kineograph.nodes.families.original import vace_dit_name
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 CLIP = Video(torch.rand(1, 9, 3, 32, 32, generator=torch.Generator().manual_seed(7)), 16.0)
 FIRST, LAST = (Video(CLIP.frames[:, place], 16.0) for place in (slice(1), slice(8, None)))
@@ -29,17 +30,9 @@ WHERE = Video(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    made = tiny_families.vace_pipeline()
-    made.set_progress_bar_config(disable=True)
-    return made
+    return tiny_families.vace_pipeline()
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,12 @@ WAN_VAE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def quiet(pipeline: Any) -> Any:
+    """The same, without its progress bar."""
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def tokenizer() -> Any:
     """Every byte is a token, and 1 ends a text, as T5 has it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -60,7 +66,7 @@ def wan_pipeline() -> WanPipeline:
     """Wan 2.1, text to video, with random weights."""
     torch.manual_seed(0)
     dit = WanTransformer3DModel(**WAN_DIT).eval()
-    return WanPipeline(**parts_of_wan(), transformer=dit)
+    return quiet(WanPipeline(**parts_of_wan(), transformer=dit))
 
 
 def parts_of_wan(**vae: Any) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def vace_pipeline() -> WanVACEPipeline:
     """VACE with random weights: two blocks beside four."""
     torch.manual_seed(6)
     sizes = WAN_DIT | {"num_layers": 4, "vace_layers": [0, 2], "vace_in_channels": 96}
-    return WanVACEPipeline(**parts_of_wan(), transformer=WanVACETransformer3DModel(**sizes).eval())
+    return quiet(WanVACEPipeline(**parts_of_wan(), transformer=WanVACETransformer3DModel(**sizes).eval()))
 
 
 def wan_experts(image: bool = False) -> Any:
@@ -86,7 +92,7 @@ def wan_experts(image: bool = False) -> Any:
     torch.manual_seed(4)
     dits = {name: WanTransformer3DModel(**sizes).eval() for name in ("transformer", "transformer_2")}
     kind: Any = WanImageToVideoPipeline if image else WanPipeline
-    return kind(**parts_of_wan(), **dits, boundary_ratio=0.875)
+    return quiet(kind(**parts_of_wan(), **dits, boundary_ratio=0.875))
 
 
 def wan_levels_pipeline() -> WanImageToVideoPipeline:
@@ -96,7 +102,7 @@ def wan_levels_pipeline() -> WanImageToVideoPipeline:
     sizes = {"z_dim": 48, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
     parts = parts_of_wan(is_residual=True, **sizes, **moments)
     dit = WanTransformer3DModel(**WAN_DIT | {"in_channels": 48, "out_channels": 48}).eval()
-    return WanImageToVideoPipeline(**parts, transformer=dit, expand_timesteps=True)
+    return quiet(WanImageToVideoPipeline(**parts, transformer=dit, expand_timesteps=True))
 
 
 CLIP: dict[str, Any] = {
@@ -117,7 +123,7 @@ def wan_image_pipeline(looks: bool = True, pictures: int = 1) -> WanImageToVideo
     if looks:
         parts["image_encoder"] = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP)).eval()
         parts["image_processor"] = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
-    return WanImageToVideoPipeline(**parts_of_wan(), transformer=dit, **parts)
+    return quiet(WanImageToVideoPipeline(**parts_of_wan(), transformer=dit, **parts))
 
 
 LTX_DIT: dict[str, Any] = {
@@ -143,7 +149,7 @@ def ltx_pipeline() -> LTXPipeline:
     vae.latents_std.copy_(torch.rand(8) + 0.5)
     dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
-    return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
+    return quiet(LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit))
 
 
 COG_DIT: dict[str, Any] = {
@@ -167,7 +173,7 @@ def cogvideox_pipeline() -> CogVideoXPipeline:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
     )  # fmt: skip
-    return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
+    return quiet(CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler))
 
 
 def saved(pipeline: Any, folder: Path) -> str:

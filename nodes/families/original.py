@@ -22,7 +22,7 @@ from kineograph.nodes.families.schemas import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from kineograph.nodes.networks.mapped import Placed
 
 Shapes = Mapping[str, tuple[int, ...]]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -49,7 +49,7 @@ class Layout:
     marks: tuple[str, ...]
     rename: Callable[[str], str | None]
     sizes: Callable[[Shapes, int | None], NetworkConfig]
-    split: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda state: state
+    split: Callable[[Mapping[str, Placed]], Mapping[str, Placed]] = lambda state: state
 
 
 def recognised(names: Iterable[str]) -> tuple[Layout, str] | None:
@@ -295,14 +295,15 @@ def wan_clip_name(name: str) -> str | None:
     return found and block.replace("transformer.", "encoder.layers.") + found
 
 
-def wan_clip_split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def wan_clip_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The tensors of CLIP in Wan's repository, queries, keys and values apart, and embeddings without a batch."""
-    apart: dict[str, Tensor] = {}
-    for name, tensor in state.items():
+    apart: dict[str, Placed] = {}
+    for name, placed in state.items():
         if ".to_qkv." in name:
-            apart |= {name.replace("qkv", each): part for each, part in zip("qkv", tensor.chunk(3), strict=True)}
+            apart |= {name.replace("qkv", each): placed.rows(part, 3) for part, each in enumerate("qkv")}
         else:
-            apart[name] = tensor.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else tensor
+            axes = {"visual.cls_embedding": 2, "visual.pos_embedding": 1}.get(name, 0)
+            apart[name] = placed.without(axes) if axes else placed
     return apart
 
 
