@@ -264,8 +264,9 @@ def velocity_pair(
     import torch
 
     from kineograph.nodes.networks.adapters.common import AdaptedDiT
+    from kineograph.nodes.networks.adapters.experts import Experts
 
-    if isinstance(dit.network, AdaptedDiT):  # which takes clips one by one: nothing is won by putting them together
+    if isinstance(dit.network, (AdaptedDiT, Experts)):  # nothing is won by putting clips together
         with_text, without = velocities(dit, [patches] * 2, [text, no_text], sigma, precision)
         return with_text, without
     clips = patches.tokens.shape[0]

@@ -114,3 +114,13 @@ def test_the_workflow_file_runs_on_a_folder(folder, tmp_path):
     )
     assert one.shape == (1, 5, 3, 32, 32)
     assert (one - other).abs().max() > 1e-6
+
+
+def test_both_come_and_go_within_a_budget(folder, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_two_experts.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 5, "height": 32, "width": 32, "steps": 3, "model": folder}
+    whole = default_runtime().run(raw, inputs, out=tmp_path).outputs["video"].frames
+    residence = default_runtime().estimate(raw, inputs, memory=10**9).residence
+    within = default_runtime().run(raw, inputs, out=tmp_path, memory=residence.least).outputs["video"].frames
+    assert torch.equal(whole, within)

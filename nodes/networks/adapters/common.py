@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from kineograph.nodes.networks.dit import Batch, Through, in_turn, recomputed
 from kineograph.nodes.networks.patches import Triple, patchify, unpatchify
 
+OF_CLIPS = ("tokens_BNC", "levels_BK", "text_BLE", "text_mask_BL", "beside_BKthw", "pictures_BPLE")
+"""What a batch holds of each of its clips; its places are those of all."""
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -86,7 +89,7 @@ class AdaptedDiT(nn.Module):
             levels_K: (K,) noise levels of the clip: one, one per latent frame, or one per token.
             text_1LE: (1, L, E) text tokens.
             mask_1L: (1, L) bool, True where a text token stands.
-            batch: that the clip is of, for what else it says.
+            batch: the clip alone, for what else it says.
 
         Returns:
             (1, C, t, h, w).
@@ -106,12 +109,10 @@ class AdaptedDiT(nn.Module):
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
         self._check_beside(batch)
-        x_BCthw = unpatchify(batch.tokens_BNC, grid, self.config.patch)
         said = []
-        for i in range(len(x_BCthw)):
-            one = slice(i, i + 1)
-            levels, text, mask = batch.levels_BK[i], batch.text_BLE[one], batch.text_mask_BL[one]
-            said.append(self.ask(x_BCthw[one], levels, text, mask, _of_clip(batch, one)))
+        for clip in clips_of(batch):
+            x_1CthW = unpatchify(clip.tokens_BNC, grid, self.config.patch)
+            said.append(self.ask(x_1CthW, clip.levels_BK[0], clip.text_BLE, clip.text_mask_BL, clip))
         return patchify(torch.cat(said).float(), self.config.patch)
 
     def _check_beside(self, batch: Batch) -> None:
@@ -141,10 +142,11 @@ class AdaptedDiT(nn.Module):
             self.network.disable_gradient_checkpointing()
 
 
-def _of_clip(batch: Batch, one: slice) -> Batch:
-    """What a batch says of given frames, for one of its clips."""
-    beside, pictures = (each if each is None else each[one] for each in (batch.beside_BKthw, batch.pictures_BPLE))
-    return batch._replace(beside_BKthw=beside, pictures_BPLE=pictures)
+def clips_of(batch: Batch) -> Iterator[Batch]:
+    """The clips of a batch, as batches of one."""
+    for i in range(len(batch.tokens_BNC)):
+        own = {name: each[i : i + 1] for name in OF_CLIPS if (each := getattr(batch, name)) is not None}
+        yield batch._replace(**own)
 
 
 def one_level(levels_K: Tensor, name: str) -> Tensor:

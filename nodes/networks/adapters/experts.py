@@ -5,38 +5,38 @@ Wan 2.2 A14B (Wan-Video/Wan2.2): an expert for high noise, where a clip gets its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from kineograph.nodes.networks.adapters.common import AdaptedDiT
-from kineograph.nodes.networks.dit import Batch
+from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, clips_of
+from kineograph.nodes.networks.dit import Batch, Through
 
 
-class Experts(AdaptedDiT):
-    """Asks the first of two networks about clips whose highest level is at the boundary or above, else the second."""
+@dataclass(frozen=True, eq=False)
+class Experts:
+    """Two networks with the forward of one. It is no module itself: the weights of each come and go with its own.
 
-    def __init__(self, high: AdaptedDiT, low: AdaptedDiT, boundary: float) -> None:
-        """Put two adapters together; they take and give the same.
+    Attributes:
+        high: asked about clips whose highest level is at the boundary or above.
+        low: asked about the others; it takes and gives the same.
+        boundary: in [0, 1].
+    """
 
-        Args:
-            high: for noise levels from the boundary to 1.
-            low: for those below.
-            boundary: in [0, 1].
-        """
-        super().__init__(nn.ModuleList([high, low]), high.config)
-        self.boundary = boundary
-        self.name = high.name  # type: ignore[misc]  of the model, for errors
+    high: AdaptedDiT
+    low: AdaptedDiT
+    boundary: float
 
-    def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
-        """See :meth:`AdaptedDiT.ask`."""
-        below = bool(levels_K.max() < self.boundary)
-        return self.network[below].ask(x_1CthW, levels_K, text_1LE, mask_1L, batch)
+    @property
+    def config(self) -> AdapterConfig:
+        """What both take and give."""
+        return self.high.config
 
-    @contextmanager
-    def _recomputing(self, wanted: bool) -> Iterator[None]:
-        with ExitStack() as both:
-            for expert in self.network:
-                both.enter_context(expert._recomputing(wanted))
-            yield
+    def __call__(self, batches: list[Batch], *, through: Through | None = None) -> list[Tensor]:
+        """What the expert for each clip predicts, see :meth:`AdaptedDiT.forward`."""
+        return [torch.cat([self._asked(clip, through) for clip in clips_of(batch)]) for batch in batches]
+
+    def _asked(self, clip: Batch, through: Through | None) -> Tensor:
+        expert = self.high if clip.levels_BK.max() >= self.boundary else self.low
+        return expert([clip], through=through)[0]
