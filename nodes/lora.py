@@ -63,7 +63,7 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
     from kineograph.nodes.families.original import wan_aliases
     from kineograph.nodes.networks.adapters.experts import Experts
-    from kineograph.nodes.networks.adapters.wan import WanDiT
+    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
     from kineograph.nodes.networks.lora import updates_of, with_updates
 
     network: Any = dit.network
@@ -73,7 +73,7 @@ def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str,
             "transformer and transformer_2), give each its LoRA, and join_experts."
         )
     inner = getattr(network, "network", network)  # of an adapter, what it is around
-    others = wan_aliases(len(inner.blocks)) if isinstance(network, WanDiT) else {}
+    others = wan_aliases(len(inner.blocks)) if isinstance(network, (WanDiT, VACEDiT)) else {}
     updates = updates_of(state, inner, others, scale, Path(path).name)
     if inner is not network:
         updates = {f"network.{name}": update for name, update in updates.items()}

@@ -15,7 +15,7 @@ from test_wan import NOT, SCALE, SHIFT, STEPS, WORDS, GivenLevels, sampled
 from test_wan_files import LINEARS, dit_names, in_old_names
 
 from kineograph import default_runtime
-from kineograph.nodes import edit, sample, shown, video_models
+from kineograph.nodes import edit, lora, sample, shown, video_models
 from kineograph.nodes.families.original import vace_dit_name
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
@@ -124,6 +124,15 @@ def test_a_single_file_in_wans_own_names_is_the_same_dit(pipeline, tmp_path):
     found = video_models.load_video_dit(str(tmp_path / "vace.safetensors"), "float32").network.network
     assert found.config.vace_layers == network.config.vace_layers
     assert all(torch.equal(found.state_dict()[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_lora_of_text_to_video_fits(model, noise):
+    """In Wan's names, as trainers write it."""
+    name = "diffusion_model.blocks.1.self_attn.q"
+    state = {f"{name}.lora_down.weight": torch.ones(2, 24), f"{name}.lora_up.weight": torch.ones(24, 2)}
+    changed = lora._applied(model.dit, state, None, "wan.safetensors", 1.0)
+    given = edit.give_video(noise, model.vae, FIRST)
+    assert (ours(model, given) - ours(model._replace(dit=changed), given)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", ["image_to_video", "connect"])
