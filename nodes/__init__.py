@@ -7,6 +7,7 @@ MODULES = (
     "model",
     "video_models",
     "experts",
+    "any_model",
     "lora",
     "sample",
     "guidance",
