@@ -155,6 +155,9 @@ class Batch(NamedTuple):
         grid: (t, h, w) tokens along each axis; N is more where keyframes stand beside them. Networks that know tokens
             by their number need it, this one knows them by their place.
         cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
+        beside_BKthw: (B, K, t, h, w) channels beside the noisy ones, for networks that are told of given frames so.
+        pictures_BPLE: (B, P, L, E) tokens of an image encoder about P of those frames.
+        strength: how much a network that has them apart heeds those channels.
     """
 
     tokens_BNC: Tensor
@@ -165,6 +168,9 @@ class Batch(NamedTuple):
     period: float | None = None
     grid: tuple[int, int, int] | None = None
     cell: tuple[float, float, float] | None = None
+    beside_BKthw: Tensor | None = None
+    pictures_BPLE: Tensor | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
