@@ -21,8 +21,11 @@ from kineograph.graph_runtime.events import Event, NodeProgress
 from kineograph.nodes import lora, sample, text, video_models
 from kineograph.nodes.networks.fp8 import Fp8Linear
 from kineograph.nodes.networks.in_place import InPlaceGELU, gelu_in_place
+from kineograph.nodes.networks.pieces import decoded, encoded
+from kineograph.nodes.networks.tiles import blended, filled
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import TextEmbedding
+from kineograph.trial import Ledger
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "wan_text_to_video.json"
@@ -166,6 +169,38 @@ def test_an_update_beside_a_layer_in_fp8_is_no_update_in_fp8(folder, tmp_path):
     given = lora.apply_lora(small, node["params"]["path"])
     assert given.network.network.get_submodule(QUERY).down.dtype is torch.bfloat16
     assert (said(given) - said(small)).abs().max() > 1e-3
+
+
+def test_tiles_are_blended_in_shares_that_add_up_to_one():
+    for height, width, size, around in ((5, 9, 2, 0), (32, 40, 16, 4), (33, 31, 8, 2)):
+        cut = blended(height, width, size, around)
+        ones = [
+            (tile, iter([torch.ones(1, 1, 2, *tile.seen(torch.ones(height * 8, width * 8), 8).shape)])) for tile in cut
+        ]
+        assert len(cut) > 1
+        assert (filled(ones, height, width, 2) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox"])
+def test_an_open_models_vae_works_in_tiles_in_less_memory(name, tmp_path):
+    made = getattr(tiny_families, f"{name}_pipeline")()
+    vae = video_models.load_video_vae(tiny_families.saved(made, tmp_path / name))
+    x = torch.randn(1, vae.spec.channels, 3, 12, 20, generator=torch.Generator().manual_seed(1))
+    frames, unit = 1 + 2 * vae.spec.time_ratio, vae.spec.space_ratio
+
+    def measured(tile: int) -> tuple[torch.Tensor, int]:
+        with Ledger() as ledger:
+            clip = decoded(vae.network, x, "line", tile, frames)
+        return clip, ledger.peak
+
+    (whole, most), (one, _), (tiled, least) = measured(0), measured(20 * unit), measured(6 * unit)
+    assert torch.equal(one, whole)
+    assert least < 0.7 * most
+    assert 0 < (tiled - whole).abs().mean() < 0.05
+    clip = whole.transpose(1, 2)
+    means = [encoded(vae.network, clip, tile, (3, 12, 20)) for tile in (0, 6 * unit)]
+    assert means[0].shape == means[1].shape == x.shape
+    assert (means[0] - means[1]).abs().mean() < means[0].abs().mean()
 
 
 def test_gelu_over_what_it_reads_is_gelu_and_knows_gradients(folder):
