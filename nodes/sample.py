@@ -319,7 +319,7 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     latent = patches.latent
     cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
     places = patches.positions, text.tokens, text.mask
-    batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
+    batch = Batch(seen, levels, *places, latent.period, patches.grid, cell, text.pooled)
     return _Asked(patches.tokens, around, batch)
 
 
@@ -328,7 +328,8 @@ def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:
         return text
     if text.tokens.shape[0] != 1:
         raise ValueError(f"{text.tokens.shape[0]} prompts for {clips} clips: give one for all, or one each.")
-    return TextEmbedding(text.tokens.expand(clips, -1, -1), text.mask.expand(clips, -1))
+    pooled = None if text.pooled is None else text.pooled.expand(clips, -1)
+    return TextEmbedding(text.tokens.expand(clips, -1, -1), text.mask.expand(clips, -1), pooled)
 
 
 def _stack(first: TextEmbedding, second: TextEmbedding) -> TextEmbedding:

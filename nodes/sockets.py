@@ -144,10 +144,12 @@ class TextEmbedding:
     Attributes:
         tokens: (B, L, D).
         mask: (B, L) bool, True where a token stands.
+        pooled: (B, P), each prompt in one vector, for a DiT that reads it beside the tokens.
     """
 
     tokens: Tensor
     mask: Tensor
+    pooled: Tensor | None = None
 
 
 @socket(family="schedule")

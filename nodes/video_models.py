@@ -6,6 +6,7 @@ Nothing is downloaded, nothing of a folder is executed, and the networks are tho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -169,3 +170,27 @@ def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -
     from kineograph.nodes.networks.adapters.cogvideox import training_levels
 
     return Levels(training_levels(snr_divisor))
+
+
+@node(views=("dit",))
+def embedded_guidance(dit: DiT, scale: Annotated[float, Field(ge=1, le=50)] = 6.0) -> DiT:
+    """Tell a HunyuanVideo model how closely to follow the words, in one pass and without a second prompt.
+
+    The model was distilled to know guidance as a number (Meng et al. 2023), so its velocity is ``dit_velocity``. The
+    model that was given stays as it was.
+
+    Args:
+        dit: a HunyuanVideo model.
+        scale: larger follows the words more closely; its authors take 6.
+
+    Raises:
+        ValueError: another model, which is told no guidance.
+    """
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
+
+    network: Any = dit.network
+    if not isinstance(network, HunyuanVideoDiT):
+        raise ValueError(
+            "Only a HunyuanVideo model is told a guidance: for others, take guided_velocity and its scale."
+        )
+    return replace(dit, network=network.guided(scale))

@@ -15,10 +15,14 @@ from kineograph.nodes.families import folders, original, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.original import Layout
 from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.tokens import TABLES
 
-FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder"}
+FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
 NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder"}
+TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
+SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
+"""What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
 TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
 
@@ -35,6 +39,7 @@ class Part:
         layout: how its files name the weights; None where they do as its library.
         prefix: of all names in the files.
         tokenizer: where its tokenizer.json should lie.
+        beside: another part that its value holds.
     """
 
     kind: Kind
@@ -44,6 +49,7 @@ class Part:
     layout: Layout | None = None
     prefix: str = ""
     tokenizer: Path | None = None
+    beside: Part | None = None
 
 
 def find(path: str, part: str) -> Part:
@@ -72,9 +78,13 @@ def find(path: str, part: str) -> Part:
 
 def files(path: str, part: str) -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
-    found = find(path, part)
-    more = [*found.more] if found.tokenizer is None else [*found.more, found.tokenizer / "tokenizer.json"]
-    return [*found.files, *(each for each in more if each.is_file())]
+    return _files(find(path, part))
+
+
+def _files(found: Part) -> list[Path]:
+    words = [] if found.tokenizer is None else [found.tokenizer / name for name in TABLES]
+    beside = [] if found.beside is None else _files(found.beside)
+    return [*found.files, *filter(Path.is_file, [*found.more, *words]), *beside]
 
 
 def _of_pipeline(folder: Path, part: str) -> Part:
@@ -85,13 +95,19 @@ def _of_pipeline(folder: Path, part: str) -> Part:
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
         raise ValueError(f"{FOLDERS[part]} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
-    schedule = folder / "scheduler" / "scheduler_config.json"
-    if "snr_shift_scale" in kind.schema.model_fields and schedule.is_file():
-        found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
+    wanted = SAID_ELSEWHERE & kind.schema.model_fields.keys()
+    elsewhere = [folder / "scheduler" / "scheduler_config.json", folder / "model_index.json"] if wanted else []
+    for path in filter(Path.is_file, elsewhere):
+        said = folders.settings(path)
+        found |= {name: said[name] for name in wanted & said.keys()}
     config = read(kind.schema, found, f"{FOLDERS[part]}/config.json of {shown(folder.name)!r}")
-    tokenizer = folder / "tokenizer" if part == "text_encoder" else None
     return Part(
-        kind, config, tuple(folders.weight_files(below)), (below / "config.json", schedule), tokenizer=tokenizer
+        kind,
+        config,
+        tuple(folders.weight_files(below)),
+        (below / "config.json", *elsewhere),
+        tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
+        beside=_of_pipeline(folder, kind.beside) if kind.beside else None,
     )
 
 

@@ -1,6 +1,6 @@
 """Folders of a model, as the library diffusers writes them: which files there are. Trusts none, runs nothing of them.
 
-``model_index.json`` is only looked for; what a part is, its own config.json says, which is read by our schemas.
+What a part is, its own config.json says, which is read by our schemas; ``model_index.json`` names no class here.
 """
 
 from __future__ import annotations

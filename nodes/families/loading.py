@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 def outline(path: str, part: str, dtype: str) -> Any:
     """The value of a part's socket without its numbers: of the files, only sizes are read."""
+    return _outlined(find(path, part), dtype)
+
+
+def _outlined(found: Part, dtype: str) -> Any:
     import torch
 
     from kineograph.nodes.networks.mapped import converted
 
-    found = find(path, part)
     network = found.kind.build(found.config)
     network.load_state_dict(converted(network.state_dict(), getattr(torch, dtype), _kept(network, dtype)), assign=True)
-    return found.kind.adapt(network.eval().requires_grad_(False), found.config, Unread())
+    beside = [_outlined(found.beside, dtype)] if found.beside else []
+    return found.kind.adapt(network.eval().requires_grad_(False), found.config, Unread(), *beside)
 
 
 def load(path: str, part: str, dtype: str) -> Any:
@@ -31,16 +35,20 @@ def load(path: str, part: str, dtype: str) -> Any:
     Raises:
         ValueError: no such model, or files that do not fit.
     """
-    import torch
-
-    from kineograph.nodes.networks.mapped import assign, mapped_weights, unscaled
-
     found = find(path, part)
     if not found.files:
         raise ValueError(
             f"Of {path!r} only the sizes are known here: `kineograph plan` can tell what it would cost. To run it, "
             "give the folder in which its weights lie."
         )
+    return _loaded(found, dtype)
+
+
+def _loaded(found: Part, dtype: str) -> Any:
+    import torch
+
+    from kineograph.nodes.networks.mapped import assign, mapped_weights, unscaled
+
     network = found.kind.build(found.config)
     numbers = getattr(torch, dtype)
     state = renamed(found, unscaled(mapped_weights(found.files), numbers))
@@ -49,7 +57,8 @@ def load(path: str, part: str, dtype: str) -> Any:
             state[name] = state[same] = found_one[0]
     assign(network, state, shown(found.files[0].name), numbers, _kept(network, dtype))
     words = None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
-    return found.kind.adapt(network, found.config, words)
+    beside = [_loaded(found.beside, dtype)] if found.beside else []
+    return found.kind.adapt(network, found.config, words, *beside)
 
 
 def renamed(part: Part, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,7 +68,7 @@ def renamed(part: Part, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: names that its layout does not have, all of them.
     """
     if part.layout is None:
-        return dict(state)
+        return {new: tensor for name, tensor in state.items() if (new := part.kind.rename(name)) is not None}
     known: dict[str, Tensor] = {}
     unknown: list[str] = []
     for name, tensor in state.items():

@@ -154,6 +154,7 @@ class Batch(NamedTuple):
         grid: (t, h, w) tokens along each axis; N is more where keyframes stand beside them. Networks that know tokens
             by their number need it, this one knows them by their place.
         cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
+        pooled_BP: (B, P) each text in one vector, for networks that read it beside the tokens.
     """
 
     tokens_BNC: Tensor
@@ -164,6 +165,7 @@ class Batch(NamedTuple):
     period: float | None = None
     grid: tuple[int, int, int] | None = None
     cell: tuple[float, float, float] | None = None
+    pooled_BP: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class AdaptedDiT(nn.Module):
             levels_K: (K,) noise levels of the clip: one, one per latent frame, or one per token.
             text_1LE: (1, L, E) text tokens.
             mask_1L: (1, L) bool, True where a text token stands.
-            batch: that the clip is of, for what else it says.
+            batch: that the clip is of, for what else it says; of its ``pooled_BP``, the clip's own (1, P).
 
         Returns:
             (1, C, t, h, w).
@@ -102,13 +102,14 @@ class AdaptedDiT(nn.Module):
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
         x_BCthw = unpatchify(batch.tokens_BNC, grid, self.config.patch)
-        said = [
-            self.ask(
-                x_BCthw[i : i + 1], batch.levels_BK[i], batch.text_BLE[i : i + 1], batch.text_mask_BL[i : i + 1], batch
-            )
-            for i in range(len(x_BCthw))
-        ]
+        said = [self._clip(x_BCthw[i : i + 1], i, batch) for i in range(len(x_BCthw))]
         return patchify(torch.cat(said).float(), self.config.patch)
+
+    def _clip(self, x_1CthW: Tensor, i: int, batch: Batch) -> Tensor:
+        one = slice(i, i + 1)
+        pooled = None if batch.pooled_BP is None else batch.pooled_BP[one]
+        text, mask = batch.text_BLE[one], batch.text_mask_BL[one]
+        return self.ask(x_1CthW, batch.levels_BK[i], text, mask, batch._replace(pooled_BP=pooled))
 
     @contextmanager
     def _recomputing(self, wanted: bool) -> Iterator[None]:

@@ -1,0 +1,192 @@
+"""HunyuanVideo from a diffusers folder against diffusers' own pipeline, with tiny random weights in float32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
+pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
+import tiny_families
+
+from kineograph.nodes import edit, sample, text, video, video_models
+from kineograph.nodes.families.tokens import tokenizer
+from kineograph.nodes.sockets import TextEmbedding, Video
+from kineograph.trial import Ledger
+
+WORDS, NOT = "a red circle", "blurred"
+SIZE = {"frames": 29, "height": 32, "width": 48}
+STEPS, GUIDANCE = 5, 4.5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    made = tiny_families.hunyuan_pipeline()
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline, tmp_path_factory):
+    return tiny_families.saved(pipeline, tmp_path_factory.mktemp("hunyuan") / "HunyuanVideo-tiny")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return video_models.load_video_model(folder, dtype="float32")
+
+
+@pytest.fixture
+def noise(model):
+    return sample.latent_noise(model.vae, **SIZE, fps=24.0, seed=3)
+
+
+def sampled(model, latent, guidance=GUIDANCE, scale=1.0):
+    dit = video_models.embedded_guidance(model.dit, guidance)
+    shown, not_shown = (text.encode_text(model.text_encoder, words) for words in (WORDS, NOT))
+    for step in sample.shifted_sigmas(STEPS, 7.0):
+        patches = sample.patchify(latent, 1, 2, 2)
+        if scale == 1:
+            said = sample.dit_velocity(dit, patches, shown, step.sigma)
+        else:
+            said = sample.guided_velocity(dit, patches, shown, not_shown, step, scale)
+        latent = sample.euler_step(latent, sample.unpatchify(said), step)
+    return latent
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_text_to_video_is_that_of_the_pipeline_with_its_own_schedule(pipeline, model, noise, scale):
+    latent = sampled(model, noise, scale=scale)
+    given = {"height": 32, "width": 48, "num_frames": 29, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+    words = {"prompt": WORDS, "negative_prompt": NOT, "true_cfg_scale": scale}
+    reference = pipeline(**words, **given, latents=noise.x.clone(), output_type="latent").frames
+    assert (latent.x - reference).abs().max() < 1e-5
+    pixels = pipeline(**words, **given, latents=noise.x.clone(), output_type="pt").frames
+    assert (video.vae_decode(model.vae, latent).frames - pixels).abs().max() < 1e-5
+    assert pixels.std() > 0.01
+
+
+def test_guidance_and_the_pooled_vector_are_heard(model, noise):
+    patches = sample.patchify(noise, 1, 2, 2)
+    words = text.encode_text(model.text_encoder, WORDS)
+    plain = sample.dit_velocity(model.dit, patches, words).tokens
+    louder = video_models.embedded_guidance(model.dit, 12.0)
+    assert not torch.equal(sample.dit_velocity(louder, patches, words).tokens, plain)
+    assert torch.equal(sample.dit_velocity(model.dit, patches, words).tokens, plain)  # the first is as it was
+    other = TextEmbedding(words.tokens, words.mask, words.pooled + 1)
+    assert not torch.equal(sample.dit_velocity(model.dit, patches, other).tokens, plain)
+    with pytest.raises(ValueError, match="pooled vector"):
+        sample.dit_velocity(model.dit, patches, TextEmbedding(words.tokens, words.mask))
+
+
+def test_prompts_are_read_as_the_pipeline_reads_them(pipeline, model):
+    long = "a red circle {moves} " * 40  # longer than both encoders take
+    for words in ("", WORDS, long):
+        tokens, pooled, mask = pipeline.encode_prompt(words)
+        ours = text.encode_text(model.text_encoder, words)
+        assert torch.equal(ours.mask, mask.bool())
+        assert (ours.tokens - tokens * mask[..., None]).abs().max() < 1e-5
+        assert (ours.pooled - pooled).abs().max() < 1e-5
+    assert ours.mask.all()
+
+
+def test_only_hunyuanvideo_is_told_a_guidance(tmp_path):
+    other = video_models.load_video_dit(tiny_families.saved(tiny_families.ltx_pipeline(), tmp_path / "LTX"), "float32")
+    with pytest.raises(ValueError, match="take guided_velocity and its scale"):
+        video_models.embedded_guidance(other)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 13, 17, 21, 25, 29])
+def test_the_vae_decodes_as_the_library_in_stretches_of_time(pipeline, model, frames):
+    x = torch.randn(1, 4, 1 + frames // 4, 4, 4, generator=torch.Generator().manual_seed(5))
+    theirs = pipeline.vae.decode(x / pipeline.vae.config.scaling_factor).sample
+    assert torch.equal(model.vae.network.decode(x), (theirs / 2 + 0.5).clamp(0, 1))
+
+
+def test_the_vae_encodes_as_the_library(pipeline, model):
+    clip = Video(torch.rand(1, 29, 3, 32, 32, generator=torch.Generator().manual_seed(2)), 24.0)
+    mean = pipeline.vae.encode(2 * clip.frames.transpose(1, 2) - 1).latent_dist.mean
+    assert (video.vae_encode(model.vae, clip).x - mean * pipeline.vae.config.scaling_factor).abs().max() < 1e-5
+
+
+def test_tiles_are_those_of_the_library(pipeline, model):
+    clip = Video(torch.rand(1, 21, 3, 80, 96, generator=torch.Generator().manual_seed(2)), 24.0)
+    whole = video.vae_encode(model.vae, clip)
+    tiled = video.vae_encode(model.vae, clip, tile=64)
+    vae = tiny_families.hunyuan_pipeline().vae
+    vae.enable_tiling(64, 64, None, 48, 48)
+    scale = vae.config.scaling_factor
+    theirs = vae.encode(2 * clip.frames.transpose(1, 2) - 1).latent_dist.mean * scale
+    assert (tiled.x - theirs).abs().max() < 1e-5
+    assert not torch.equal(tiled.x, whole.x)
+    pixels = (vae.decode(theirs / scale).sample / 2 + 0.5).clamp(0, 1).transpose(1, 2)
+    assert (video.vae_decode(model.vae, tiled, tile=60).frames - pixels).abs().max() < 1e-5
+    assert not model.vae.network.network.use_tiling
+
+
+def test_the_vae_decodes_in_memory_that_does_not_grow_with_the_clip(model):
+    def peak(frames: int) -> int:
+        x = torch.randn(1, 4, frames, 4, 4, generator=torch.Generator().manual_seed(5))
+        with Ledger() as ledger:
+            before = ledger.live
+            for piece in model.vae.network.decode_pieces(x):
+                del piece
+        return ledger.peak - before
+
+    assert peak(28) <= 1.15 * peak(7)
+
+
+def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):
+    picture = Video(torch.rand(1, 1, 3, 32, 48), 24.0)
+    with pytest.raises(ValueError, match="one noise level for the whole clip"):
+        sampled(model, edit.begin_sampling(edit.give_video(noise, model.vae, picture)))
+
+
+def test_sizes_come_with_the_nearest(model):
+    with pytest.raises(ValueError, match="1 \\+ a multiple of 4; the nearest is 29"):
+        sample.latent_noise(model.vae, **SIZE | {"frames": 30})
+
+
+def test_clips_tokenizer_is_read_from_its_two_tables_too(tmp_path):
+    theirs = tiny_families.clip_tokenizer()
+    tables = json.loads(theirs.backend_tokenizer.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(tables["vocab"]))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, tables["merges"])))
+    prompts = ["", "A  red\tcircle isn't 42,\nñ!", "red " * 100]
+    wanted = theirs(prompts, truncation=True, max_length=77).input_ids
+    assert [each.ids for each in tokenizer(tmp_path, 77).encode_batch(prompts)] == wanted
+
+
+def test_configurations_of_older_libraries_are_read(pipeline, folder, tmp_path):
+    from kineograph.nodes.families.finding import files, find
+
+    old = {name: value for name, value in pipeline.text_encoder.config.to_dict().items() if name != "rope_parameters"}
+    old |= {"rope_theta": 1234.0, "rope_scaling": None, "architectures": ["LlamaModel"]}
+    copy = tmp_path / "old"
+    copy.mkdir()
+    for part in Path(folder).iterdir():
+        (copy / part.name).symlink_to(part)
+    (copy / "text_encoder").unlink()
+    (copy / "text_encoder").mkdir()
+    (copy / "text_encoder" / "model.safetensors").symlink_to(Path(folder) / "text_encoder" / "model.safetensors")
+    (copy / "text_encoder" / "config.json").write_text(json.dumps(old))
+    assert (
+        find(str(copy), "text_encoder")
+        .kind.build(find(str(copy), "text_encoder").config)
+        .config.rope_parameters["rope_theta"]
+        == 1234.0
+    )
+    names = {path.relative_to(copy).as_posix() for path in files(str(copy), "text_encoder")}
+    assert {"text_encoder_2/model.safetensors", "tokenizer_2/tokenizer.json", "tokenizer/tokenizer.json"} <= names
+    (copy / "text_encoder" / "config.json").write_text(json.dumps(old | {"rope_scaling": {"type": "linear"}}))
+    with pytest.raises(ValueError, match="rope_scaling"):
+        find(str(copy), "text_encoder")
