@@ -12,6 +12,7 @@ pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'"
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
 import tiny_families
 
+from kineograph import default_runtime
 from kineograph.nodes import edit, sample, text, video, video_models
 from kineograph.nodes.families.tokens import tokenizer
 from kineograph.nodes.sockets import TextEmbedding, Video
@@ -19,6 +20,7 @@ from kineograph.trial import Ledger
 
 WORDS, NOT = "a red circle", "blurred"
 SIZE = {"frames": 29, "height": 32, "width": 48}
+WORKFLOW = Path(__file__).parent.parent / "workflows" / "hunyuan_text_to_video.json"
 STEPS, GUIDANCE = 5, 4.5
 
 
@@ -190,3 +192,29 @@ def test_configurations_of_older_libraries_are_read(pipeline, folder, tmp_path):
     (copy / "text_encoder" / "config.json").write_text(json.dumps(old | {"rope_scaling": {"type": "linear"}}))
     with pytest.raises(ValueError, match="rope_scaling"):
         find(str(copy), "text_encoder")
+
+
+def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_path):
+    runtime = default_runtime()
+    raw = json.loads(WORKFLOW.read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 5, "height": 32, "width": 32} | {"model": folder, "steps": 2, "prompt": WORDS}
+    assert runtime.run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 5, 3, 32, 32)
+    rows = runtime.estimate(WORKFLOW, inputs).nodes
+    assert {row.path for row in rows if row.unknown} == {"file"}
+    for model in (folder, "hunyuanvideo"):
+        assert runtime.problems(WORKFLOW, {"model": model}) == []
+        found = runtime.problems(WORKFLOW, {"model": model} | {"frames": 130, "width": 850})
+        assert [each.place for each in found] == ["noise"]
+        assert "nearest is 129" in str(found[0])
+        assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+
+
+def test_half_precision_loads_and_samples(folder):
+    model = video_models.load_video_model(folder, dtype="bfloat16", vae_dtype="bfloat16")
+    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16}
+    noise = sample.latent_noise(model.vae, 5, 32, 32)
+    words = text.encode_text(model.text_encoder, WORDS)
+    said = sample.unpatchify(sample.dit_velocity(model.dit, sample.patchify(noise, 1, 2, 2), words, 0.5))
+    assert said.x.dtype is torch.float32
+    assert video.vae_decode(model.vae, said).frames.isfinite().all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'"
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
 import tiny_families
 
+from kineograph import default_runtime
 from kineograph.nodes import edit, sample, schedules, text, video, video_models
 from kineograph.nodes.sockets import Video
 from kineograph.trial import Ledger
@@ -18,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")
 
 WORDS, NOT = "a red circle", "blurred"
 SIZE = {"frames": 13, "height": 32, "width": 48}
+WORKFLOW = Path(__file__).parent.parent / "workflows" / "mochi_text_to_video.json"
 STEPS, SCALE = 6, 4.5
 
 
@@ -35,8 +40,12 @@ def pipeline():
 
 
 @pytest.fixture(scope="module")
-def model(pipeline, tmp_path_factory):
-    folder = tiny_families.saved(pipeline, tmp_path_factory.mktemp("mochi") / "Mochi-tiny")
+def folder(pipeline, tmp_path_factory):
+    return tiny_families.saved(pipeline, tmp_path_factory.mktemp("mochi") / "Mochi-tiny")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
     return video_models.load_video_model(folder, dtype="float32")
 
 
@@ -100,3 +109,29 @@ def test_sizes_come_with_the_nearest(model):
     with pytest.raises(ValueError, match="1 \\+ a multiple of 6; the nearest is 13") as error:
         sample.latent_noise(model.vae, **SIZE | {"frames": 12, "height": 40})
     assert "height = 40 is not a multiple of 16; the nearest is 32" in str(error.value)
+
+
+def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_path):
+    runtime = default_runtime()
+    raw = json.loads(WORKFLOW.read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 7, "height": 32, "width": 32} | {"model": folder, "steps": 2, "prompt": WORDS}
+    assert runtime.run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 7, 3, 32, 32)
+    rows = runtime.estimate(WORKFLOW, inputs).nodes
+    assert {row.path for row in rows if row.unknown} == {"file"}
+    for model in (folder, "mochi-1"):
+        assert runtime.problems(WORKFLOW, {"model": model}) == []
+        found = runtime.problems(WORKFLOW, {"model": model} | {"frames": 162, "width": 850})
+        assert [each.place for each in found] == ["noise"]
+        assert "nearest is 163" in str(found[0])
+        assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+
+
+def test_half_precision_loads_and_samples(folder):
+    model = video_models.load_video_model(folder, dtype="bfloat16", vae_dtype="bfloat16")
+    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16}
+    noise = sample.latent_noise(model.vae, 7, 32, 32)
+    words = text.encode_text(model.text_encoder, WORDS)
+    said = sample.unpatchify(sample.dit_velocity(model.dit, sample.patchify(noise, 1, 2, 2), words, 0.5))
+    assert said.x.dtype is torch.float32
+    assert video.vae_decode(model.vae, said).frames.isfinite().all()

@@ -232,6 +232,7 @@ CALLS = {
     "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
     "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
     "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "step_sigma": lambda run: (schedules.step_sigma, STEP),
     "token_shift": lambda run: (schedules.token_shift, CLEAN),
     "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
@@ -400,6 +401,7 @@ OPTIONAL = {
     "load_video_dit",
     "load_video_vae",
     "load_video_text_encoder",
+    "embedded_guidance",
 }
 """Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)

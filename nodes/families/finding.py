@@ -14,6 +14,7 @@ from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, original, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.original import Layout
+from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
@@ -69,10 +70,12 @@ def find(path: str, part: str) -> Part:
             "vae": Part(NETWORKS["AutoencoderKLWan"], WanAutoencoder()),
             "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
         }[part]
+    if path in PUBLISHED:
+        return _published(path, part)
     raise ValueError(
         f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
         "text_encoder and tokenizer), or one with the files of Wan's repository. To plan without weights, give a name: "
-        f"{', '.join(wan.SIZES)}."
+        f"{', '.join([*wan.SIZES, *PUBLISHED])}."
     )
 
 
@@ -106,9 +109,16 @@ def _of_pipeline(folder: Path, part: str) -> Part:
         config,
         tuple(folders.weight_files(below)),
         (below / "config.json", *elsewhere),
+        kind.layout,
         tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
         beside=_of_pipeline(folder, kind.beside) if kind.beside else None,
     )
+
+
+def _published(name: str, part: str) -> Part:
+    kind, config = PUBLISHED[name][part]
+    beside = NETWORKS[kind].beside
+    return Part(NETWORKS[kind], config, beside=_published(name, beside) if beside else None)
 
 
 def _class(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kineograph.nodes.families.library import network_class
+from kineograph.nodes.families.original import Layout
 from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
 
 TEXT_TOKENS = 95 + 256
@@ -50,11 +51,18 @@ def clip_network(config: ClipTextEncoder) -> Any:
     made = network_class("transformers", "CLIPTextConfig")(**config.model_dump())
     with torch.device("meta"):
         network = network_class("transformers", "CLIPTextModel")(made)
+    network = getattr(network, "text_model", network)  # what some releases put around it holds nothing more
     network.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # no weights either
     return network
 
 
 def clip_name(name: str) -> str | None:
-    """A name in a file of ``CLIPTextModel`` as its library names it today; None for a table that it counts out."""
+    """A tensor of CLIP's text encoder, without the prefix that some releases of transformers save."""
     plain = name.removeprefix("text_model.")
-    return None if plain == "embeddings.position_ids" else plain
+    if plain == "embeddings.position_ids":
+        return ""
+    return plain if plain.startswith(("embeddings.", "encoder.layers.", "final_layer_norm.")) else None
+
+
+# never asked for sizes: it is found beside its configuration alone
+CLIP = Layout("CLIP's text encoder", "CLIPTextModel", (), clip_name, lambda *_: ClipTextEncoder())

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
+from kineograph.nodes.families.original import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
     CogVideoXAutoencoder,
@@ -44,7 +45,7 @@ class Kind:
         foretell: of a VAE, from a configuration to what its latents mean.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
-        rename: from a name in a file of its library to that of today; None for a tensor that is not used.
+        layout: how its library's files name the weights, where that is not as the network does.
     """
 
     part: str
@@ -54,7 +55,7 @@ class Kind:
     foretell: Callable[[Any], LatentSpec | None] = lambda _: None
     tokens: int = 0
     beside: str | None = None
-    rename: Callable[[str], str | None] = lambda name: name
+    layout: Layout | None = None
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -224,7 +225,7 @@ NETWORKS = {
         hunyuan.clip_network,
         _clip,
         tokens=hunyuan.CLIP_TOKENS,
-        rename=hunyuan.clip_name,
+        layout=hunyuan.CLIP,
     ),
 }
 """By the class's name in its library; where families read the same encoder otherwise, with the DiT's behind it."""

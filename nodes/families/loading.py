@@ -68,7 +68,7 @@ def renamed(part: Part, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: names that its layout does not have, all of them.
     """
     if part.layout is None:
-        return {new: tensor for name, tensor in state.items() if (new := part.kind.rename(name)) is not None}
+        return dict(state)
     known: dict[str, Tensor] = {}
     unknown: list[str] = []
     for name, tensor in state.items():

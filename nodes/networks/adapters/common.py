@@ -102,14 +102,12 @@ class AdaptedDiT(nn.Module):
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
         x_BCthw = unpatchify(batch.tokens_BNC, grid, self.config.patch)
-        said = [self._clip(x_BCthw[i : i + 1], i, batch) for i in range(len(x_BCthw))]
+        said = []
+        for i in range(len(x_BCthw)):
+            one = slice(i, i + 1)
+            levels, text, mask = batch.levels_BK[i], batch.text_BLE[one], batch.text_mask_BL[one]
+            said.append(self.ask(x_BCthw[one], levels, text, mask, _of_clip(batch, one)))
         return patchify(torch.cat(said).float(), self.config.patch)
-
-    def _clip(self, x_1CthW: Tensor, i: int, batch: Batch) -> Tensor:
-        one = slice(i, i + 1)
-        pooled = None if batch.pooled_BP is None else batch.pooled_BP[one]
-        text, mask = batch.text_BLE[one], batch.text_mask_BL[one]
-        return self.ask(x_1CthW, batch.levels_BK[i], text, mask, batch._replace(pooled_BP=pooled))
 
     @contextmanager
     def _recomputing(self, wanted: bool) -> Iterator[None]:
@@ -121,6 +119,11 @@ class AdaptedDiT(nn.Module):
             yield
         finally:
             self.network.disable_gradient_checkpointing()
+
+
+def _of_clip(batch: Batch, one: slice) -> Batch:
+    """What a batch says beside tokens and text, for one of its clips."""
+    return batch._replace(pooled_BP=None if batch.pooled_BP is None else batch.pooled_BP[one])
 
 
 def one_level(levels_K: Tensor, name: str) -> Tensor:

@@ -6,6 +6,7 @@ Mochi 1: Genmo 2024 (github.com/genmoai/mochi). The networks are diffusers' ``Mo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -17,6 +18,8 @@ from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
 
 TIMESTEPS = 1000.0
+# the library keeps its rotary table out of autocast in a way that torch warns of on a CPU, where it changes nothing
+warnings.filterwarnings("ignore", "In CPU autocast", UserWarning, r"diffusers\..*mochi")
 
 
 class MochiDiT(AdaptedDiT):
