@@ -135,7 +135,7 @@ class HunyuanVideoText(nn.Module):
 def _padded(ids: list[list[int]], length: int, network: nn.Module) -> tuple[Tensor, Tensor]:
     """Token ids (B, L) with 0 behind them, and where they stand (B, L), on a network's device."""
     lengths = torch.tensor([len(each) for each in ids])
-    padded = torch.tensor([each + [0] * (length - len(each)) for each in ids])
+    padded = torch.tensor([[*each, *[0] * (length - len(each))] for each in ids])
     device = next(network.parameters()).device
     return padded.to(device), (torch.arange(length) < lengths[:, None]).to(device)
 
