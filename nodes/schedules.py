@@ -129,16 +129,6 @@ def strength_sigma(sigmas: Stream[SigmaStep], strength: Share = 0.6) -> float:
 
 
 @node
-def step_sigma(step: SigmaStep) -> float:
-    """The noise level that a step begins at: what ``dit_velocity`` asks for where no guidance asks the model twice.
-
-    Args:
-        step: of a schedule.
-    """
-    return step.sigma
-
-
-@node
 def token_shift(
     latent: Latent,
     cells: Annotated[int, Field(ge=1)] = 1,

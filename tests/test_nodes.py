@@ -232,7 +232,6 @@ CALLS = {
     "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
     "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
     "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
-    "step_sigma": lambda run: (schedules.step_sigma, STEP),
     "token_shift": lambda run: (schedules.token_shift, CLEAN),
     "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),

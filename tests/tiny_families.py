@@ -109,14 +109,14 @@ COG_VAE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def cogvideox_pipeline() -> CogVideoXPipeline:
-    """CogVideoX-2b with random weights and its own schedule."""
+def cogvideox_pipeline(snr: float = 3.0, **sizes: Any) -> CogVideoXPipeline:
+    """CogVideoX with random weights and its own schedule; 2b, unless sizes say otherwise."""
     torch.manual_seed(0)
-    dit = CogVideoXTransformer3DModel(**COG_DIT).eval()
+    dit = CogVideoXTransformer3DModel(**COG_DIT | sizes).eval()
     vae = AutoencoderKLCogVideoX(**COG_VAE).eval()
     scheduler = CogVideoXDDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
+        rescale_betas_zero_snr=True, snr_shift_scale=snr, timestep_spacing="trailing", clip_sample=False,
     )  # fmt: skip
     return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
 

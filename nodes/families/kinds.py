@@ -99,7 +99,7 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXDiT, training_levels
 
     made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
-    return DiT(made, (1, config.patch_size, config.patch_size))
+    return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
 
 
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:

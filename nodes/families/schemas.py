@@ -6,9 +6,9 @@ network that ignored it would draw something else without a word.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Size = Annotated[int, Field(ge=1, le=2**15)]
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -133,7 +133,7 @@ Few = Annotated[int, Field(ge=1, le=96)]
 
 
 class CogVideoXTransformer(NetworkConfig):
-    """Of ``CogVideoXTransformer3DModel`` as CogVideoX-2b is: its table of places is built of the sample's size.
+    """Of ``CogVideoXTransformer3DModel``, text to video: places are a table as large as the sample's size, or rotary.
 
     ``snr_shift_scale`` is the scheduler's: it decides which timestep a noise level has.
     """
@@ -150,11 +150,11 @@ class CogVideoXTransformer(NetworkConfig):
     num_layers: Count = 30
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_bias: bool = True
-    sample_width: Few = 90
-    sample_height: Few = 60
+    sample_width: Annotated[int, Field(ge=1, le=512)] = 90
+    sample_height: Annotated[int, Field(ge=1, le=512)] = 60
     sample_frames: Few = 49
     patch_size: Few = 2
-    patch_size_t: None = None
+    patch_size_t: Annotated[int, Field(ge=1, le=8)] | None = None
     temporal_compression_ratio: Annotated[int, Field(ge=1, le=16)] = 4
     max_text_seq_length: Size = 226
     activation_fn: Literal["gelu-approximate"] = "gelu-approximate"
@@ -163,10 +163,16 @@ class CogVideoXTransformer(NetworkConfig):
     norm_eps: Small = 1e-5
     spatial_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.875
     temporal_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.0
-    use_rotary_positional_embeddings: Literal[False] = False
+    use_rotary_positional_embeddings: bool = False
     use_learned_positional_embeddings: Literal[False] = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
+
+    @model_validator(mode="after")
+    def _table_is_small(self) -> Self:
+        if not self.use_rotary_positional_embeddings and max(self.sample_height, self.sample_width) > 96:
+            raise ValueError("a table of places for more than 96 x 96 cells is none that was published")
+        return self
 
 
 class CogVideoXAutoencoder(NetworkConfig):
