@@ -13,7 +13,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, Levels, TextEncoder
+from kineograph.nodes.sockets import VAE, DiT, Latent, Levels, TextEncoder
 
 Numbers = Literal["bfloat16", "float16", "float32"]
 PARTS = ("dit", "vae", "text_encoder")
@@ -170,6 +170,25 @@ def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -
     from kineograph.nodes.networks.adapters.cogvideox import training_levels
 
     return Levels(training_levels(snr_divisor))
+
+
+@node(views=("latent",))
+def leave_out_padding(latent: Latent, groups: Annotated[int, Field(ge=1, le=8)] = 1) -> Latent:
+    """Leave out latent frames before a video, with which CogVideoX 1.5 fills up its tokens of two latent frames.
+
+    What is left begins with a frame alone again: for 81 frames (21 latent frames), sample 85 and leave out one group.
+
+    Args:
+        latent: a sampled video.
+        groups: how many latent frames.
+
+    Raises:
+        ValueError: no latent frame would be left.
+    """
+    if groups >= latent.x.shape[2]:
+        raise ValueError(f"This latent has {latent.x.shape[2]} latent frames: {groups} cannot be left out.")
+    cut = {name: getattr(latent, name)[:, :, groups:] for name in ("x", "clean", "mask")}
+    return replace(latent, **cut)
 
 
 @node(views=("dit",))

@@ -50,6 +50,21 @@ def test_5b_is_that_of_the_pipeline_at_sizes_that_are_not_the_trained_one(height
     assert (video.vae_decode(model.vae, latent).frames - pixels).abs().max() < 1e-5
 
 
+def test_15_has_tokens_of_two_latent_frames_and_a_latent_frame_before_the_video(tmp_path):
+    sizes = {"patch_size_t": 2, "patch_bias": False, "sample_height": 300, "sample_width": 300}
+    pipeline = tiny_families.cogvideox_pipeline(1.0, **ROTARY | sizes)
+    model = opened(pipeline, tmp_path / "CogVideoX-1.5")
+    noise = sample.latent_noise(model.vae, frames=13, height=32, width=48, fps=16.0, seed=3)
+    latent = video_models.leave_out_padding(sampled(model, noise, 2))
+    given = {"height": 32, "width": 48, "num_frames": 9, "num_inference_steps": STEPS, "guidance_scale": SCALE}
+    given |= {"prompt": WORDS, "negative_prompt": NOT, "latents": noise.x.transpose(1, 2)}
+    pixels = pipeline(**given, output_type="pt").frames
+    assert pixels.shape[1] == latent.frames == 9
+    assert (video.vae_decode(model.vae, latent).frames - pixels).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="3 cannot be left out"):
+        video_models.leave_out_padding(latent, 3)
+
+
 def test_tables_that_nobody_published_are_refused(tmp_path):
     pipeline = tiny_families.cogvideox_pipeline(sample_height=2, sample_width=98)
     with pytest.raises(ValueError, match="table of places"):

@@ -19,6 +19,7 @@ from kineograph.nodes.families.finding import files, find
 from kineograph.nodes.families.tokens import tokenizer
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import TextEmbedding, Video
+from kineograph.nodes.train import encoded
 from kineograph.trial import Ledger
 
 WORDS, NOT = "a red circle", "blurred"
@@ -102,6 +103,18 @@ def test_prompts_are_read_as_the_pipeline_reads_them(pipeline, model):
         assert (ours.tokens - tokens * mask[..., None]).abs().max() < 1e-5
         assert (ours.pooled - pooled).abs().max() < 1e-5
     assert ours.mask.all()
+
+
+def test_training_batches_keep_the_pooled_vector(model):
+    shown, empty = (text.encode_text(model.text_encoder, words) for words in (WORDS, ""))
+    two = TextEmbedding(*(torch.cat(pair) for pair in zip(text_parts(shown), text_parts(empty), strict=True)))
+    kept = encoded.drop_text(two, empty, drop=0.0)
+    assert torch.equal(kept.pooled, two.pooled)
+    assert torch.equal(encoded.drop_text(two, empty, drop=1.0).pooled, torch.cat([empty.pooled] * 2))
+
+
+def text_parts(text):
+    return text.tokens, text.mask, text.pooled
 
 
 def test_only_hunyuanvideo_is_told_a_guidance(tmp_path):

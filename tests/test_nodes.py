@@ -180,6 +180,7 @@ CALLS = {
     "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
+    "leave_out_padding": lambda run: (video_models.leave_out_padding, NOISE),
     "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
