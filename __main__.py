@@ -12,14 +12,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, __version__, default_runtime
 from kineograph.cli import importing, isolation, planning, processes, serve, storage, submit
-from kineograph.cli.console import one_line, stopped_by_signals, watching
+from kineograph.cli.console import finished_by_signal, one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
 from kineograph.cli.sweep import Sweep, read_sweep
@@ -161,22 +161,25 @@ def _run(options: argparse.Namespace) -> int:
     if problems:
         raise InvalidWorkflow(problems)
     asked = threading.Event()  # to stop: by a signal, or because nothing can be shown any more
+    finish = threading.Event()  # the loop that runs; several processes would have to agree on the pass
     cancel = asked if here.count == 1 else threading.Event()
     with (
         processes.together(here),
         processes.own_folder(here, Path(options.out)) as out,
         storage.opened_store(options) as store,
         stopped_by_signals(asked),
+        finished_by_signal(finish) if here.count == 1 else nullcontext(),
         watching(options.json, asked) if here.first else processes.unseen(asked) as watch,
     ):
         runtime.store = processes.shared(store, here, asked, cancel)
         how: dict[str, Any] = {"cancel": cancel, "keep_every": options.keep_every, "memory": options.memory}
+        how["finish"] = finish
         logs = partial(_logs, options.log if here.first else ())
         well = True
         try:
             if isolation.wanted(options):
                 with logs(out) as keep:
-                    isolation.run(options, runs.workflow, runs.inputs, out, store, _both(keep, watch), asked)
+                    isolation.run(options, runs.workflow, runs.inputs, out, store, _both(keep, watch), asked, finish)
             elif options.sweep:
                 well = runs.run(runtime, out, watch, logs, partial(_failed, debug=options.debug), **how)
             else:

@@ -218,6 +218,10 @@ class Client:
         """Stop a job."""
         return self._ask("POST", f"/api/jobs/{job}/cancel")
 
+    def finish(self, job: str) -> dict[str, Any]:
+        """End the loop that a job runs after its pass; what follows runs with what it has."""
+        return self._ask("POST", f"/api/jobs/{job}/finish")
+
     def retry(self, job: str) -> dict[str, Any]:
         """A new job with the same work."""
         return self._ask("POST", f"/api/jobs/{job}/retry")

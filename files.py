@@ -11,8 +11,17 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """The folder for what a program keeps and can make again (XDG base directories)."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "kineograph"
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def data_folder() -> Path:
+    """The folder for what a program's user made with it (XDG base directories)."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def _xdg(variable: str, default: str) -> Path:
+    home = os.environ.get(variable, "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / default) / "kineograph"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -33,7 +42,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as failure:
         raise _unwritten(path, len(data), failure) from failure
     finally:
@@ -56,7 +65,8 @@ def _unwritten(path: Path, size: int, failure: OSError) -> OSError:
     return error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names."""
     if os.name != "posix":  # other systems open no folders
         return
     handle = os.open(folder, os.O_RDONLY)

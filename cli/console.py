@@ -16,6 +16,7 @@ from kineograph.graph_runtime.events import (
     Event,
     FileWritten,
     LeftOut,
+    LoopCut,
     MemoryShort,
     Metric,
     NodeCached,
@@ -103,6 +104,8 @@ class Bars:
             self.line("cached", event.path, "cyan")
         elif isinstance(event, NodeResumed):
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
+        elif isinstance(event, LoopCut):
+            self.line("cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow")
         elif isinstance(event, (NotKept, MemoryShort)):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
         elif isinstance(event, LeftOut):
@@ -189,6 +192,20 @@ def stopped_by_signals(cancel: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def finished_by_signal(finish: threading.Event) -> Iterator[None]:
+    """SIGUSR1 asks the loop that runs to end after its pass; what follows it runs."""
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: finish.set())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def one_line(text: str) -> str:

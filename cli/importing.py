@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph.cli.console import one_line
+from kineograph.files import write_whole
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def _import(options: argparse.Namespace, runtime: Runtime) -> int:
         print(text)
         return 0
     try:
-        _write(Path(options.to), text)
-    except OSError as error:
-        raise InvalidWorkflow([Problem("--to", f"{options.to} cannot be written: {error.strerror}.")]) from None
+        write_whole(Path(options.to), f"{text}\n".encode())
+    except (ValueError, OSError) as error:
+        raise InvalidWorkflow([Problem("--to", str(error))]) from None
     print(one_line(f"{options.to}: {len(imported.workflow['nodes'])} nodes"), file=sys.stderr)
     return 0
 
@@ -84,10 +84,3 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidWorkflow([Problem("", f"{path} is not UTF-8 text, so it is no workflow.")]) from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(f"{text}\n", encoding="utf-8")
-    os.replace(part, path)

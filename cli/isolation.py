@@ -61,6 +61,7 @@ def run(
     store: Store | None,
     listen: Listener,
     asked: threading.Event,
+    finish: threading.Event,
 ) -> None:
     """Run a workflow in a process of its own.
 
@@ -71,6 +72,7 @@ def run(
         store: what both processes keep results in.
         listen: called with every event, on another thread.
         asked: set where the run shall stop.
+        finish: set where the loop that runs shall end after its pass.
 
     Raises:
         NodeFailed: a node raised; ``WorkerDied`` where it ended its process.
@@ -98,4 +100,7 @@ def run(
         while not job.wait(SECONDS_BETWEEN_LOOKS):
             if asked.is_set() and not job.asked:
                 job.cancel()
+            if finish.is_set():
+                finish.clear()
+                job.finish()
         job.result()

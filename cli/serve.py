@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kineograph import COMFYUI, default_runtime, safe_runtime
 from kineograph.cli import storage, web_build
 from kineograph.cli.console import one_line
+from kineograph.files import data_folder
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
     serve.add_argument("--port", type=_port, default=PORT, metavar="N", help=f"default: {PORT}; 0 takes a free one")
-    about = f"folder of jobs, outputs, uploads, models, drafts (default: {default_folder()})"
+    about = f"folder of jobs, outputs, uploads, models, drafts (default: {data_folder()})"
     serve.add_argument("--data", metavar="DIR", default=None, help=about)
     about = f"who asks must know a token: that of ${TOKEN}, or a new one that is printed"
     serve.add_argument("--auth", choices=("token",), help=about)
@@ -60,12 +61,6 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     serve.set_defaults(command=_serve, name="serve")
 
 
-def default_folder() -> Path:
-    """The folder for what a program's user made with it (XDG base directories)."""
-    home = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share") / "kineograph"
-
-
 def _serve(options: argparse.Namespace) -> int:
     problems = [*_host_problems(options), *_pack_problems(options)]
     if problems:
@@ -73,7 +68,7 @@ def _serve(options: argparse.Namespace) -> int:
     options.packs = [str(Path(folder).absolute()) for folder in options.packs]
     options.packs += [f"{COMFYUI}{Path(folder).absolute()}" for folder in options.comfy_packs]
     options.store = None if options.store is None else str(Path(options.store).absolute())
-    data = Path(options.data or default_folder()).absolute()
+    data = Path(options.data or data_folder()).absolute()
     with _listening(options) as listener, redirect_stdout(sys.stderr):
         _work_in(data)
         made = safe_runtime() if options.safe_mode else default_runtime(options.packs)

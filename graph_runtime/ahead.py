@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,24 @@ class Coroutines:
             sys.modules["torch"].set_grad_enabled(False)  # it is set for each thread
         with asyncio.Runner(loop_factory=lambda: loop) as runner:  # it cancels what is left, and closes the loop
             runner.get_loop().run_forever()
+
+
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives to who waits for it alone; also on a thread with a loop already, as a notebook has."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    torch = sys.modules.get("torch")
+    records = torch is not None and torch.is_grad_enabled()
+
+    def beside() -> Any:
+        if torch is not None:
+            torch.set_grad_enabled(records)
+        return asyncio.run(coroutine)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(beside).result()
 
 
 async def _ended(coroutine: Coroutine[Any, Any, Any]) -> Ended:

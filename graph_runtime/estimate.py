@@ -7,12 +7,12 @@ trial cannot know (a file without ``estimate=``, a number that only a real run h
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from kineograph.graph_runtime.ahead import finished
 from kineograph.graph_runtime.cache import MemoryCache
 from kineograph.graph_runtime.costs import Estimate, NodeEstimate
 from kineograph.graph_runtime.errors import said
@@ -239,7 +239,7 @@ class _Walk:
                 self.ledger.hold(tensors(result))
             else:
                 result = kind.function(**arguments)
-                result = asyncio.run(result) if kind.is_async else result
+                result = finished(result) if kind.is_async else result
         except Exception as error:  # noqa: BLE001  a real run has numbers where this one has none
             return Unknown(_reason(error))
         if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:

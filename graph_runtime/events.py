@@ -73,6 +73,16 @@ class NodeResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopCut:
+    """A loop was asked to finish early, after ``done`` of ``total`` passes; what follows it runs with what it has."""
+
+    path: str
+    node_type: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class NotKept:
     """What a node made, or a loop's state, is not on disk. ``reason`` is a clause, with what follows from it."""
 
@@ -167,6 +177,7 @@ Event = (
     | NodePreview
     | NodeCached
     | NodeResumed
+    | LoopCut
     | NotKept
     | MemoryShort
     | LeftOut

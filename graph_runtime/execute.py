@@ -16,6 +16,7 @@ from kineograph.graph_runtime.errors import Cancelled, NodeFailed
 from kineograph.graph_runtime.events import (
     BranchTaken,
     LeftOut,
+    LoopCut,
     Metric,
     NodeCached,
     NodeFailure,
@@ -334,7 +335,7 @@ def _fill(slots: list[int], plan: Plan, values: list[Any], state: RunState, cach
         if values[slot] is not ABSENT or at in todo:
             continue
         needed = plan.steps[at]
-        hit = known(needed, cache, state.store) if cache is not None else None
+        hit = known(needed, cache, state.store) if cache is not None and not state.cut else None
         if hit is not None:
             _use([hit], values, state)
         else:
@@ -367,6 +368,7 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
         inner[loop.body.inputs[name]] = given[name]
     steps = [inner_step for inner_step in loop.body.steps if not inner_step.lazy]
     varying = [inner_step for inner_step in steps if not inner_step.invariant]
+    state.enter_loop()
     try:
         while at.done < total and not at.ended:
             context.check_cancelled()
@@ -379,10 +381,15 @@ def _run_loop(step: Step, loop: LoopPlan, values: list[Any], state: RunState, pa
             if state.previews.seconds:
                 for name, value in zip(loop.carry, at.carry, strict=True):
                     state.previews.show(step.path, name, value, state.listen, at.done)
+            if at.done < total and state.cuts():
+                state.listen(LoopCut(step.path, step.type_id, at.done, total))
+                break
     except (Cancelled, NodeFailed):
         if passes is not None:
             passes.stopped()
         raise
+    finally:
+        state.loops -= 1
     outputs = dict(step.outputs)
     for name, value in zip(loop.carry, at.carry, strict=True):
         values[outputs[name]] = value

@@ -36,7 +36,7 @@ def known(step: Step, cache: MemoryCache, store: Store | None) -> Hit | None:
 
 def states_of(step: Step, state: RunState) -> Passes | None:
     """What keeps the states of a loop; a recorded one has a history that serves only once."""
-    if state.store is None or step.loop is None or step.record:
+    if state.store is None or step.loop is None or step.record or state.cut:
         return None
 
     def complain(reason: str) -> None:
@@ -58,11 +58,15 @@ def keep(
     state.ran += 1
     outputs = tuple([values[slot] for _, slot in step.outputs])
     size = nbytes(outputs[0] if len(outputs) == 1 else outputs) if outputs else 0
-    if step.cacheable and step.branch is None:  # a branch has nothing of its own, its side is kept
-        cache.put(step.key, outputs, size, seconds)
-    kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
-    if passes is not None:
-        passes.finished(kept)
+    if state.cut:
+        if passes is not None:  # of the loop that was cut: it can go on
+            passes.stopped()
+    else:
+        if step.cacheable and step.branch is None:  # a branch has nothing of its own, its side is kept
+            cache.put(step.key, outputs, size, seconds)
+        kept = state.store is not None and _store(step, outputs, seconds, state.store, state)
+        if passes is not None:
+            passes.finished(kept)
     if state.listen is not ignore:
         state.listen(NodeFinished(step.path, step.type_id, time.perf_counter() - started, size))
     for slot in step.frees:

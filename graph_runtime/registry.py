@@ -112,7 +112,7 @@ class Registry:
         for path in sorted([*root.glob("*.py"), *root.glob("*/__init__.py")]):
             pack = path.parent.name if path.name == "__init__.py" else path.stem
             if not pack.startswith(("_", "test_")) and pack != "conftest":
-                packs[pack] = (str(path), partial(_import_file, path, pack))
+                packs[pack] = (str(path), partial(import_file, path, pack))
         self._add_packs(packs)
 
     def _add_packs(self, packs: Mapping[str, tuple[str, Callable[[], ModuleType]]]) -> None:
@@ -127,9 +127,16 @@ class Registry:
             raise InvalidWorkflow(problems)
 
 
-def _import_file(path: Path, pack: str) -> ModuleType:
-    sys.modules.setdefault("kineograph_packs", ModuleType("kineograph_packs"))  # `from . import x` asks for it
-    name = f"kineograph_packs.{pack}"
+def import_file(path: Path, pack: str, package: str = "kineograph_packs") -> ModuleType:
+    """Import a pack from where it lies, as a module of a package that is made for it.
+
+    Args:
+        path: ``name.py``, or ``name/__init__.py``.
+        pack: its name.
+        package: keeps packs of one kind apart from those of another.
+    """
+    sys.modules.setdefault(package, ModuleType(package))  # `from . import x` asks for it
+    name = f"{package}.{pack}"
     search = [str(path.parent)] if path.name == "__init__.py" else None
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
     assert spec is not None and spec.loader is not None

@@ -42,6 +42,9 @@ class RunState:
     describe: Callable[[], str] = lambda: "{}"
     listen: Listener = ignore
     cancel: threading.Event = field(default_factory=threading.Event)
+    finish: threading.Event = field(default_factory=threading.Event)
+    loops: int = 0  # that run now, one in the other
+    cut: bool = False  # a loop was finished early: what is made from then on is not what its key says
     coroutines: Coroutines = field(default_factory=Coroutines)
     grad: GradMode = field(default_factory=lambda: GradMode())
     store: Store | None = None
@@ -59,6 +62,18 @@ class RunState:
     def provenance(self) -> str:
         """The workflow with the inputs of this run, as JSON; written out when the first effect asks."""
         return self.describe()
+
+    def enter_loop(self) -> None:
+        """A loop begins; what was wished of an earlier one is not meant for it."""
+        if not self.loops:
+            self.finish.clear()
+        self.loops += 1
+
+    def cuts(self) -> bool:
+        """Whether the outermost loop ends here because somebody asked for it."""
+        ends = self.loops == 1 and self.finish.is_set()
+        self.cut = self.cut or ends
+        return ends
 
     def check_cancelled(self, path: str) -> None:
         """Raise ``Cancelled`` where the caller asked to stop."""

@@ -170,6 +170,7 @@ class Runtime:
         out: str | Path = ".",
         listen: Listener | None = None,
         cancel: threading.Event | None = None,
+        finish: threading.Event | None = None,
         keep_every: KeepEvery | None = None,
         at: Place | None = None,
         memory: int | None = None,
@@ -182,6 +183,8 @@ class Runtime:
             out: the folder that effects write below.
             listen: called with every event, in order, on this thread.
             cancel: set it from another thread to stop between steps and passes.
+            finish: set it from another thread to end the (outermost) loop that runs after its pass. What follows runs
+                with what it has; nothing of that is cached, for it is not what its key says.
             keep_every: when a loop's state goes into the store; every minute by default.
             at: told which node runs, for other threads to read.
             memory: bytes that weights, values and what is computed may take together; weights come and go for it.
@@ -200,6 +203,7 @@ class Runtime:
         state = RunState(out=Path(out), describe=lambda: provenance(workflow, inputs or {}))
         state.listen = listen or state.listen
         state.cancel = cancel or state.cancel
+        state.finish = finish or state.finish
         state.store = self.store
         state.keep_every = keep_every or state.keep_every
         state.at = at or state.at

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kineograph.files import sync_folder
 from kineograph.graph_runtime.index import enter, open_index, stay
-from kineograph.graph_runtime.objects import Content, Damaged, Shard, all_files, fsync_folder, outline, read
+from kineograph.graph_runtime.objects import Content, Damaged, Shard, all_files, outline, read
 
 DEFAULT_BYTES = 20 * 10**9
 MARK = "users.sqlite"
@@ -288,7 +289,7 @@ class Store:
         path = self._path(digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.replace(temporary, path)
-        fsync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _check_room(self, nbytes: int, here: int = 0) -> None:
         limit = self._limit(here)

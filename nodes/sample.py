@@ -319,7 +319,8 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     latent = patches.latent
     cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
     places = patches.positions, text.tokens, text.mask
-    batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell, pooled_BP=text.pooled)
+    batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
+    batch = batch._replace(pooled_BP=text.pooled, guidance=dit.guidance)
     return _Asked(patches.tokens, around, batch)
 
 

@@ -216,10 +216,12 @@ class DiT:
     Attributes:
         network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
+        guidance: what a model that was trained to know guidance as a number is told.
     """
 
     network: dit.DiT
     patch: tuple[int, int, int]
+    guidance: float | None = None
 
 
 @socket(family="dataset")

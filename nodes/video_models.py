@@ -15,7 +15,8 @@ from kineograph.graph_runtime.node import node
 from kineograph.nodes.model import Model
 from kineograph.nodes.sockets import VAE, DiT, Latent, Levels, TextEncoder
 
-Numbers = Literal["bfloat16", "float16", "float32"]
+Half = Literal["bfloat16", "float16", "float32"]
+Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
 PARTS = ("dit", "vae", "text_encoder")
 
 
@@ -71,7 +72,7 @@ def foretold_video_vae(path: str) -> Any:
     return found.kind.foretell(found.config)
 
 
-def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Numbers) -> Model:
+def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Half) -> Model:
     """What ``load_video_model`` loads, without its weights."""
     return Model(
         _outlined(path, "dit", dtype), _outlined(path, "vae", vae_dtype), _outlined(path, "text_encoder", dtype)
@@ -83,7 +84,7 @@ def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
     return _outlined(path, "dit", dtype)
 
 
-def outlined_video_vae(path: str, dtype: Numbers) -> VAE:
+def outlined_video_vae(path: str, dtype: Half) -> VAE:
     """What ``load_video_vae`` loads, without its weights."""
     return _outlined(path, "vae", dtype)
 
@@ -94,9 +95,7 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
 
 
 @node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
-def load_video_model(
-    path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Numbers = "float32"
-) -> Model:
+def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
     """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
 
     Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
@@ -132,7 +131,7 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
 
 
 @node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)
-def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "float32") -> VAE:
+def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Half = "float32") -> VAE:
     """Load the VAE of an open video model alone.
 
     Args:
@@ -203,13 +202,11 @@ def embedded_guidance(dit: DiT, scale: Annotated[float, Field(ge=1, le=50)] = 6.
         scale: larger follows the words more closely; its authors take 6.
 
     Raises:
-        ValueError: another model, which is told no guidance.
+        ValueError: a model that was not trained to be told.
     """
     from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
 
     network: Any = dit.network
-    if not isinstance(network, HunyuanVideoDiT):
-        raise ValueError(
-            "Only a HunyuanVideo model is told a guidance: for others, take guided_velocity and its scale."
-        )
-    return replace(dit, network=network.guided(scale))
+    if not isinstance(network, HunyuanVideoDiT) or not network.network.config.guidance_embeds:
+        raise ValueError("This model is not told its guidance: take guided_velocity and its scale.")
+    return replace(dit, guidance=scale)

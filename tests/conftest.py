@@ -32,6 +32,15 @@ def _own_store(tmp_path_factory):
         os.environ["XDG_CACHE_HOME"] = before
 
 
+@pytest.fixture(scope="module")
+def no_gradients():
+    """For files that run networks and train none."""
+    import torch
+
+    with torch.no_grad():
+        yield
+
+
 @pytest.fixture
 def cli(capsys):
     """Run one command line: its exit code, standard output and standard error, where no traceback may be."""

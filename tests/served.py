@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager
+from contextlib import ExitStack, chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,13 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, *, run: bool = False, client: dict[str, Any] | None = None, **settings: Any
+    folder: Path,
+    *,
+    run: bool = False,
+    client: dict[str, Any] | None = None,
+    app: dict[str, Any] | None = None,
+    previews: float = 0.0,
+    **settings: Any,
 ) -> Iterator[Served]:
     """The app in a folder, which becomes the working directory, as ``kineograph serve`` does it.
 
@@ -86,6 +92,8 @@ def serving(
         folder: what it keeps lies in ``data`` below it, its packs in ``packs``.
         run: whether jobs are run; else they wait.
         client: of the test's client, what shall be different.
+        app: of the app, what shall be added.
+        previews: seconds between pictures of a run.
         settings: of the server, what shall be different.
     """
     data, packs = folder / "data", folder / "packs"
@@ -93,12 +101,15 @@ def serving(
     packs.mkdir()
     (packs / "toy.py").write_text(TOY)
     (data / "examples").symlink_to(ROOT / "workflows" / "clips")
-    with chdir(data), closing(Jobs(data)) as jobs, closing(Dispatcher(jobs, packs=(str(packs),))) as dispatcher:
-        roots = {"templates": ROOT / "workflows", "models": ROOT / "nodes" / "pretrained"}
-        made = Settings(data=data, **{"packs": (str(packs),)} | roots | settings)
-        app = create_app(default_runtime([packs]), jobs, dispatcher, made)
+    roots = {"templates": ROOT / "workflows", "models": ROOT / "nodes" / "pretrained"}
+    made = Settings(data=data, **{"packs": (str(packs),)} | roots | settings)
+    with ExitStack() as open_:
+        open_.enter_context(chdir(data))
+        jobs = open_.enter_context(closing(Jobs(data)))
+        dispatcher = open_.enter_context(closing(Dispatcher(jobs, packs=made.packs, previews=previews)))
+        served = create_app(default_runtime(made.packs), jobs, dispatcher, made, **app or {})
         dispatcher.start()
         if not run:
             jobs.pause()
-        with TestClient(app, **{"base_url": URL, "headers": {"Origin": URL}} | (client or {})) as page:
-            yield Served(app, page, jobs, data)
+        with TestClient(served, **{"base_url": URL, "headers": {"Origin": URL}} | (client or {})) as page:
+            yield Served(served, page, jobs, data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
@@ -11,19 +10,13 @@ import tiny_families
 
 from kineograph.nodes import sample, schedules, text, video, video_models
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORDS, NOT = "a red circle", "blurred"
 STEPS, SCALE = 4, 6.0
 ROTARY = {"use_rotary_positional_embeddings": True, "attention_head_dim": 16, "num_attention_heads": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 def opened(pipeline, folder):
-    pipeline.set_progress_bar_config(disable=True)
     return video_models.load_video_model(tiny_families.saved(pipeline, folder), dtype="float32")
 
 

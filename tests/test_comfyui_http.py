@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import struct
 import time
 from collections.abc import Iterator
@@ -15,59 +14,40 @@ from pathlib import Path
 import pytest
 from fastapi import WebSocketDisconnect
 from fastapi.testclient import TestClient
+from served import ROOT, URL, serving
 
-from kineograph import COMFYUI, default_runtime
-from kineograph.graph_runtime.jobs.dispatch import Dispatcher
-from kineograph.graph_runtime.jobs.queue import Jobs
+from kineograph import COMFYUI
 from kineograph.interop.comfyui import records, sockets
 from kineograph.interop.comfyui.messages import Messages
 from kineograph.interop.comfyui.routes import comfyui_routers, content_types
-from kineograph.server.app import create_app
-from kineograph.server.settings import Settings
 
-ROOT = Path(__file__).parent.parent
 PACKS = f"{COMFYUI}{Path(__file__).parent / 'comfyui_packs'}"
-URL = "http://127.0.0.1:8188"
 WS = "ws://127.0.0.1:8188"
 PATIENCE = 90.0
 
 
 @contextmanager
-def serving(folder: Path, *, run: bool = True, token: str = "") -> Iterator[TestClient]:
+def clients(folder: Path, *, run: bool = True, token: str = "") -> Iterator[TestClient]:
     """A server with ComfyUI's routes and a pack, and a client that is a page of it."""
-    data = folder / "data"
-    data.mkdir()
-    (data / "examples").symlink_to(ROOT / "workflows" / "clips")
-    before = Path.cwd()
-    os.chdir(data)
-    jobs = Jobs(data)
-    dispatcher = Dispatcher(jobs, packs=(PACKS,), previews=0.1)
-    settings = Settings(data=data, token=token, packs=(PACKS,), models=ROOT / "nodes" / "pretrained")
     routes = {"routers": comfyui_routers(), "content_types": content_types(10**7)}
-    app = create_app(default_runtime([PACKS]), jobs, dispatcher, settings, **routes)
-    dispatcher.start()
-    if not run:
-        jobs.pause()
-    try:
-        with TestClient(app, base_url=URL, headers={"Origin": URL}) as client:
-            client.jobs = jobs
-            yield client
-    finally:
-        dispatcher.close()
-        jobs.close()
-        os.chdir(before)
+    with serving(folder, run=run, token=token, packs=(PACKS,), app=routes, previews=0.1) as served:
+        yield served.client
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("running")) as client:
+    with clients(tmp_path_factory.mktemp("running")) as client:
         yield client
 
 
 @pytest.fixture
 def waiting(tmp_path):
-    with serving(tmp_path, run=False) as client:
+    with clients(tmp_path, run=False) as client:
         yield client
+
+
+def jobs_of(client):
+    return client.app.state.parts.jobs
 
 
 def node(kind, **inputs):
@@ -290,10 +270,10 @@ def test_a_client_that_does_not_read_is_let_go(monkeypatch):
 
 
 def test_all_events_of_a_job_are_looked_at(waiting):
-    job = waiting.jobs.submit({}, {})
+    job = jobs_of(waiting).submit({}, {})
     for at in range(2500):
-        waiting.jobs.event_log.tell(job.id, job.number, {"event": "NodeStarted", "path": f"n{at}"})
-    assert len(list(records.events(waiting.jobs, job.id))) == 2501
+        jobs_of(waiting).event_log.tell(job.id, job.number, {"event": "NodeStarted", "path": f"n{at}"})
+    assert len(list(records.events(jobs_of(waiting), job.id))) == 2501
 
 
 def test_a_subset_runs_what_it_needs_alone(running):
@@ -375,7 +355,7 @@ def test_the_guard_is_that_of_the_server(waiting):
 
 
 def test_a_sign_out_ends_its_sockets_and_a_program_shows_the_token(tmp_path):
-    with serving(tmp_path, run=False, token="secret words") as client:
+    with clients(tmp_path, run=False, token="secret words") as client:
         with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{WS}/ws", headers={"Origin": URL}):
             pass
         known = {"Authorization": "Bearer secret words"}
@@ -408,7 +388,7 @@ def test_the_queue_is_ordered_deleted_and_cleared(waiting):
 def test_the_history_is_paged_and_forgotten(waiting):
     made = [posted(waiting, sum_of(at)) for at in range(4)]
     for job in made:
-        waiting.jobs.cancel(job)
+        jobs_of(waiting).cancel(job)
     newest = made[::-1]
     pages = [({}, newest), ({"max_items": 2}, newest[:2]), ({"max_items": 2, "offset": 3}, newest[3:])]
     pages += [({"offset": 4}, []), ({"max_items": 1, "offset": -1}, newest[3:]), ({"max_items": 0}, [])]
@@ -422,7 +402,7 @@ def test_the_history_is_paged_and_forgotten(waiting):
 
 def test_jobs_are_filtered_sorted_and_paged(waiting):
     made = [posted(waiting, sum_of(at)) for at in range(3)]
-    waiting.jobs.cancel(made[0])
+    jobs_of(waiting).cancel(made[0])
 
     def jobs(**asked):
         answer = waiting.get("/jobs", params=asked).json()
@@ -494,14 +474,14 @@ def test_no_name_of_a_users_file_breaks_the_server(waiting):
 
 def test_a_queue_is_cleared_while_others_take_jobs_out_of_it(waiting, monkeypatch):
     jobs = [posted(waiting, sum_of(at)) for at in range(4)]
-    remove = waiting.jobs.delete
+    remove = jobs_of(waiting).delete
 
     def raced(job):
         if job == jobs[2]:
             remove(job)
         remove(job)
 
-    monkeypatch.setattr(waiting.jobs, "delete", raced)
+    monkeypatch.setattr(jobs_of(waiting), "delete", raced)
     assert waiting.post("/queue", json={"clear": True}).status_code == 200
     assert waiting.get("/queue").json() == {"queue_running": [], "queue_pending": []}
 

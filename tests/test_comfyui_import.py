@@ -94,13 +94,13 @@ def test_no_guidance_asks_the_model_once():
 def test_every_problem_is_said_at_once_with_id_and_title():
     raw = text_to_video()
     raw["20"] = node("MyFancyNode", "Sparkle", amount=3, image=["8", 0])
-    raw["21"] = node("LoraLoaderModelOnly", model=["4", 0], lora_name="x", strength_model=1.0)
-    raw["10"]["inputs"]["model"] = ["21", 0]
+    raw["21"] = node("CLIPSetLastLayer", clip=["4", 1], stop_at_clip_layer=-2)
+    raw["6"]["inputs"]["clip"] = ["21", 0]
     raw["9"]["inputs"]["images"] = ["20", 0]
     raw["3"]["inputs"]["steps"] = 3.5
     found = import_workflow(raw)
     said = {problem.place: problem.message for problem in found.problems}
-    assert set(said) == {"20 MyFancyNode 'Sparkle'", "21 LoraLoaderModelOnly", "3 KSampler"}
+    assert set(said) == {"20 MyFancyNode 'Sparkle'", "21 CLIPSetLastLayer", "3 KSampler"}
     assert "no whole number" in said["3 KSampler"]
     assert found.workflow["nodes"]["my_fancy_node"] == {
         "type": "comfyui/MyFancyNode@1",

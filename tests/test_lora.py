@@ -12,13 +12,8 @@ from kineograph.nodes.networks.lora import LoraLinear, layers
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.text import encode_text
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 RANK = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,15 @@ import tiny_families
 from kineograph.nodes import edit, sample, schedules, text, video, video_models
 from kineograph.nodes.sockets import Video
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORDS, NOT = "a red circle", "blurred"
 SIZE = {"frames": 9, "height": 32, "width": 32}
 STEPS, SCALE = 5, 3.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    made = tiny_families.ltx_pipeline()
-    made.set_progress_bar_config(disable=True)
-    return made
+    return tiny_families.ltx_pipeline()
 
 
 @pytest.fixture(scope="module")

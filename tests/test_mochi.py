@@ -18,7 +18,7 @@ from kineograph.nodes.sockets import Video
 from kineograph.trial import Ledger
 
 # the library turns its own rotary table off from autocast in a way that a CPU warns of
-pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")
+pytestmark = [pytest.mark.usefixtures("no_gradients"), pytest.mark.filterwarnings("ignore:In CPU autocast")]
 
 WORDS, NOT = "a red circle", "blurred"
 SIZE = {"frames": 13, "height": 32, "width": 48}
@@ -26,17 +26,9 @@ WORKFLOW = Path(__file__).parent.parent / "workflows" / "mochi_text_to_video.jso
 STEPS, SCALE = 6, 4.5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    made = tiny_families.mochi_pipeline(force_zeros_for_empty_prompt=True)
-    made.set_progress_bar_config(disable=True)
-    return made
+    return tiny_families.mochi_pipeline(force_zeros_for_empty_prompt=True)
 
 
 @pytest.fixture(scope="module")

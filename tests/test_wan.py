@@ -23,23 +23,16 @@ from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Video
 from kineograph.trial import Ledger
 
+pytestmark = pytest.mark.usefixtures("no_gradients")
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "wan_text_to_video.json"
 WORDS, NOT = "a red  circle &amp; a square", "blurred"
 SIZE = {"frames": 9, "height": 32, "width": 32}
 STEPS, SHIFT, SCALE = 5, 3.0, 6.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    made = tiny_families.wan_pipeline()
-    made.set_progress_bar_config(disable=True)
-    return made
+    return tiny_families.wan_pipeline()
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +119,7 @@ def test_unipc_is_that_of_the_pipeline(pipeline, model, noise):
 def test_video_to_video_is_that_of_the_pipeline(pipeline, model, noise):
     clip = Video(torch.rand(1, 9, 3, 32, 32, generator=torch.Generator().manual_seed(5)), 16.0)
     parts = {name: part for name, part in pipeline.components.items() if "transformer_2" not in name}
-    other = WanVideoToVideoPipeline(**parts)
-    other.set_progress_bar_config(disable=True)
+    other = tiny_families.quiet(WanVideoToVideoPipeline(**parts))
     sigmas = sample.shifted_sigmas(STEPS, SHIFT)
     level = schedules.strength_sigma(sigmas, 0.6)
     source = video.vae_encode(model.vae, clip)

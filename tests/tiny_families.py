@@ -40,6 +40,12 @@ WAN_VAE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def quiet(pipeline: Any) -> Any:
+    """The same, without its progress bar."""
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def tokenizer() -> Any:
     """Every byte is a token, and 1 ends a text, as T5 has it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -62,13 +68,14 @@ def wan_pipeline() -> WanPipeline:
     """Wan 2.1, text to video, with random weights."""
     torch.manual_seed(0)
     dit = WanTransformer3DModel(**WAN_DIT).eval()
-    return WanPipeline(
+    made = WanPipeline(
         tokenizer=tokenizer(),
         text_encoder=text_encoder(),
         vae=AutoencoderKLWan(**WAN_VAE).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         transformer=dit,
     )
+    return quiet(made)
 
 
 LTX_DIT: dict[str, Any] = {
@@ -94,7 +101,7 @@ def ltx_pipeline() -> LTXPipeline:
     vae.latents_std.copy_(torch.rand(8) + 0.5)
     dynamic = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1, **dynamic)
-    return LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit)
+    return quiet(LTXPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit))
 
 
 COG_DIT: dict[str, Any] = {
@@ -118,7 +125,7 @@ def cogvideox_pipeline(snr: float = 3.0, **sizes: Any) -> CogVideoXPipeline:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, snr_shift_scale=snr, timestep_spacing="trailing", clip_sample=False,
     )  # fmt: skip
-    return CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler)
+    return quiet(CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler))
 
 
 MOCHI_DIT: dict[str, Any] = {
@@ -138,7 +145,7 @@ def mochi_pipeline(**more: Any) -> MochiPipeline:
     torch.nn.init.normal_(dit.pos_frequencies)
     vae = AutoencoderKLMochi(**MOCHI_VAE).eval()
     scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
-    return MochiPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit, **more)
+    return quiet(MochiPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit, **more))
 
 
 HUNYUAN_DIT: dict[str, Any] = {
@@ -189,11 +196,12 @@ def hunyuan_pipeline() -> HunyuanVideoPipeline:
     clip = transformers.CLIPTextConfig(
         vocab_size=520, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, eos_token_id=2
     )
-    return HunyuanVideoPipeline(
+    made = HunyuanVideoPipeline(
         transformers.LlamaModel(language).eval(), language_tokenizer(DEFAULT_PROMPT_TEMPLATE["template"]),
         HunyuanVideoTransformer3DModel(**HUNYUAN_DIT).eval(), AutoencoderKLHunyuanVideo(**HUNYUAN_VAE).eval(),
         FlowMatchEulerDiscreteScheduler(shift=7.0), transformers.CLIPTextModel(clip).eval(), clip_tokenizer(),
     )  # fmt: skip
+    return quiet(made)
 
 
 def saved(pipeline: Any, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kineograph.graph_runtime.cache import nbytes
@@ -44,6 +45,7 @@ class Runs(Protocol):
         out: str,
         listen: Listener | None,
         cancel: threading.Event | None,
+        finish: threading.Event | None,
         keep_every: KeepEvery | None,
         at: Place | None,
         memory: int | None,
@@ -55,6 +57,14 @@ class Runs(Protocol):
 
 MakeRuntime = Callable[[Sequence[str]], Runs]
 """The runtime over the built-in nodes and these folders of packs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What may be wished of a run while it runs: to stop, or that the loop that runs ends after its pass."""
+
+    cancel: threading.Event = field(default_factory=threading.Event)
+    finish: threading.Event = field(default_factory=threading.Event)
 
 
 class Bench:
@@ -71,15 +81,13 @@ class Bench:
         self._store: Store | None = None
         self._store_of: tuple[str, int] = ("", 0)
 
-    def run(
-        self, unit: WorkUnit, listen: Listener, cancel: threading.Event, at: Place
-    ) -> tuple[Outcome, dict[str, str]]:
+    def run(self, unit: WorkUnit, listen: Listener, wishes: Wishes, at: Place) -> tuple[Outcome, dict[str, str]]:
         """Run a unit; returns what it gave and the keys of its outputs.
 
         Raises:
             InvalidWorkflow: before anything ran.
             NodeFailed: a node raised.
-            Cancelled: ``cancel`` was set.
+            Cancelled: it was asked to stop.
         """
         runtime = self._ready(unit)
         plan = runtime.plan(unit.workflow, unit.inputs, outputs=unit.outputs)
@@ -89,7 +97,8 @@ class Bench:
             outputs=unit.outputs,
             out=unit.out,
             listen=listen,
-            cancel=cancel,
+            cancel=wishes.cancel,
+            finish=wishes.finish,
             keep_every=unit.keep_every,
             at=at,
             memory=unit.memory or None,

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import Event, event_json
-from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime
+from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime, Wishes
 from kineograph.graph_runtime.executors.units import Output, WorkUnit
 from kineograph.graph_runtime.run_state import Place
 
@@ -66,7 +66,7 @@ class Child:
         self._seconds_to_leave = seconds_to_leave
         self._writing = threading.Lock()
         self._units: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
-        self._cancels: dict[int, threading.Event] = {}
+        self._wishes: dict[int, Wishes] = {}
         self._at = Place()
         self._busy = threading.Event()
 
@@ -79,27 +79,27 @@ class Child:
             number, text = command
             self._busy.set()
             with redirect_stdout(sys.stderr):
-                end = self._run(bench, WorkUnit.from_json(text), self._cancels[number])
+                end = self._run(bench, WorkUnit.from_json(text), self._wishes[number])
             self._busy.clear()
-            self._cancels.pop(number, None)
+            self._wishes.pop(number, None)
             self._say(end)
         bench.close()
 
     def leave(self) -> None:
         """Stop what runs, then end."""
-        for cancel in list(self._cancels.values()):
-            cancel.set()
+        for wishes in list(self._wishes.values()):
+            wishes.cancel.set()
         self._units.put(None)
 
-    def _run(self, bench: Bench, unit: WorkUnit, cancel: threading.Event) -> dict[str, Any]:
+    def _run(self, bench: Bench, unit: WorkUnit, wishes: Wishes) -> dict[str, Any]:
         self._at.path = ""
 
         def listen(event: Event) -> None:
             if not self._say(event_json(event)):
-                cancel.set()
+                wishes.cancel.set()
 
         try:
-            outcome, keys = bench.run(unit, listen, cancel, self._at)
+            outcome, keys = bench.run(unit, listen, wishes, self._at)
             outputs = bench.deliver(outcome, keys, small_only=unit.small_only) if unit.deliver else _not_delivered(keys)
         except InvalidWorkflow as invalid:
             return {"invalid": [(found.place, found.message, found.hint) for found in invalid.problems]}
@@ -129,10 +129,10 @@ class Child:
         for line in self._commands:
             command = json.loads(line)
             if "run" in command:
-                self._cancels[command["run"]] = threading.Event()
+                self._wishes[command["run"]] = Wishes()
                 self._units.put((command["run"], command["unit"]))
-            elif command["cancel"] in self._cancels:
-                self._cancels[command["cancel"]].set()
+            elif (wishes := self._wishes.get(command.get("cancel", command.get("finish")))) is not None:
+                (wishes.cancel if "cancel" in command else wishes.finish).set()
         self.leave()
         time.sleep(self._seconds_to_leave)
         os._exit(1)

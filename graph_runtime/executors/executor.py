@@ -38,6 +38,10 @@ class Link(Protocol):
         """Ask the run to stop between steps or passes."""
         ...
 
+    def finish(self, number: int) -> None:
+        """Ask the loop that runs to end after its pass."""
+        ...
+
     def hear(self, seconds: float) -> Said | None:
         """What it says next; None where it says nothing for so long.
 

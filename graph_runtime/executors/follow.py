@@ -112,6 +112,9 @@ class Following:
     def _look(self, now: float) -> None:
         """Stop what was asked to stop or takes too long; end the process of what does not listen."""
         unit = self.job.unit
+        if self.job.finishing:
+            self.job.finishing = False
+            self.link.finish(self.number)
         if self._stopping is None:
             if unit.limit and now - self._started > unit.limit:
                 self._late = f"it took longer than the {_time(unit.limit)} that the run may take"

@@ -80,11 +80,13 @@ class Job:
     Attributes:
         unit: what runs.
         asked: how often it was asked to stop.
+        finishing: whether the loop that runs was asked to end after its pass.
     """
 
     def __init__(self, unit: WorkUnit, listen: Listener | None, withdraw: Callable[[Job], None]) -> None:
         self.unit = unit
         self.asked = 0
+        self.finishing = False
         self._listen = listen
         self._withdraw = withdraw
         self._mailbox = Mailbox()
@@ -103,6 +105,10 @@ class Job:
         """Stop it between two steps or passes, so that what it reached is kept; the second time, at once."""
         self.asked += 1
         self._withdraw(self)
+
+    def finish(self) -> None:
+        """End the loop that runs after its pass; what follows runs with what it has."""
+        self.finishing = True
 
     @property
     def ended(self) -> bool:

@@ -6,7 +6,7 @@ import queue
 import threading
 
 from kineograph.graph_runtime.events import Event
-from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime
+from kineograph.graph_runtime.executors.bench import Bench, MakeRuntime, Wishes
 from kineograph.graph_runtime.executors.executor import GRACE, TRIES, WAITING, Executor
 from kineograph.graph_runtime.executors.follow import Said
 from kineograph.graph_runtime.executors.units import Result, WorkUnit
@@ -39,7 +39,7 @@ class ThreadLink:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._said: queue.Queue[Said] = queue.Queue(UNREAD)
-        self._cancel = threading.Event()
+        self._wishes = Wishes()
 
     def fits(self, unit: WorkUnit) -> bool:  # noqa: ARG002
         """Always: a bench changes its packs and store."""
@@ -47,15 +47,15 @@ class ThreadLink:
 
     def start(self, number: int, unit: WorkUnit) -> None:  # noqa: ARG002
         """Begin a run."""
-        self._cancel = threading.Event()
-        threading.Thread(target=self._run, args=(unit, self._cancel), name="kineograph-run", daemon=True).start()
+        self._wishes = Wishes()
+        threading.Thread(target=self._run, args=(unit, self._wishes), name="kineograph-run", daemon=True).start()
 
-    def _run(self, unit: WorkUnit, cancel: threading.Event) -> None:
+    def _run(self, unit: WorkUnit, wishes: Wishes) -> None:
         def listen(event: Event) -> None:
             self._said.put(event)
 
         try:
-            outcome, keys = self._bench.run(unit, listen, cancel, Place())
+            outcome, keys = self._bench.run(unit, listen, wishes, Place())
             if unit.deliver and unit.store:
                 self._bench.deliver(outcome, keys, small_only=unit.small_only)
             end = Result(outcome.outputs, keys, outcome.ran, outcome.cached, outcome.seconds)
@@ -65,7 +65,11 @@ class ThreadLink:
 
     def cancel(self, number: int) -> None:  # noqa: ARG002
         """Ask the run to stop."""
-        self._cancel.set()
+        self._wishes.cancel.set()
+
+    def finish(self, number: int) -> None:  # noqa: ARG002
+        """Ask the loop that runs to end after its pass."""
+        self._wishes.finish.set()
 
     def hear(self, seconds: float) -> Said | None:
         """What the run says next."""

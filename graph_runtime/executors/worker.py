@@ -136,6 +136,10 @@ class ProcessLink:
         """Send the wish to stop."""
         self._send({"cancel": number})
 
+    def finish(self, number: int) -> None:
+        """Send the wish that the loop that runs ends after its pass."""
+        self._send({"finish": number})
+
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # it is no more: `hear` says so
             pipe = _pipe(self._process.stdin)

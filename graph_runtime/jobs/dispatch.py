@@ -87,6 +87,7 @@ class Dispatcher:
         self._news = 0
         self._closing = self._at_once = False
         self._asked: Counter[str] = Counter()
+        self._runs: dict[str, Job] = {}
         self._leave: Callable[[], None] = lambda: None
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"kineograph-jobs-{lane.device}", daemon=True)
@@ -126,6 +127,13 @@ class Dispatcher:
     def cancel(self, job: str) -> None:
         """Stop a job between two steps or passes, so that what it reached is kept; the second time, at once."""
         self._jobs.cancel(job)
+
+    def finish(self, job: str) -> bool:
+        """End the loop that a job runs after its pass; what follows runs with what it has. Whether the job runs."""
+        run = self._runs.get(job)
+        if run is not None:
+            run.finish()
+        return run is not None
 
     # --- a worker's thread
 
@@ -204,13 +212,14 @@ class Dispatcher:
         )
         try:
             self._attempts.note_versions(attempt, *versions(packs))
-            run = lane.begin(attempt, unit, listen)
+            self._runs[attempt.job] = run = lane.begin(attempt, unit, listen)
             while not run.wait(SECONDS_BETWEEN_LOOKS):
                 self._stop(run, attempt)
             return run.result()
         except Exception as error:  # noqa: BLE001  it is how the job ended
             return error
         finally:
+            self._runs.pop(attempt.job, None)
             lane.ended()
             lane.warm.ran(self._labels.of(*attempt.what), self._jobs.event_log.timings(attempt.job))
 

@@ -88,13 +88,12 @@ class Keeper:
         for number, network in enumerate(found):
             self._networks.append(network)
             for part in network.resident.parts:
-                label = (path, number, part.name)
-                self._parts[label], self._labels[part] = part, label
+                label = self._labels.setdefault(part, (path, number, part.name))
+                self._parts[label] = part
+                self._modules |= {id(module): label for module in part.modules()}
                 if label not in self._demands.sizes:
                     self._demands.sizes[label] = part.nbytes
                     self._unplanned.add(label)
-                if part.module is not None:
-                    self._modules[id(part.module)] = label
                 if part in held:
                     self._residency.resident[label] = None
 
@@ -142,10 +141,13 @@ class Keeper:
         self._turn(Use(self._whole, reserve))
 
     def _is_known(self, step: Step, planned: Demand | None) -> bool:
-        """Whether the trial saw what a step reads; what stands for a node there may have read nothing."""
+        """Whether the trial saw what a step reads; what stands for a node there may have read nothing.
+
+        A node whose outputs view what it was given reads nothing of it.
+        """
         if planned is None or step.path in self._demands.unknown:
             return False
-        stood_for = step.node is not None and step.node.estimate is not None
+        stood_for = step.node is not None and step.node.estimate is not None and not step.node.views
         return not stood_for or bool(planned.whole or planned.inside)
 
     def _move_on(self, path: str) -> Demand | None:

@@ -1,7 +1,7 @@
 """Which weights each step of a trial reads: seen where operations take tensors. Loads torch only when a trial runs.
 
 Networks that can leave the device and come back say so by an attribute ``resident``: a list ``parts`` of blocks, each
-with a ``module`` whose forward pass reads it. Whether that is true of a step, the trial sees.
+with the ``modules()`` whose forward passes read it. Whether that is true of a step, the trial sees.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Reads:
     def __init__(self, smaller: set[str] | None = None) -> None:
         self.demands = Demands(smaller=smaller or set())
         self.ledger: Ledger | None = None
+        self._labels: dict[Any, Label] = {}
         self._modules: dict[int, Label] = {}
         self._networks: list[Any] = []
         self._running: list[Label] = []
@@ -64,11 +65,12 @@ class Reads:
             self._networks.append(network)
             weights = network.state_dict(keep_vars=True)
             for part in network.resident.parts:
-                label = (path, number, part.name)
+                label = self._labels.setdefault(part, (path, number, part.name))
+                self._modules |= {id(module): label for module in part.modules()}
+                if label in self.demands.sizes:  # another network has the same weights
+                    continue
                 self.demands.sizes[label] = part.nbytes
                 self.demands.names[label] = part.network
-                if part.module is not None:
-                    self._modules[id(part.module)] = label
                 own = [weights[name] for name in part.names]
                 storages.difference_update(weight.untyped_storage()._cdata for weight in own)
                 self.ledger.set_apart(own, lambda label=label: self._note(label))
@@ -84,7 +86,8 @@ class Reads:
         """A step has ended; what a branch or a loop asks for was told by itself."""
         if step.node is None:
             return
-        if step.path in self.demands.lent:  # that the trial looked at what it made is no reading
+        viewed = step.node.estimate is not None and step.node.views
+        if step.path in self.demands.lent or viewed:  # that the trial looked at what it made is no reading
             self.begin()
         apart = frozenset(label for label in self._read if step.record or not label[2] or label[:2] in self._outside)
         inside = tuple(label for label in self._entered if label in self._read and label not in apart)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kineograph.graph_runtime.ahead import finished
 from kineograph.graph_runtime.errors import said
 from kineograph.graph_runtime.events import Listener, MemoryShort
 from kineograph.graph_runtime.machine import spare_memory
@@ -36,16 +36,11 @@ def may_run_again(step: Step) -> bool:
     return not (step.effect or step.donates or (step.node is not None and step.node.differentiates))
 
 
-def with_values(literals: dict[str, Any]) -> str:
-    """``tile = 32, overlap = 8``."""
-    return ", ".join(f"{name} = {value}" for name, value in literals.items())
-
-
 def invoke(step: Step, arguments: dict[str, Any]) -> Any:
     """What a step's node returns. A coroutine is waited for: what is recorded or has a budget runs beside nothing."""
     assert step.node is not None
     result = step.node.function(**arguments)
-    return asyncio.run(result) if step.node.is_async else result
+    return finished(result) if step.node.is_async else result
 
 
 def run_again(

@@ -48,7 +48,8 @@ def expanded(registry: Registry, graph: Any, results: Any, run: RunContext) -> l
     """
     from kineograph.graph_runtime.runtime import Runtime
     from kineograph.interop.comfyui.graph import link_of, read_api_graph
-    from kineograph.interop.comfyui.translation import Translation, Wire
+    from kineograph.interop.comfyui.pieces import Wire
+    from kineograph.interop.comfyui.translation import Translation
 
     if _depth.get() >= DEEPEST:
         raise ValueError(f"It returned graphs in graphs, more than {DEEPEST} deep; use a loop@1 to repeat something.")

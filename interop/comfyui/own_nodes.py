@@ -9,7 +9,8 @@ from typing import Any
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.workflow import BRANCH, LOOP
 from kineograph.interop.comfyui.graph import link_of, read_api_graph
-from kineograph.interop.comfyui.translation import At, CannotImport, Rule, Translation, Wire, spec
+from kineograph.interop.comfyui.pieces import Wire, spec
+from kineograph.interop.comfyui.translation import At, CannotImport, Rule, Translation
 
 HELPERS = "comfyui/{}@1"
 

@@ -6,17 +6,16 @@ check_lazy_status, INPUT_IS_LIST and OUTPUT_IS_LIST.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from kineograph.graph_runtime.ahead import finished
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.interop.comfyui.pack_inputs import Input, Ports, Refused, read_ports
@@ -116,7 +115,7 @@ class _Adapter:
         }
         later = {each.name: each.type for each in self.ports.inputs.values() if each.lazy and each.name not in given}
         names = {each.name: port for port, each in self.ports.inputs.items()}
-        return [names[name] for name in _finished(check(**_taken(check, given, later))) or () if name in names]
+        return [names[name] for name in _awaited(check(**_taken(check, given, later))) or () if name in names]
 
     def method(self) -> Callable[..., Any]:
         """Its function, of a new object: nothing stays from the last call."""
@@ -225,7 +224,7 @@ def _fingerprint(cls: type, ports: Ports) -> Callable[..., str] | None:
         }
         linked = {each.name: each.type for port, each in ports.inputs.items() if port not in literals}
         if validate is not None:
-            verdict = _finished(validate(**_taken(validate, known, linked | {"input_types": linked})))
+            verdict = _awaited(validate(**_taken(validate, known, linked | {"input_types": linked})))
             if verdict is not True:
                 raise ValueError(
                     verdict if isinstance(verdict, str) else "Its own VALIDATE_INPUTS refuses these values."
@@ -235,7 +234,7 @@ def _fingerprint(cls: type, ports: Ports) -> Callable[..., str] | None:
         asked = _taken(changed, known, linked)
         if any(value is None and name in linked for name, value in asked.items()):
             return uuid.uuid4().hex  # it looks at what is known only in the run: it may always have changed
-        answer = _finished(changed(**asked))
+        answer = _awaited(changed(**asked))
         return uuid.uuid4().hex if isinstance(answer, float) and math.isnan(answer) else repr(answer)
 
     parameters = [inspect.Parameter(port, inspect.Parameter.KEYWORD_ONLY, default=None) for port in ports.inputs]
@@ -252,9 +251,6 @@ def _taken(function: Callable[..., Any], known: Mapping[str, Any], linked: Mappi
     return found | ({"input_types": dict(linked)} if "input_types" in parameters else {})
 
 
-def _finished(answer: Any) -> Any:
+def _awaited(answer: Any) -> Any:
     """What a function returned, after waiting for it where it is a coroutine."""
-    if not inspect.iscoroutine(answer):
-        return answer
-    with ThreadPoolExecutor(1) as beside:  # there may be a loop on this thread already
-        return beside.submit(asyncio.run, answer).result()
+    return finished(answer) if inspect.iscoroutine(answer) else answer

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.registry import Registry
+from kineograph.graph_runtime.registry import Registry, import_file
 from kineograph.interop.comfyui.pack_inputs import Refused
 from kineograph.interop.comfyui.pack_nodes import comfy_node
 
 INTERNALS = {
     *("app", "api_server", "comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras"),
-    *(
-        "comfyui_version",
-        "cuda_malloc",
-        "execution",
-        "folder_paths",
-        "latent_preview",
-        "node_helpers",
-        "nodes",
-        "server",
-    ),
+    *("comfyui_version", "cuda_malloc", "execution", "folder_paths", "latent_preview", "node_helpers", "nodes"),
+    "server",
 }
 """Modules of ComfyUI itself: none of them is here, and none is imitated."""
 _PACKAGE = "kineograph_comfyui_packs"
@@ -63,7 +52,7 @@ def _add(registry: Registry, pack: str, path: Path) -> None:
         shown = ", ".join(needs[:4]) + (f" and {len(needs) - 4} more" if len(needs) > 4 else "")
         message = f"It imports parts of ComfyUI itself, which are not here: {shown}."
         raise InvalidWorkflow([Problem(f"pack {pack}", message, "Packs that stand on their own can be loaded.")])
-    module = _import(path, pack)
+    module = import_file(path, pack, _PACKAGE)
     classes = getattr(module, "NODE_CLASS_MAPPINGS", None)
     if not isinstance(classes, dict):
         raise InvalidWorkflow([Problem(f"pack {pack}", f"{path} has no NODE_CLASS_MAPPINGS.")])
@@ -104,19 +93,3 @@ def _own(path: Path, name: str) -> bool:
     """Whether a pack has a module of that name itself."""
     first = name.partition(".")[0]
     return path.is_dir() and ((path / f"{first}.py").is_file() or (path / first).is_dir())
-
-
-def _import(path: Path, pack: str) -> ModuleType:
-    sys.modules.setdefault(_PACKAGE, ModuleType(_PACKAGE))  # `from . import x` asks for it
-    name = f"{_PACKAGE}.{pack}"
-    search = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

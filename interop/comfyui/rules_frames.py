@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kineograph.interop.comfyui.graph import ComfyGraph
-from kineograph.interop.comfyui.translation import At, CannotImport, Film, Pictures, Translation, Wire, rule
+from kineograph.interop.comfyui.pieces import Film, Pictures, Wire
+from kineograph.interop.comfyui.translation import At, CannotImport, Translation, rule
 
 RATES = {"CreateVideo": "fps", "VHS_VideoCombine": "frame_rate", "SaveAnimatedWEBP": "fps", "SaveAnimatedPNG": "fps"}
 RATES |= {"SaveWEBM": "fps"}

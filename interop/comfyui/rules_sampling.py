@@ -7,20 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kineograph.graph_runtime.workflow import MAX_INTEGER
-from kineograph.interop.comfyui.rules_models import SHIFTS
-from kineograph.interop.comfyui.translation import (
-    At,
-    CannotImport,
-    Empty,
-    Given,
-    Model,
-    Pictures,
-    Translation,
-    Wire,
-    Words,
-    rule,
-    spec,
-)
+from kineograph.interop.comfyui.pieces import Empty, Given, Model, Pictures, Wire, Words, spec
+from kineograph.interop.comfyui.translation import At, CannotImport, Translation, rule
 
 SAMPLERS = {
     "euler": "euler",
@@ -33,6 +21,7 @@ SAMPLERS = {
 }
 """ComfyUI's sampler -> the step of ours."""
 NEAREST_SAMPLER = "dpmpp_2m"
+PLAIN_SHIFT = 3.0
 SCHEDULERS = {"simple", "sgm_uniform", "linear_quadratic"}
 """Schedulers whose levels are those of a node of ours, to a thousandth."""
 
@@ -236,7 +225,7 @@ def _denoised(
     text = embedding(t, guider.positive, "prompt")
     guided = guider.negative is not None and guider.scale != 1.0
     no_text = embedding(t, guider.negative, "negative") if guided else None
-    shift = schedule.shift if schedule.shift is not None else t.shared.get("shift") or _unknown_shift(t, at)
+    shift = schedule.shift if schedule.shift is not None else _unknown_shift(t, at)
     scheduled = replace(schedule, shift=shift)
     start = _start(t, at, at.get("latent_image"), noise, scheduled)
     links: dict[str, str] = {"dit": guider.model.dit.link, "text": text.link}
@@ -260,7 +249,7 @@ def _denoised(
         "each": _sigmas(t, at, scheduled, part).link,
         "carry": carry,
         "links": links,
-        "body": _body(step, seed, guided=guided),
+        "body": _body(step, seed, guider.model.patch, guided=guided),
     }
     name = t.free("denoise", t.nodes)
     t.nodes[name] = loop
@@ -273,8 +262,8 @@ def _denoised(
 
 
 def _unknown_shift(t: Translation, at: At) -> float:
-    t.remark(at, f"Nothing says how its schedule is shifted: {SHIFTS['sd3']:g} is taken.")
-    return SHIFTS["sd3"]
+    t.remark(at, f"Nothing says how its schedule is shifted: {PLAIN_SHIFT:g} is taken.")
+    return PLAIN_SHIFT
 
 
 def _step(t: Translation, at: At, sampler: Any) -> str:
@@ -356,14 +345,14 @@ def _from_nothing(t: Translation, at: At, empty: Empty, seed: Any, schedule: Sch
     return t.wired("begin_sampling@1", "start", latent=latent) if empty.given else latent
 
 
-def _body(step: str, seed: Any, *, guided: bool) -> dict[str, Any]:
+def _body(step: str, seed: Any, patch: int, *, guided: bool) -> dict[str, Any]:
     """The graph of one pass of the sampler."""
-    nodes = _asked("", "$latent", "$item", guided=guided)
+    nodes = _asked("", "$latent", "$item", patch, guided=guided)
     given: dict[str, Any] = {"latent": Wire("$latent"), "velocity": Wire("velocity"), "step": Wire("$item")}
     outputs = {"latent": "step"}
     if step == "heun":
         nodes["there"] = spec("predict_step@1", **given)
-        nodes |= _asked("_there", "there.latent", "there.at", guided=guided)
+        nodes |= _asked("_there", "there.latent", "there.at", patch, guided=guided)
         nodes["step"] = spec("heun_step@1", **given, velocity_next=Wire("velocity_there"))
     elif step in ("dpmpp_2m", "unipc"):
         nodes["step"] = spec(f"{step}_step@1", **given, history=Wire("$history"))
@@ -375,10 +364,11 @@ def _body(step: str, seed: Any, *, guided: bool) -> dict[str, Any]:
     return {"nodes": nodes, "outputs": outputs}
 
 
-def _asked(mark: str, latent: str, at: str, *, guided: bool) -> dict[str, Any]:
+def _asked(mark: str, latent: str, at: str, patch: int, *, guided: bool) -> dict[str, Any]:
     """The nodes that ask the model for the velocity of a latent."""
     asks: dict[str, Any] = {"dit": Wire("$dit"), "patches": Wire(f"patches{mark}"), "text": Wire("$text")}
-    nodes = {f"patches{mark}": spec("patchify@1", latent=Wire(latent))}
+    cells = {"height": patch, "width": patch} if patch > 1 else {}
+    nodes = {f"patches{mark}": spec("patchify@1", latent=Wire(latent), **cells)}
     if guided:
         asks |= {"no_text": Wire("$no_text"), "at": Wire(at), "scale": Wire("$guidance")}
         nodes[f"guided{mark}"] = spec("guided_velocity@1", **asks)

@@ -12,7 +12,8 @@ from kineograph.graph_runtime.workflow import FORMAT
 from kineograph.interop.comfyui import rules_frames
 from kineograph.interop.comfyui.graph import is_api_json, read_api_graph
 from kineograph.interop.comfyui.own_nodes import theirs_to_ours
-from kineograph.interop.comfyui.translation import Translation, Wire
+from kineograph.interop.comfyui.pieces import Wire
+from kineograph.interop.comfyui.translation import Translation
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Any
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.registry import Registry
 from kineograph.interop.comfyui.graph import MAX_TEXT, ComfyGraph, ComfyNode
+from kineograph.interop.comfyui.pieces import Model, Wire, Words, as_wire, spec
 
 PLACEHOLDER_PACK = "comfyui"
 """The pack of the nodes that stand for classes that nothing here knows."""
@@ -24,83 +25,6 @@ PLACEHOLDER_PACK = "comfyui"
 
 class CannotImport(ValueError):
     """A node that cannot be had; the sentence says why."""
-
-
-@dataclass(frozen=True)
-class Wire:
-    """A link of ours: ``node``, ``node.port`` or ``$input``.
-
-    Attributes:
-        link: as it is written.
-        many: whether it is a list as ComfyUI knows them: what is declared for one item runs once for each.
-    """
-
-    link: str
-    many: bool = False
-
-
-@dataclass(frozen=True)
-class Model:
-    """A DiT, and how its schedule is shifted.
-
-    Attributes:
-        dit: the network.
-        shift: of ``shifted_sigmas``; None where nothing said so.
-    """
-
-    dit: Wire
-    shift: float | Wire | None = None
-
-
-@dataclass(frozen=True)
-class Words:
-    """A prompt that nobody has read yet.
-
-    Attributes:
-        encoder: the text encoder.
-        text: the words, or where they come from.
-        node: the id of the node that holds them.
-    """
-
-    encoder: Wire
-    text: Any
-    node: str
-
-
-@dataclass(frozen=True)
-class Given:
-    """A picture or clip that a video to come begins or ends with."""
-
-    video: Wire
-    from_end: bool = False
-
-
-@dataclass(frozen=True)
-class Empty:
-    """A latent of nothing: its size, as the sampler's noise will have it."""
-
-    width: Any
-    height: Any
-    frames: Any = 1
-    clips: Any = 1
-    given: tuple[Given, ...] = ()
-    vae: Wire | None = None
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Frames, and whether they are known to be a single one."""
-
-    video: Wire
-    single: bool = False
-
-
-@dataclass(frozen=True)
-class Film:
-    """Frames with the rate that they are played at."""
-
-    video: Wire
-    fps: Any
 
 
 Rule = Callable[["Translation", "At"], Sequence[Any]]
@@ -408,20 +332,6 @@ class At:
 
             return embedding(self.translation, value, "text")
         return as_wire(value)
-
-
-def as_wire(value: Any) -> Wire | None:
-    """The one wire that a value goes by, or None."""
-    if isinstance(value, Wire):
-        return value
-    return value.video if isinstance(value, (Pictures, Film)) else value.dit if isinstance(value, Model) else None
-
-
-def spec(kind: str, /, **given: Any) -> dict[str, Any]:
-    """A node of ours as JSON."""
-    params = {name: value for name, value in given.items() if value is not None and not isinstance(value, Wire)}
-    links = {name: value.link for name, value in given.items() if isinstance(value, Wire)}
-    return {"type": kind} | ({"params": params} if params else {}) | ({"links": links} if links else {})
 
 
 def _identifier(text: str) -> str:

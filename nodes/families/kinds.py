@@ -41,7 +41,7 @@ class Kind:
         schema: of its configuration.
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
-            a part stands beside it, from that part's value too.
+            a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
@@ -51,7 +51,7 @@ class Kind:
     part: str
     schema: type[NetworkConfig]
     build: Callable[[Any], Any]
-    adapt: Callable[..., Any]
+    adapt: Callable[..., Any] | None
     foretell: Callable[[Any], LatentSpec | None] = lambda _: None
     tokens: int = 0
     beside: str | None = None
@@ -166,15 +166,11 @@ def _hunyuan_spec(config: HunyuanAutoencoder) -> LatentSpec:
     return LatentSpec(config.latent_channels, *ratios, patch=2, causal=True)
 
 
-def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: tuple[Any, Any]) -> TextEncoder:
+def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip_tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoText
 
-    made: Any = HunyuanVideoText(network, tokenizer, hunyuan.TEXT_TOKENS, *clip)
+    made: Any = HunyuanVideoText(network, tokenizer, hunyuan.TEXT_TOKENS, clip, clip_tokenizer)
     return TextEncoder(made)
-
-
-def _clip(network: Any, _: ClipTextEncoder, tokenizer: Any) -> tuple[Any, Any]:
-    return network, tokenizer
 
 
 def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
@@ -223,7 +219,7 @@ NETWORKS = {
         "text_encoder_2",
         ClipTextEncoder,
         hunyuan.clip_network,
-        _clip,
+        None,
         tokens=hunyuan.CLIP_TOKENS,
         layout=hunyuan.CLIP,
     ),

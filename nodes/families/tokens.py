@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ class Unread:
     def encode_batch(self, prompts: list[str]) -> list[Unread]:
         """A single token for every prompt."""
         return [self for _ in prompts]
+
+
+class Later:
+    """A tokenizer that is read when it is first needed."""
+
+    def __init__(self, folder: Path, length: int) -> None:
+        """As for :func:`tokenizer`, which says what can be wrong with it."""
+        self._read = cache(partial(tokenizer, folder, length))
+
+    def encode_batch(self, prompts: list[str]) -> Any:
+        """As the tokenizer does."""
+        return self._read().encode_batch(prompts)
 
 
 def tokenizer(folder: Path, length: int) -> Any:

@@ -155,6 +155,7 @@ class Batch(NamedTuple):
             by their number need it, this one knows them by their place.
         cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
         pooled_BP: (B, P) each text in one vector, for networks that read it beside the tokens.
+        guidance: how closely to follow the text, for networks that are told.
     """
 
     tokens_BNC: Tensor
@@ -166,6 +167,7 @@ class Batch(NamedTuple):
     grid: tuple[int, int, int] | None = None
     cell: tuple[float, float, float] | None = None
     pooled_BP: Tensor | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,8 @@ def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: f
         like: Tensor = base.weight  # type: ignore[assignment]
         fitting = LowRank(update.down.to(like.dtype), update.up.to(like.dtype), update.scale)
         setattr(made.get_submodule(place), last, LoraLinear(base, fitting, strength))
+    if (resident := getattr(network, "resident", None)) is not None:
+        resident.share(made)
     return made
 
 

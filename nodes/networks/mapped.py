@@ -1,4 +1,4 @@
-"""Networks on the meta device filled with weights that stay in their files, mapped into memory. Trusts no file.
+"""Weights where they stand in files: found by name, mapped into memory when they are read. Trusts no file.
 
 Weights are safetensors whose headers were checked, or torch's own archives (.pth), read with ``weights_only``: the
 unpickler then knows tensors and containers and runs nothing else.
@@ -6,104 +6,116 @@ unpickler then knows tensors and containers and runs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import mmap
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
-from kineograph.nodes.networks.weights import check_fit, load_weights, tensor_shapes
+from kineograph.nodes.networks.weights import Entry, check_fit, read_header
 
 ARCHIVE = b"PK\x03\x04"
 """How torch's archives begin; its older files are bare pickles, which are not read."""
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is one of torch's archives, by content."""
-    with path.open("rb") as file:
-        return file.read(len(ARCHIVE)) == ARCHIVE
+class Placed(NamedTuple):
+    """A weight: its file, where it stands there, and what it is to be multiplied by (scaled fp8 files)."""
+
+    path: Path
+    entry: Entry
+    scale: Tensor | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers in the file."""
+        return DTYPES[self.entry.dtype]
 
 
-def mapped_weights(files: Iterable[Path]) -> dict[str, Tensor]:
-    """The tensors of files: on the CPU, read from disk when they are used.
+class Stored:
+    """Weights of files that must stay what they were. What is read is mapped, and only as long as that is needed.
+
+    (The library maps all of a file, privately, which a system may refuse where it is larger than its memory.)
+    """
+
+    def __init__(self, network: nn.Module, placed: Mapping[str, Placed], source: str) -> None:
+        """Say where the weights of a network stand.
+
+        Args:
+            network: an outline on the meta device.
+            placed: its weights by name.
+            source: where they are, for errors.
+
+        Raises:
+            ValueError: every missing, unexpected or mis-shaped weight, in one list.
+        """
+        shapes = {name: torch.empty(each.entry.shape, device="meta") for name, each in placed.items()}
+        check_fit(network, shapes, source)
+        self._placed = dict(placed)
+        self._stats = {path: _stat(path) for path in {each.path for each in placed.values()}}
+
+    def read(self, outlines: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Weights by name, in mapped memory where they need not be computed.
+
+        Args:
+            outlines: by name, what they are read for. Where that is fp8, weights come without their factors.
+        """
+        for path, stat in self._stats.items():
+            if _stat(path) != stat:
+                raise ValueError(f"{path.name} was changed while a run reads from it. Run again.")
+        for name, outline in outlines.items():
+            placed = self._placed[name]
+            weight = mapped(placed)
+            if outline.dtype in FP8:
+                _check_range(name, placed, weight)
+            elif placed.scale is not None:
+                weight = (weight.float() * placed.scale).to(outline.dtype)
+            yield name, weight
+
+
+def placed_in(files: Iterable[Path]) -> dict[str, Placed]:
+    """Where the tensors of files stand; no numbers are read.
 
     Raises:
         ValueError: a file that lies about itself, or a name that stands in two of them.
     """
-    state: dict[str, Tensor] = {}
+    found: dict[str, Placed] = {}
     for path in files:
-        found = _archived(path) if is_archive(path) else load_weights(path)[0]
-        if twice := sorted(state.keys() & found.keys()):
+        entries = _archived(path) if is_archive(path) else read_header(path).tensors
+        if twice := sorted(found.keys() & entries.keys()):
             raise ValueError(f"{twice[0]} stands in {path.name} and in a file before it: which one is meant?")
-        state |= found
-    return state
+        found |= {name: Placed(path, entry) for name, entry in entries.items()}
+    return found
 
 
 def shapes_in(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors of files; no numbers are read.
 
     Raises:
-        ValueError: as :func:`mapped_weights`.
+        ValueError: as :func:`placed_in`.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        if is_archive(path):
-            shapes |= {name: tuple(tensor.shape) for name, tensor in _archived(path).items()}
-        else:
-            shapes |= tensor_shapes(path)
-    return shapes
+    return {name: tuple(placed.entry.shape) for name, placed in placed_in(files).items()}
 
 
-def unscaled(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights without the factors that ComfyUI's scaled fp8 files hold beside them: w * scale_weight.
-
-    Args:
-        state: tensors by name; of ``x.weight``, the factor is ``x.scale_weight``.
-        dtype: of the products.
-    """
-    marks = {name for name in state if name.split(".")[-1] in ("scale_weight", "scale_input", "scaled_fp8")}
-    plain = {name: tensor for name, tensor in state.items() if name not in marks}
+def with_factors(placed: Mapping[str, Placed]) -> dict[str, Placed]:
+    """Weights with the factors that ComfyUI's scaled fp8 files hold beside them: of x.weight, x.scale_weight."""
+    marks = {name for name in placed if name.split(".")[-1] in ("scale_weight", "scale_input", "scaled_fp8")}
+    plain = {name: each for name, each in placed.items() if name not in marks}
     for name in marks:
         owner = name.removesuffix("scale_weight") + "weight"
         if name.endswith("scale_weight") and owner in plain:
-            plain[owner] = (plain[owner].float() * state[name].float()).to(dtype)
+            plain[owner] = plain[owner]._replace(scale=mapped(placed[name]).float().clone())
     return plain
-
-
-def _archived(path: Path) -> dict[str, Tensor]:
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # noqa: BLE001  the unpickler raises whatever a file makes it
-        told = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path.name} is no archive of weights alone, and nothing else is read: {told}") from None
-    if not isinstance(found, dict) or not all(isinstance(each, Tensor) for each in found.values()):
-        raise ValueError(f"{path.name} holds something else than tensors by name.")
-    return found
-
-
-def assign(
-    network: nn.Module, state: Mapping[str, Tensor], source: str, dtype: torch.dtype, kept: Collection[str] = ()
-) -> None:
-    """Give a network on the meta device its weights. Those that have the dtype already are not copied.
-
-    Args:
-        network: on the meta device.
-        state: tensors by name.
-        source: where they came from, for the error.
-        dtype: of the numbers.
-        kept: parts of names whose numbers are float32 whatever the dtype is.
-
-    Raises:
-        ValueError: every missing, unexpected or mis-shaped weight, in one list; or numbers that are none.
-    """
-    check_fit(network, state, source)
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} of {source} holds {tensor.dtype}, and weights are floating-point numbers.")
-    network.load_state_dict(converted(state, dtype, kept), assign=True)
-    left = [name for name, each in [*network.named_parameters(), *network.named_buffers()] if each.is_meta]
-    assert not left, f"{left[0]} has no numbers"
-    network.eval().requires_grad_(False)
 
 
 def converted(state: Mapping[str, Tensor], dtype: torch.dtype, kept: Collection[str] = ()) -> dict[str, Tensor]:
@@ -112,3 +124,59 @@ def converted(state: Mapping[str, Tensor], dtype: torch.dtype, kept: Collection[
     return {
         name: tensor.to(dtype if parts.isdisjoint(name.split(".")) else torch.float32) for name, tensor in state.items()
     }
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is one of torch's archives, by content."""
+    with path.open("rb") as file:
+        return file.read(len(ARCHIVE)) == ARCHIVE
+
+
+def mapped(placed: Placed) -> Tensor:
+    """A tensor of a file; the map ends with it."""
+    path, entry, _ = placed
+    count = entry.reach()
+    if not count:
+        return torch.empty(entry.shape, dtype=placed.dtype)
+    before = entry.begin % mmap.ALLOCATIONGRANULARITY
+    length = before + count * placed.dtype.itemsize
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=entry.begin - before)
+    if before % placed.dtype.itemsize:  # as a writer may leave it that puts numbers of 4 bytes behind those of 1
+        found = torch.frombuffer(pages, dtype=torch.uint8, offset=before).clone().view(placed.dtype)
+    else:
+        found = torch.frombuffer(pages, dtype=placed.dtype, count=count, offset=before)
+    return found.view(entry.shape) if entry.strides is None else found.as_strided(entry.shape, entry.strides)
+
+
+def _archived(path: Path) -> dict[str, Entry]:
+    try:
+        with _disable_current_modes(), FakeTensorMode():  # which knows places and reads no numbers
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  the unpickler raises whatever a file makes it
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path.name} is no archive of weights alone, and nothing else is read: {told}") from None
+    if not isinstance(found, dict) or not all(isinstance(each, Tensor) for each in found.values()):
+        raise ValueError(f"{path.name} holds something else than tensors by name.")
+    return {str(name): _entry(tensor, path) for name, tensor in found.items()}
+
+
+def _entry(tensor: Tensor, path: Path) -> Entry:
+    """Where a tensor of an archive stands, which torch notes where it reads none."""
+    begin = tensor.untyped_storage()._checkpoint_offset + tensor.storage_offset() * tensor.itemsize  # type: ignore[attr-defined]
+    if tensor.dtype not in NAMES:
+        raise ValueError(f"{path.name} holds numbers of {tensor.dtype}, which no weights are.")
+    entry = Entry(NAMES[tensor.dtype], list(tensor.shape), begin, None if tensor.is_contiguous() else tensor.stride())
+    if begin + entry.reach() * tensor.itemsize > path.stat().st_size:
+        raise ValueError(f"{path.name} ends before the tensors that it names.")
+    return entry
+
+
+def _check_range(name: str, placed: Placed, weight: Tensor) -> None:
+    if weight.dtype not in FP8 and not weight.abs().max() <= (most := torch.finfo(torch.float8_e4m3fn).max):
+        raise ValueError(f"{name} of {placed.path.name} has numbers beyond {most:g}, the most that float8_e4m3fn has.")
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -6,25 +6,23 @@ its own, and ``resident`` is None.
 
 from __future__ import annotations
 
-import math
-import mmap
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kineograph.nodes.networks.weights import Entry, check_fit, read_header
+from kineograph.nodes.networks.mapped import Stored, placed_in
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+Read = Callable[[Mapping[str, Tensor]], Iterable[tuple[str, Tensor]]]
+"""From outlines of weights by name to the weights, on the CPU: in a mapped file, maybe, and of another dtype."""
 
-Read = Callable[[Iterable[str]], Iterable[tuple[str, Tensor]]]
-"""From names of weights to the weights, on the CPU; they may lie in a mapped file, and be of another dtype."""
+ALIGNED = 64
+"""Bytes: torch's memory on a CPU begins at multiples of it, what stands in a file does not."""
+Place = tuple[weakref.ref[nn.Module], str]
+"""A module, which may be no more, and the name of a weight in it."""
 
 
 class Part:
@@ -32,27 +30,34 @@ class Part:
 
     Attributes:
         network: the network's name, for people. name: the block's in it; empty is what no block has.
-        module: whose forward pass alone reads it, where that is how the network works; None for what no block has.
         names, nbytes: of its weights.
     """
 
-    def __init__(self, resident: Resident, name: str, module: nn.Module | None, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, resident: Resident, name: str, weights: Mapping[str, Tensor]) -> None:
         self.network = resident.name
         self.name = name
-        self.module = module
         self.names = tuple(weights)
-        self.nbytes = sum(weight.nbytes for weight in weights.values())
+        self.nbytes = sum(weight.nbytes + resident.spare for weight in weights.values())
         self._resident = resident
         self._outlines = dict(weights)
+
+    def modules(self) -> list[nn.Module]:
+        """Whose forward passes alone read it, where that is how networks work; none for what no block has."""
+        return self._resident.modules_of(self.name) if self.name else []
 
     def bring(self, device: str) -> None:
         """Read its weights from the file, into memory of their own."""
         for name, weight in self._resident.read(self._outlines):
             outline = self._outlines[name]
-            own = torch.empty_strided(outline.shape, outline.stride(), dtype=outline.dtype, device=device)
+            own = self._resident.room(outline, weight, device)
             if own.is_cuda:  # only what is pinned is copied beside what is computed
                 weight = weight.to(own.dtype).pin_memory()
             self._resident.put(name, own.copy_(weight, non_blocking=own.is_cuda))
+
+    def fill(self) -> None:
+        """Read its weights for good: those of the right dtype stay in the file's mapped memory."""
+        for name, weight in self._resident.read(self._outlines):
+            self._resident.put(name, weight.to(self._outlines[name].dtype))
 
     def drop(self) -> None:
         """Let go of its weights; what reads them now fails, as they have a shape but no numbers."""
@@ -65,28 +70,85 @@ class Resident:
 
     Attributes:
         name: for people. parts: its blocks. read: where weights come from.
+        spare: bytes beside each weight, so that it can begin where it begins in the file.
     """
 
-    def __init__(self, network: nn.Module, name: str, read: Read) -> None:
+    def __init__(self, network: nn.Module, name: str, read: Read, *, as_in_file: bool = False) -> None:
+        """Take a network apart.
+
+        Args:
+            network: an outline on the meta device, to which ``resident`` is set by the caller.
+            name: for people.
+            read: where weights come from.
+            as_in_file: whether the same numbers shall come of it as of weights that :meth:`fill` left in their file.
+        """
         self.name = name
         self.read = read
+        self.spare = ALIGNED if as_in_file else 0
         self._network = network
-        weights = dict(network.state_dict(keep_vars=True))
+        self._networks = [weakref.ref(network)]
+        names = _names(network)
+        weights = {name: each for name, each in network.state_dict(keep_vars=True).items() if names[id(each)] == name}
+        self._places = {name: list[Place]() for name in weights}
+        self._find_places(network, names)
         self.parts: list[Part] = []
-        for block, module in _listed(network, ""):
+        for block in _listed(network, ""):
             own = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{block}.")}
-            self.parts.append(Part(self, block, module, own))
-        self.parts.append(Part(self, "", None, weights))
+            self.parts.append(Part(self, block, own))
+        self.parts.append(Part(self, "", weights))
+
+    def room(self, outline: Tensor, weight: Tensor, device: str) -> Tensor:
+        """Memory for a weight that was read.
+
+        Sums on a CPU depend on how far behind a multiple of 64 bytes their numbers begin: where :meth:`fill` would
+        leave a weight in the file, its copy begins as far behind one.
+        """
+        if not self.spare or weight.dtype != outline.dtype:
+            return torch.empty_strided(outline.shape, outline.stride(), dtype=outline.dtype, device=device)
+        begin = weight.data_ptr() % ALIGNED // outline.itemsize
+        numbers = torch.empty(outline.numel() + ALIGNED // outline.itemsize, dtype=outline.dtype, device=device)
+        return numbers[begin : begin + outline.numel()].view(outline.shape)
 
     def put(self, name: str, weight: Tensor) -> None:
-        """Put a weight into its place."""
-        path, _, leaf = name.rpartition(".")
-        module = self._network.get_submodule(path)
-        if leaf in module._parameters:
-            parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
-            module._parameters[leaf] = parameter
-        else:
-            module._buffers[leaf] = weight
+        """Put a weight into its place, or its places where it is tied or shared."""
+        parameter = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+        for owner, leaf in self._places[name]:
+            module = owner()
+            if module is not None and leaf in module._parameters:
+                module._parameters[leaf] = parameter
+            elif module is not None:
+                module._buffers[leaf] = weight
+
+    def share(self, network: nn.Module) -> None:
+        """Let another network, in which the same tensors stand, have the same weights.
+
+        Args:
+            network: with blocks of the same names, maybe with more in them.
+        """
+        self._networks.append(weakref.ref(network))
+        self._find_places(network, _names(self._network))
+        network.resident = self  # type: ignore[assignment]
+
+    def modules_of(self, block: str) -> list[nn.Module]:
+        """The modules of a block, in all networks that share it."""
+        return [network.get_submodule(block) for each in self._networks if (network := each()) is not None]
+
+    def fill(self) -> None:
+        """Give the network all of its weights for good."""
+        for part in self.parts:
+            part.fill()
+        for each in self._networks:
+            if (network := each()) is not None:
+                network.resident = None  # type: ignore[assignment]
+                every = [*network.named_parameters(), *network.named_buffers()]
+                left = [name for name, found in every if found.is_meta]
+                assert not left, f"{left[0]} has no numbers"
+
+    def _find_places(self, network: nn.Module, names: Mapping[int, str]) -> None:
+        for module in network.modules():
+            for leaf, weight in [*module._parameters.items(), *module._buffers.items()]:
+                if id(weight) in names:
+                    self._places[names[id(weight)]].append((weakref.ref(module), leaf))
 
     def __deepcopy__(self, memo: Any) -> None:
         """A copy of a network has weights of its own, which no file has."""
@@ -100,57 +162,21 @@ def attach(network: nn.Module, path: Path) -> None:
         path: the file, whose names are the network's.
 
     Raises:
-        ValueError: the file lies. That its weights are not the network's is said when the first of them is read.
+        ValueError: the file lies, or its weights are not the network's.
     """
-    network.resident = Resident(network, path.stem, _File(path, network).read)  # type: ignore[assignment]
+    network.resident = Resident(network, path.stem, Stored(network, placed_in([path]), path.name).read)  # type: ignore[assignment]
 
 
-class _File:
-    """A safetensors file that must stay what it was. Of it is mapped what is read, and only as long as that takes.
-
-    (The library maps all of it, privately, which a system may refuse where the file is larger than its memory.)
-    """
-
-    def __init__(self, path: Path, network: nn.Module) -> None:
-        self._entries = read_header(path).tensors
-        self._path = path
-        self._stat = self._now()
-        self._network: nn.Module | None = network
-
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """Weights by name, in mapped memory."""
-        if self._now() != self._stat:
-            raise ValueError(f"{self._path.name} was changed while a run reads from it. Run again.")
-        if self._network is not None:
-            outlines = {name: torch.empty(entry.shape, device="meta") for name, entry in self._entries.items()}
-            check_fit(self._network, outlines, self._path.name)
-            self._network = None
-        with open(self._path, "rb") as file:
-            for name in names:
-                yield name, _mapped(file, self._entries[name])
-
-    def _now(self) -> tuple[int, ...]:
-        stat = self._path.stat()
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _names(network: nn.Module) -> dict[int, str]:
+    """The name of each weight by its identity; of those of one that is tied, the first."""
+    return {id(weight): name for name, weight in reversed(network.state_dict(keep_vars=True).items())}
 
 
-def _mapped(file: IO[bytes], entry: Entry) -> Tensor:
-    """A tensor of a file; the map ends with it."""
-    dtype = DTYPES[entry.dtype]
-    count = math.prod(entry.shape)
-    if not count:
-        return torch.empty(entry.shape, dtype=dtype)
-    before = entry.begin % mmap.ALLOCATIONGRANULARITY
-    length = before + count * dtype.itemsize
-    pages = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=entry.begin - before)
-    return torch.frombuffer(pages, dtype=dtype, count=count, offset=before).view(entry.shape)
-
-
-def _listed(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that stand in lists, by name; not those within them."""
+def _listed(module: nn.Module, path: str) -> Iterator[str]:
+    """The names of modules that stand in lists; not those within them."""
     for name, child in module.named_children():
         place = f"{path}.{name}" if path else name
         if isinstance(module, nn.ModuleList):
-            yield place, child
+            yield place
         else:
             yield from _listed(child, place)

@@ -93,11 +93,21 @@ def check_header(path: Path | str) -> dict[str, str]:
 
 
 class Entry(NamedTuple):
-    """Where a tensor stands in a file: its dtype by safetensors' name, its sides, and its first byte in the file."""
+    """Where a tensor stands in a file: its dtype by safetensors' name, its sides, and its first byte in the file.
+
+    ``strides`` are those of a tensor of torch's archives that does not stand there row by row.
+    """
 
     dtype: str
     shape: list[int]
     begin: int
+    strides: tuple[int, ...] | None = None
+
+    def reach(self) -> int:
+        """Numbers from its first to its last, both included."""
+        if self.strides is None or 0 in self.shape:
+            return math.prod(self.shape)
+        return 1 + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
 
 
 class Header(NamedTuple):

@@ -129,6 +129,15 @@ def cancel(job: JobId, parts: Parts) -> dict[str, Any]:
     return parts.jobs.get(job).to_json()
 
 
+@routes.post("/jobs/{job}/finish")
+def finish(job: JobId, parts: Parts) -> dict[str, Any]:
+    """End the loop that runs after its pass: what follows it runs with what it has. 409 for a job that does not run."""
+    _known(parts, job)
+    if not parts.dispatcher.finish(job):
+        raise Refused(409, "The job does not run.")
+    return parts.jobs.get(job).to_json()
+
+
 @routes.post("/jobs/{job}/retry", status_code=201)
 def retry(job: JobId, parts: Parts) -> dict[str, Any]:
     """A new job with the same work, checked again: a file may be gone."""

@@ -55,6 +55,19 @@ def quick(**inputs: object) -> dict[str, Any]:
     return template("text_to_video", steps=2, frames=5, height=32, width=32, **inputs)
 
 
+def large(count: int = 2000) -> dict[str, Any]:
+    """Short chains from a model to a file, ``count`` nodes in rows of fifty, wired and placed."""
+    kinds = ("load_model@1", "encode_text@1", "latent_noise@1", "vae_decode@1", "save_video@1")
+    nodes: dict[str, Any] = {f"n{i}": {"type": kinds[i % 5]} for i in range(count)}
+    for i in range(0, count, 5):
+        nodes[f"n{i + 1}"]["links"] = {"encoder": f"n{i}.text_encoder"}
+        nodes[f"n{i + 2}"]["links"] = {"vae": f"n{i}.vae"}
+        nodes[f"n{i + 3}"]["links"] = {"vae": f"n{i}.vae", "latent": f"n{i + 2}"}
+        nodes[f"n{i + 4}"]["links"] = {"video": f"n{i + 3}"}
+    places = {f"n{i}": [(i % 50) * 300, (i // 50) * 420] for i in range(count)}
+    return {"format": 1, "nodes": nodes, "ui": {"positions": places}}
+
+
 def curves() -> dict[str, Any]:
     """A loop that reports a number in each of eight passes, as training does."""
     record = {

@@ -18,18 +18,40 @@ def test_samples_on_the_curve(page):
     page.locator("dialog video").wait_for()
 
 
-def test_stop_and_save_then_go_on(page):
-    drop_workflow(page, trains(300), "long")
+def test_stop_and_save_runs_what_follows_the_loop(page):
+    workflow = trains(300)
+    workflow["nodes"]["after"] = {
+        "type": "save_video@1",
+        "params": {"path": "after.mp4"},
+        "links": {"video": "train.video"},
+    }
+    loop = workflow["nodes"]["train"]
+    loop["carry"] = {"video": loop.pop("links")["video"]}
+    loop["body"]["outputs"]["video"] = "$video"
+    drop_workflow(page, workflow, "finish")
     page.keyboard.press("Control+Enter")
     page.get_by_role("tab", name="Metrics").click()
     expect(page.locator(".curve-tools .mono")).to_contain_text(" at ", timeout=60_000)
     page.get_by_role("button", name="Stop and save").click()
+    page.get_by_role("button", name="Go on after step").wait_for()
+    job = page.request.get(f"{page.url}api/jobs?limit=1").json()["jobs"][0]
+    assert job["state"] == "done"
+    assert "after.mp4" in [file["name"] for file in job["outputs"]]
+    assert len(job["outputs"]) < 300, "the loop was not run to its end"
+
+
+def test_pause_then_go_on(page):
+    drop_workflow(page, trains(300), "long")
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("tab", name="Metrics").click()
+    expect(page.locator(".curve-tools .mono")).to_contain_text(" at ", timeout=60_000)
+    page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.get_by_text("The newest pass of its loop is kept")).to_be_visible()
     again = page.get_by_role("button", name="Go on after step")
     again.wait_for()
     stopped = int(again.inner_text().split()[-1])
     again.click()
-    page.get_by_role("button", name="Stop and save").wait_for()
+    page.get_by_role("button", name="Pause", exact=True).wait_for()
     expect(page.locator(".curve-tools .mono")).to_contain_text(" at ", timeout=60_000)
     job = page.request.get(f"{page.url}api/jobs?limit=1").json()["jobs"][0]["id"]
     events = page.request.get(f"{page.url}api/jobs/{job}/events").json()["events"]

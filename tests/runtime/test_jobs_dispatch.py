@@ -161,6 +161,21 @@ def test_cancel_stops_between_passes_in_a_second_and_a_retry_goes_on(jobs):
     assert ended(jobs, again).state == "cancelled"
 
 
+def test_finish_ends_the_loop_and_runs_what_follows(running):
+    jobs, dispatcher = running
+    workflow = adding(60, safe=toy("doze", {"a": "$item"}, seconds=0.1))
+    workflow["nodes"]["after"] = toy("add", {"a": "l.acc"}, b=1000)
+    workflow["outputs"] = {"y": "after"}
+    job = jobs.submit(workflow, {}).id
+    until(lambda: (jobs.get(job).progress or {}).get("done", 0) > 2)
+    assert dispatcher.finish(job)
+    info = ended(jobs, job)
+    (cut,) = [each.event for each in jobs.events(job) if each.event["event"] == "LoopCut"]
+    assert (info.state, cut["path"], cut["total"]) == ("done", "l", 60)
+    assert info.values["y"] == 1000 + sum(range(cut["done"]))
+    assert not dispatcher.finish(job), "it runs no more"
+
+
 def test_a_second_cancel_ends_what_does_not_listen(jobs):
     job = jobs.submit(flow({"s": toy("sleep", a=3, at=3, seconds=50.0)}, y="s"), {}).id
     until(lambda: "NodeStarted" in kinds(jobs, job))

@@ -133,6 +133,13 @@ def test_a_run_that_waits_can_be_stopped(runtime, graph, spec):
     assert no_thread_is_left()
 
 
+def test_a_budget_can_be_held_where_a_loop_runs_already(runtime, graph, spec):
+    async def cell() -> object:  # of a notebook
+        return runtime.run(graph({"a": spec("later@1", x=3)}, a="a"), memory=2**30).outputs["a"]
+
+    assert asyncio.run(cell()) == 3
+
+
 def test_in_bodies_and_behind_branches(runtime, graph, spec, loop):
     body = {"l": spec("later@1", {"x": "$item"}), "s": spec("add@1", {"a": "$acc", "b": "l"})}
     nodes = {"zero": spec("later@1", tag=9), "n": spec("count@1", n=4)}

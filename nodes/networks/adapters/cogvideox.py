@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.levels import levels_of, without_signal_at_the_end
-from kineograph.nodes.networks.patches import Time, Triple
+from kineograph.nodes.networks.patches import Triple
 
 TIMESTEPS = 1000
 BETAS = 0.00085, 0.012
@@ -106,53 +107,12 @@ class CogVideoXDiT(AdaptedDiT):
         return self.network(**asked, return_dict=False)[0].transpose(1, 2)
 
 
-class CogVideoXVAE(nn.Module):
-    """CogVideoX's causal autoencoder: 1 + 4k frames, in [0, 1] as ours."""
+class CogVideoXVAE(CausalVAE):
+    """CogVideoX's causal autoencoder: 1 + 4k frames; its latents are scaled."""
 
-    def __init__(self, network: Any) -> None:
-        """Put an adapter around an ``AutoencoderKLCogVideoX``."""
-        super().__init__()
-        self.network = network
+    name: ClassVar[str] = "CogVideoX"
 
-    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior of a clip's latent, scaled: mean and log variance.
-
-        Args:
-            video_BCTHW: (B, 3, 1 + rk, H, W) in [0, 1], r the time ratio.
-
-        Returns:
-            mean and logvar, each (B, c, 1 + k, H / 8, W / 8).
-
-        Raises:
-            ValueError: another number of frames.
-        """
-        config, frames = self.network.config, video_BCTHW.shape[2]
-        if left := int((frames - 1) % config.temporal_compression_ratio):
-            raise ValueError(
-                f"This VAE is causal and begins with one frame alone: {frames} frames are not 1 + a multiple of "
-                f"{config.temporal_compression_ratio}. trim_video to {frames - left} frames makes it fit."
-            )
-        posterior = self.network.encode(self._plain(2 * video_BCTHW - 1)).latent_dist
-        scale = torch.tensor(config.scaling_factor)
-        return posterior.mean.float() * scale, posterior.logvar.float() + 2 * scale.log()
-
-    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """The clip of a scaled latent.
-
-        Args:
-            latent_BCthw: (B, c, t, h, w).
-            time: a line; other clips have no first frame alone.
-
-        Returns:
-            (B, 3, 1 + r (t - 1), 8h, 8w) in [0, 1].
-
-        Raises:
-            ValueError: time is no line.
-        """
-        if time != "line":
-            raise ValueError("CogVideoX's VAE begins with one frame alone: it decodes neither groups alone nor loops.")
-        decoded = self.network.decode(self._plain(latent_BCthw / self.network.config.scaling_factor)).sample
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
-
-    def _plain(self, x: Tensor) -> Tensor:
-        return x.to(self.network.decoder.conv_in.conv.weight.dtype)
+    def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`CausalVAE.moments`."""
+        scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)
+        return torch.zeros_like(scale), scale

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig
 from kineograph.nodes.networks.dit import Batch
-from kineograph.nodes.networks.patches import Time, patchify, unpatchify
+from kineograph.nodes.networks.patches import patchify, unpatchify
 
 TIMESTEPS = 1000.0
 DECODED_AT, DECODED_WITH = 0.05, 0.025
@@ -53,65 +54,28 @@ class LTXDiT(AdaptedDiT):
         return unpatchify(said, batch.grid, self.config.patch)
 
 
-class LTXVAE(nn.Module):
-    """LTX-Video's autoencoder: 1 + 8k frames, in [0, 1] as ours. Its encoder is causal."""
+class LTXVAE(CausalVAE):
+    """LTX-Video's autoencoder: 1 + 8k frames. Its encoder is causal."""
 
-    def __init__(self, network: Any) -> None:
-        """Put an adapter around an ``AutoencoderKLLTXVideo``."""
-        super().__init__()
-        self.network = network
+    name: ClassVar[str] = "LTX-Video"
 
-    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior of a clip's latent, normalised: mean and log variance.
+    @property
+    def ratio(self) -> int:
+        """See :attr:`CausalVAE.ratio`."""
+        return self.network.temporal_compression_ratio
 
-        Args:
-            video_BCTHW: (B, 3, 1 + rk, H, W) in [0, 1], r the time ratio.
-
-        Returns:
-            mean and logvar, each (B, c, 1 + k, h, w).
-
-        Raises:
-            ValueError: another number of frames.
-        """
-        ratio, frames = self.network.temporal_compression_ratio, video_BCTHW.shape[2]
-        if left := (frames - 1) % ratio:
-            raise ValueError(
-                f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {ratio} frames, and "
-                f"not {frames}. trim_video to {frames - left} frames makes it fit."
-            )
-        posterior = self.network.encode(self._plain(2 * video_BCTHW - 1)).latent_dist
-        shift, scale = self._moments()
-        return (posterior.mean.float() - shift) / scale, posterior.logvar.float() - 2 * scale.log()
-
-    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """The clip of a normalised latent.
-
-        Args:
-            latent_BCthw: (B, c, t, h, w).
-            time: a line; other clips have no first frame alone.
-
-        Returns:
-            (B, 3, 1 + r (t - 1), H, W) in [0, 1].
-
-        Raises:
-            ValueError: time is no line.
-        """
-        if time != "line":
-            raise ValueError("LTX-Video's VAE begins with one frame alone: it decodes neither groups alone nor loops.")
-        shift, scale = self._moments()
-        whole, told = latent_BCthw * scale + shift, None
-        if self.network.config.timestep_conditioning:
-            # always the same noise: what is decoded does not depend on a draw of its own
-            noise = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0)).to(whole)
-            whole = torch.lerp(whole, noise, DECODED_WITH)
-            told = self._plain(whole.new_full((len(whole),), DECODED_AT))
-        decoded = self.network.decode(self._plain(whole), told, return_dict=False)[0]
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
+    def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002  they lie where the network does
+        """See :meth:`CausalVAE.moments`."""
         scaling = self.network.config.scaling_factor
         means, deviations = self.network.latents_mean.float(), self.network.latents_std.float() / scaling
         return means.view(1, -1, 1, 1, 1), deviations.view(1, -1, 1, 1, 1)
 
-    def _plain(self, x: Tensor) -> Tensor:
-        return x.to(self.network.latents_mean.dtype)
+    def clip(self, raw_BCthw: Tensor) -> Tensor:
+        """See :meth:`CausalVAE.clip`. Decoders with a timestep are given some noise."""
+        told = None
+        if self.network.config.timestep_conditioning:
+            # always the same noise: what is decoded does not depend on a draw of its own
+            noise = torch.randn(raw_BCthw.shape, generator=torch.Generator().manual_seed(0)).to(raw_BCthw)
+            raw_BCthw = torch.lerp(raw_BCthw, noise, DECODED_WITH)
+            told = self.plain(raw_BCthw.new_full((len(raw_BCthw),), DECODED_AT))
+        return self.network.decode(self.plain(raw_BCthw), told, return_dict=False)[0]

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kineograph.nodes.networks.adapters.causal import CausalVAE, pixels
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
@@ -45,19 +46,19 @@ class MochiDiT(AdaptedDiT):
         )[0]
 
 
-class MochiVAE(nn.Module):
-    """Mochi's causal autoencoder: 1 + 6k frames, in [0, 1] as ours; its latents with mean 0 and deviation 1.
+class MochiVAE(CausalVAE):
+    """Mochi's causal autoencoder: 1 + 6k frames; its latents have mean 0 and deviation 1.
 
     Its encoder looks back over all frames, so it takes a clip as a whole; its decoder goes on from frame to frame.
     """
 
+    name: ClassVar[str] = "Mochi"
     mean_C: Tensor
     deviation_C: Tensor
 
     def __init__(self, network: Any) -> None:
         """Put an adapter around an ``AutoencoderKLMochi``, built by ``families.mochi``."""
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         config = network.config
         means = torch.tensor(config.latents_mean or [0.0] * config.latent_channels, device="cpu")
         deviations = torch.tensor(config.latents_std or [1.0] * config.latent_channels, device="cpu")
@@ -65,41 +66,18 @@ class MochiVAE(nn.Module):
         self.register_buffer("mean_C", means, persistent=False)
         self.register_buffer("deviation_C", deviations / config.scaling_factor, persistent=False)
 
-    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior of a clip's latent, normalised: mean and log variance.
+    @property
+    def ratio(self) -> int:
+        """See :attr:`CausalVAE.ratio`."""
+        return self.network.temporal_compression_ratio
 
-        Args:
-            video_BCTHW: (B, 3, 1 + 6k, H, W) in [0, 1].
-
-        Returns:
-            mean and logvar, each (B, c, 1 + k, H / 8, W / 8).
-
-        Raises:
-            ValueError: another number of frames.
-        """
-        ratio, frames = self.network.temporal_compression_ratio, video_BCTHW.shape[2]
-        if left := (frames - 1) % ratio:
-            raise ValueError(
-                f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {ratio} frames, and "
-                f"not {frames}. trim_video to {frames - left} frames makes it fit."
-            )
-        posterior = self.network.encode(self._plain(2 * video_BCTHW - 1)).latent_dist
-        shift, scale = self._like(posterior.mean)
-        return (posterior.mean.float() - shift) / scale, posterior.logvar.float() - 2 * scale.log()
+    def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`CausalVAE.moments`."""
+        shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
+        return shift, scale
 
     def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """The clip of a normalised latent.
-
-        Args:
-            latent_BCthw: (B, c, t, h, w).
-            time: a line; other clips have no first frame alone.
-
-        Returns:
-            (B, 3, 1 + 6 (t - 1), 8h, 8w) in [0, 1].
-
-        Raises:
-            ValueError: time is no line.
-        """
+        """See :meth:`CausalVAE.decode`."""
         return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
 
     def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
@@ -112,18 +90,9 @@ class MochiVAE(nn.Module):
         Yields:
             (B, 3, n, 8h, 8w) in [0, 1], in order.
         """
-        if time != "line":
-            raise ValueError("Mochi's VAE begins with one frame alone: it decodes neither groups alone nor loops.")
-        shift, scale = self._like(latent_BCthw)
+        self.check_line(time)
+        shift, scale = self.moments(latent_BCthw)
         seen = None
         for number, part in enumerate(latent_BCthw.split(1, dim=2)):
-            clip, seen = self.network.decoder(self._plain(part * scale + shift), conv_cache=seen)
-            first = 0 if number else self.network.temporal_compression_ratio - 1
-            yield (clip[:, :, first:].float() / 2 + 0.5).clamp(0, 1)
-
-    def _like(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        shift, scale = (each.to(latent.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
-        return shift, scale
-
-    def _plain(self, x: Tensor) -> Tensor:
-        return x.to(self.network.decoder.conv_in.weight.dtype)
+            clip, seen = self.network.decoder(self.plain(part * scale + shift), conv_cache=seen)
+            yield pixels(clip[:, :, 0 if number else self.ratio - 1 :])

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kineograph.nodes.networks.adapters.causal import CausalVAE, check_frames, pixels
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
@@ -39,36 +40,29 @@ class WanDiT(AdaptedDiT):
         return self.network(**asked, return_dict=False)[0]
 
 
-class WanVAE(nn.Module):
-    """Wan's causal autoencoder: 1 + 4k frames, in [0, 1] as ours; its latents with mean 0 and deviation 1."""
+class WanVAE(CausalVAE):
+    """Wan's causal autoencoder: 1 + 4k frames; its latents with mean 0 and deviation 1."""
 
+    name: ClassVar[str] = "Wan"
     mean_C: Tensor
     deviation_C: Tensor
 
     def __init__(self, network: Any) -> None:
         """Put an adapter around an ``AutoencoderKLWan``."""
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         # float32 and not on the meta device, whatever the network is: 16 numbers of its configuration
         self.register_buffer("mean_C", torch.tensor(network.config.latents_mean, device="cpu"), persistent=False)
         self.register_buffer("deviation_C", torch.tensor(network.config.latents_std, device="cpu"), persistent=False)
 
-    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior of a clip's latent, normalised: mean and log variance.
+    @property
+    def ratio(self) -> int:
+        """See :attr:`CausalVAE.ratio`."""
+        return self.network.config.scale_factor_temporal
 
-        Args:
-            video_BCTHW: (B, 3, 1 + 4k, H, W) in [0, 1]; H and W are multiples of 8.
-
-        Returns:
-            mean and logvar, each (B, c, 1 + k, H / 8, W / 8).
-
-        Raises:
-            ValueError: another number of frames.
-        """
-        self._check(video_BCTHW.shape[2], tile=0)
-        posterior = self.network.encode(self._plain(2 * video_BCTHW - 1)).latent_dist
-        shift, scale = self._like(posterior.mean)
-        return (posterior.mean.float() - shift) / scale, posterior.logvar.float() - 2 * scale.log()
+    def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`CausalVAE.moments`."""
+        shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
+        return shift, scale
 
     def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
@@ -98,16 +92,17 @@ class WanVAE(nn.Module):
         Yields:
             (B, c, 1, H / 8, W / 8), in order.
         """
-        self._check(video_BCTHW.shape[2], tile)
+        _check_tile(tile)
+        check_frames(video_BCTHW.shape[2], self.ratio)
         if self.network.config.patch_size is not None:  # Wan 2.2 5B, whose pixels the library cuts first
             yield self.encode(video_BCTHW)[0]
             return
-        shift, scale = self._like(video_BCTHW)
+        shift, scale = self.moments(video_BCTHW)
         seen = [None] * self.network._cached_conv_counts["encoder"]
         start = 0
         while start < video_BCTHW.shape[2]:
-            stop = start + (self._ratio if start else 1)
-            part = self._plain(2 * video_BCTHW[:, :, start:stop] - 1)
+            stop = start + (self.ratio if start else 1)
+            part = self.plain(2 * video_BCTHW[:, :, start:stop] - 1)
             moments = self.network.quant_conv(self.network.encoder(part, feat_cache=seen, feat_idx=[0]))
             yield (moments.chunk(2, dim=1)[0].float() - shift) / scale
             start = stop
@@ -123,19 +118,19 @@ class WanVAE(nn.Module):
         Yields:
             (B, 3, n, 8h, 8w) in [0, 1], in order.
         """
-        self._check(1, tile)
+        _check_tile(tile)
         if time == "groups":
             raise ValueError(
                 "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
-                f"{self._ratio} frames."
+                f"{self.ratio} frames."
             )
         borrowed = latent_BCthw[:, :, -BORROWED:] if time == "circle" else latent_BCthw[:, :, :0]
-        shift, scale = self._like(latent_BCthw)
-        raw = self._plain(torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift)
+        shift, scale = self.moments(latent_BCthw)
+        raw = self.plain(torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift)
         left_out = borrowed.shape[2]
         if self.network.config.patch_size is not None:
             clip = self.network.decode(raw, return_dict=False)[0]
-            yield _pixels(clip[:, :, self._ratio * (left_out - 1) + 1 if left_out else 0 :])
+            yield pixels(clip[:, :, self.ratio * (left_out - 1) + 1 if left_out else 0 :])
             return
         x = self.network.post_quant_conv(raw)
         seen = [None] * self.network._cached_conv_counts["decoder"]
@@ -143,28 +138,9 @@ class WanVAE(nn.Module):
             part = x[:, :, number : number + 1]
             clip = self.network.decoder(part, feat_cache=seen, feat_idx=[0], first_chunk=number == 0)
             if number >= left_out:
-                yield _pixels(clip)
-
-    @property
-    def _ratio(self) -> int:
-        return self.network.config.scale_factor_temporal
-
-    def _check(self, frames: int, tile: int) -> None:
-        if tile:
-            raise ValueError(f"Wan's VAE has no tiles here, but tile is {tile}. Set it to 0.")
-        if left := (frames - 1) % self._ratio:
-            raise ValueError(
-                f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {self._ratio} "
-                f"frames, and not {frames}. trim_video to {frames - left} frames makes it fit."
-            )
-
-    def _like(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        shift, scale = (each.to(latent.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
-        return shift, scale
-
-    def _plain(self, x: Tensor) -> Tensor:
-        return x.to(self.network.decoder.conv_in.weight.dtype)
+                yield pixels(clip)
 
 
-def _pixels(decoded: Tensor) -> Tensor:
-    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+def _check_tile(tile: int) -> None:
+    if tile:
+        raise ValueError(f"Wan's VAE has no tiles here, but tile is {tile}. Set it to 0.")

@@ -8,7 +8,7 @@ import { paint, readColors } from "./far-paint";
 
 export const FAR_ZOOM = 0.45;
 /** The canvas reaches beyond the window by this share at each side. */
-const MARGIN = 0.5;
+const MARGIN = 0.25;
 /** A bitmap drawn smaller than this leaves too much of the window empty to wait for rest. */
 const LEAST_SCALE = 0.7;
 const SETTLE_MS = 120;

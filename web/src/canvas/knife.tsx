@@ -37,7 +37,8 @@ export function Knife({ scene }: { scene: Scene }) {
       if (from) draw(from, at(event));
     };
     const up = (event: PointerEvent): void => {
-      if (from && event.type === "pointerup") cutWires(crossed(scene, onCanvas(from), onCanvas(at(event))));
+      if (!from) return;
+      if (event.type === "pointerup") cutWires(crossed(scene, onCanvas(from), onCanvas(at(event))));
       from = null;
       draw([0, 0], [0, 0]);
     };

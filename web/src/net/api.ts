@@ -140,7 +140,7 @@ export const api = {
   job: (id: string) => call<JobInfo>("GET", `jobs/${id}`),
   changeJob: (id: string, change: Partial<Pick<JobInfo, "title" | "tags" | "starred">>) => call<JobInfo>("PATCH", `jobs/${id}`, change),
   deleteJob: (id: string) => call<unknown>("DELETE", `jobs/${id}`),
-  jobVerb: (id: string, verb: "cancel" | "retry" | "move", body: unknown = {}) => call<JobInfo>("POST", `jobs/${id}/${verb}`, body),
+  jobVerb: (id: string, verb: "cancel" | "finish" | "retry" | "move", body: unknown = {}) => call<JobInfo>("POST", `jobs/${id}/${verb}`, body),
   metrics: async (id: string) => {
     const found = await call<Record<string, [number, number][]> | { metrics: Record<string, [number, number][]> }>("GET", `jobs/${id}/metrics`);
     return ("metrics" in found ? found.metrics : found) as Record<string, [number, number][]>;

@@ -108,6 +108,19 @@ export async function cancelShown(): Promise<void> {
   }
 }
 
+/** The loop of the run that is shown ends after its pass, and what follows it runs: weights are written. */
+export async function finishShown(): Promise<void> {
+  const { shown, jobs } = useRuns.getState();
+  const job = jobs[shown] ?? Object.values(jobs).find((j) => j.state === "running");
+  if (!job) return;
+  try {
+    await api.jobVerb(job.id, "finish");
+    view().say(`The loop of run ${job.number} ends after this pass; what follows it runs.`);
+  } catch (error) {
+    failed(error);
+  }
+}
+
 /** The same work again: what was kept of it is not done twice, and a loop goes on after its newest kept pass. */
 export async function goOn(id: string): Promise<void> {
   try {
@@ -122,7 +135,7 @@ export async function goOn(id: string): Promise<void> {
 export function goOnShown(): void {
   const { shown, jobs } = useRuns.getState();
   const job = jobs[shown];
-  if (job?.state === "cancelled" || job?.state === "failed") void goOn(job.id);
+  if (job?.state === "cancelled" || job?.state === "failed" || (job?.state === "done" && job.id in useRuns.getState().cuts)) void goOn(job.id);
   else view().say("No run that was stopped is shown: choose one under Runs.", "error");
 }
 

@@ -100,6 +100,7 @@ export const COMMANDS: Command[] = [
   { id: "run-front", title: "Run next, before what waits", keys: ["Ctrl+Shift+Enter"], run: () => void actions.run({ front: true }) },
   { id: "run-here", title: "Run to the chosen node", keys: ["Ctrl+Shift+H"], run: actions.runToHere },
   { id: "cancel", title: "Cancel the run", keys: ["Ctrl+Alt+Enter"], run: () => void actions.cancelShown() },
+  { id: "finish", title: "Stop and save: end the loop after this pass, run what follows", run: () => void actions.finishShown() },
   { id: "pause", title: "Pause: stop the run and keep its newest pass", run: () => void actions.cancelShown() },
   { id: "go-on", title: "Go on with the run that was stopped", run: actions.goOnShown },
   { id: "add", title: "Add a node…", keys: ["Tab", "A"], run: openSearch },

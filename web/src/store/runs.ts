@@ -25,6 +25,8 @@ interface Runs {
   live: Record<string, Record<string, Live>>;
   curves: Record<string, Record<string, Curve>>;
   alarms: Record<string, string>;
+  /** After how many passes a loop of a job was finished early. */
+  cuts: Record<string, number>;
   /** Of each job the newest step that was known when a file was written, by the file's id. */
   written: Record<string, Record<string, number>>;
   previews: Record<string, string>;
@@ -93,7 +95,7 @@ export function isOlder(job: Pick<JobInfo, "state">, known: Pick<JobInfo, "state
 }
 
 export const useRuns = create<Runs>()((set) => ({
-  connected: null, jobs: {}, live: {}, curves: {}, alarms: {}, written: {}, previews: {}, log: [], shown: "", counts: {}, paused: false, problems: [], plan: {}, estimate: null,
+  connected: null, jobs: {}, live: {}, curves: {}, alarms: {}, cuts: {}, written: {}, previews: {}, log: [], shown: "", counts: {}, paused: false, problems: [], plan: {}, estimate: null,
   set: (change) => set(change),
   putJobs: (jobs) =>
     set((state) => {
@@ -119,6 +121,7 @@ export const useRuns = create<Runs>()((set) => ({
         const step = Math.max(...Object.values(state.curves[job] ?? {}).map((curve) => curve.steps.at(-1) ?? 0), 0);
         change.written = { ...state.written, [job]: { ...state.written[job], [text(event.id)]: step } };
       }
+      if (event.event === "LoopCut") change.cuts = { ...state.cuts, [job]: number(event.done) };
       if (event.event === "QueueChanged") Object.assign(change, { counts: event.counts, paused: event.paused === true });
       if (event.event === "NodeProgress" && state.jobs[job]) {
         const progress = { path, done: number(event.done), total: number(event.total), seconds_left: number(event.seconds_left) };

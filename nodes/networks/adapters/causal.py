@@ -1,0 +1,100 @@
+"""What adapters of causal autoencoders share: 1 + rk frames in [0, 1], latents shifted and scaled. Knows no network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from kineograph.nodes.networks.patches import Time
+
+
+class CausalVAE(nn.Module):
+    """A library's autoencoder that begins with one frame alone, with the forward of ours."""
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, network: Any) -> None:
+        """Put an adapter around a network of the library."""
+        super().__init__()
+        self.network: Any = network
+
+    @property
+    def ratio(self) -> int:
+        """r, frames per latent frame but the first."""
+        return self.network.config.temporal_compression_ratio
+
+    def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What a latent is normalised by, and where ``like`` is: shift and scale, which (B, C, t, h, w) broadcasts."""
+        raise NotImplementedError
+
+    def clip(self, raw_BCthw: Tensor) -> Tensor:
+        """The clip of a latent that is not normalised, in [-1, 1]."""
+        return self.network.decode(self.plain(raw_BCthw), return_dict=False)[0]
+
+    def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The posterior of a clip's latent, normalised: mean and log variance.
+
+        Args:
+            video_BCTHW: (B, 3, 1 + rk, H, W) in [0, 1].
+
+        Returns:
+            mean and logvar, each (B, c, 1 + k, h, w).
+
+        Raises:
+            ValueError: another number of frames.
+        """
+        check_frames(video_BCTHW.shape[2], self.ratio)
+        posterior = self.network.encode(self.plain(2 * video_BCTHW - 1)).latent_dist
+        shift, scale = self.moments(posterior.mean)
+        return (posterior.mean.float() - shift) / scale, posterior.logvar.float() - 2 * scale.log()
+
+    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
+        """The clip of a normalised latent.
+
+        Args:
+            latent_BCthw: (B, c, t, h, w).
+            time: a line; other clips have no first frame alone.
+
+        Returns:
+            (B, 3, 1 + r (t - 1), H, W) in [0, 1].
+
+        Raises:
+            ValueError: time is no line.
+        """
+        self.check_line(time)
+        shift, scale = self.moments(latent_BCthw)
+        return pixels(self.clip(latent_BCthw * scale + shift))
+
+    def check_line(self, time: Time) -> None:
+        """Whether a clip begins with one frame alone.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if time != "line":
+            raise ValueError(
+                f"{self.name}'s VAE begins with one frame alone: it decodes neither groups alone nor loops."
+            )
+
+    def plain(self, x: Tensor) -> Tensor:
+        """A tensor in the numbers of the network's weights."""
+        return x.to(next(self.network.parameters()).dtype)
+
+
+def check_frames(frames: int, ratio: int) -> None:
+    """Whether a causal autoencoder can encode so many frames.
+
+    Raises:
+        ValueError: they are not 1 + a multiple of its time ratio.
+    """
+    if left := (frames - 1) % ratio:
+        raise ValueError(
+            f"This VAE is causal and begins with one frame alone: it encodes 1 + a multiple of {ratio} frames, and not "
+            f"{frames}. trim_video to {frames - left} frames makes it fit."
+        )
+
+
+def pixels(clip: Tensor) -> Tensor:
+    """From [-1, 1], and what lies beyond, to [0, 1] in float32."""
+    return (clip.float() / 2 + 0.5).clamp(0, 1)
