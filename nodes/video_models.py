@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. ``families`` knows the files.
+"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX, Mochi and HunyuanVideo. ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -96,16 +96,16 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
 
 @node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
 def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
-    """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
+    """Load an open video model from your disk: Wan 2.1, LTX-Video, CogVideoX, Mochi or HunyuanVideo.
 
-    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
-    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
+    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents with
+    height 2 and width 2, but with 1 for LTX-Video. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
     downloaded.
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
-            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b) can be planned, and not
-            run.
+            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, mochi-1, hunyuanvideo)
+            can be planned, and not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
         vae_dtype: of the VAE's numbers.
 
@@ -164,7 +164,7 @@ def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -
     """The noise levels of CogVideoX's timesteps: wire them into ``ddim_sigmas``.
 
     Args:
-        snr_divisor: 3 for CogVideoX-2b; its scheduler_config.json says it as snr_shift_scale.
+        snr_divisor: 3 for CogVideoX-2b, 1 for 5b and 1.5; its scheduler_config.json says it as snr_shift_scale.
     """
     from kineograph.nodes.networks.adapters.cogvideox import training_levels
 
