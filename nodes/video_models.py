@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX, Mochi and HunyuanVideo. ``families`` knows the files.
+"""Open video models of others from files: Wan 2.1, LTX-Video, CogVideoX, Mochi, HunyuanVideo. Knows no file itself.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -98,9 +98,9 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
 def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
     """Load an open video model from your disk: Wan 2.1, LTX-Video, CogVideoX, Mochi or HunyuanVideo.
 
-    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents with
-    height 2 and width 2, but with 1 for LTX-Video. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
-    downloaded.
+    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents with height
+    2 and width 2, but with 1 for LTX-Video. Needs diffusers and transformers (pip install 'kineograph[models]');
+    nothing is downloaded.
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of

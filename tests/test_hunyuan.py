@@ -14,6 +14,7 @@ pytest.importorskip("transformers", reason="needs pip install 'kineograph[models
 import tiny_families
 
 from kineograph import default_runtime
+from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.nodes import edit, sample, text, video, video_models
 from kineograph.nodes.families.finding import files, find
 from kineograph.nodes.families.tokens import tokenizer
@@ -222,6 +223,20 @@ def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_
         assert [each.place for each in found] == ["noise"]
         assert "nearest is 129" in str(found[0])
         assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+
+
+def test_the_same_bits_with_less_memory_than_its_weights_and_values_take(folder, tmp_path):
+    raw = json.loads(WORKFLOW.read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 5, "height": 32, "width": 32, "model": folder, "steps": 2, "tile": 0}
+    budget = 1_450_000
+    free, tight = (
+        default_runtime().run(raw, inputs, out=tmp_path, memory=memory).outputs["video"].frames
+        for memory in (None, budget)
+    )
+    assert torch.equal(free, tight)
+    with pytest.raises(InvalidWorkflow, match="text: It needs .* at once"):  # both of its encoders are counted
+        default_runtime().run(raw, inputs, out=tmp_path, memory=budget // 2)
 
 
 def test_half_precision_loads_and_samples(folder):
