@@ -235,13 +235,14 @@ def test_the_same_bits_with_less_memory_than_its_weights_and_values_take(folder,
         for memory in (None, budget)
     )
     assert torch.equal(free, tight)
-    with pytest.raises(InvalidWorkflow, match="text: It needs .* at once"):  # both of its encoders are counted
+    with pytest.raises(InvalidWorkflow, match=r"text: It needs .* at once"):  # both of its encoders are counted
         default_runtime().run(raw, inputs, out=tmp_path, memory=budget // 2)
 
 
-def test_half_precision_loads_and_samples(folder):
-    model = video_models.load_video_model(folder, dtype="bfloat16", vae_dtype="bfloat16")
-    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16}
+@pytest.mark.parametrize("numbers", ["bfloat16", "float8_e4m3fn"])
+def test_smaller_numbers_load_and_sample(folder, numbers):
+    model = video_models.load_video_model(folder, dtype=numbers, vae_dtype="bfloat16")
+    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16, getattr(torch, numbers)}
     noise = sample.latent_noise(model.vae, 5, 32, 32)
     words = text.encode_text(model.text_encoder, WORDS)
     said = sample.unpatchify(sample.dit_velocity(model.dit, sample.patchify(noise, 1, 2, 2), words, 0.5))

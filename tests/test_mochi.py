@@ -119,9 +119,10 @@ def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_
         assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
 
 
-def test_half_precision_loads_and_samples(folder):
-    model = video_models.load_video_model(folder, dtype="bfloat16", vae_dtype="bfloat16")
-    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16}
+@pytest.mark.parametrize("numbers", ["bfloat16", "float8_e4m3fn"])
+def test_smaller_numbers_load_and_sample(folder, numbers):
+    model = video_models.load_video_model(folder, dtype=numbers, vae_dtype="bfloat16")
+    assert {each.dtype for each in model.dit.network.parameters()} == {torch.bfloat16, getattr(torch, numbers)}
     noise = sample.latent_noise(model.vae, 7, 32, 32)
     words = text.encode_text(model.text_encoder, WORDS)
     said = sample.unpatchify(sample.dit_velocity(model.dit, sample.patchify(noise, 1, 2, 2), words, 0.5))

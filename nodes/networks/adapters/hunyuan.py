@@ -61,7 +61,7 @@ class HunyuanVideoDiT(AdaptedDiT):
                 "A HunyuanVideo model reads its prompt's pooled vector too, and this text has none: take encode_text "
                 "with the text encoder of the same folder."
             )
-        dtype = self.network.proj_out.weight.dtype
+        dtype = self.network.x_embedder.proj.weight.dtype
         level = one_level(levels_K, self.name)
         guidance = GUIDANCE if batch.guidance is None else batch.guidance
         told = torch.full_like(level, guidance, dtype=dtype) * 1000.0

@@ -36,7 +36,7 @@ class MochiDiT(AdaptedDiT):
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`."""
-        dtype = self.network.proj_out.weight.dtype
+        dtype = self.network.patch_embed.proj.weight.dtype
         return -self.network(
             hidden_states=x_1CthW.to(dtype),
             encoder_hidden_states=text_1LE.to(dtype),
