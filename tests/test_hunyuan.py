@@ -15,13 +15,12 @@ import tiny_families
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow
-from kineograph.nodes import edit, sample, text, video, video_models
+from kineograph.nodes import edit, lora, sample, text, video, video_models
 from kineograph.nodes.families.finding import files, find
 from kineograph.nodes.families.tokens import tokenizer
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import TextEmbedding, Video
 from kineograph.nodes.train import encoded
-from kineograph.trial import Ledger
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 WORDS, NOT = "a red circle", "blurred"
@@ -111,6 +110,22 @@ def text_parts(text):
     return text.tokens, text.mask, text.pooled
 
 
+def test_an_update_beside_its_layers_is_told_the_guidance_too(model, noise, tmp_path):
+    up, down = torch.randn(20, 2), torch.randn(2, 20)
+    name = "transformer.transformer_blocks.0.attn.to_q"
+    save_weights(tmp_path / "a.safetensors", {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up})
+    asked = sample.patchify(noise, 1, 2, 2), text.encode_text(model.text_encoder, WORDS), 0.7
+    told = video_models.embedded_guidance(model.dit, 12.0)
+    updated = lora.apply_lora(told, str(tmp_path / "a.safetensors"), 0.5)
+    layer = model.dit.network.network.transformer_blocks[0].attn.to_q
+    kept = layer.weight.clone()
+    layer.weight.data = kept + 0.5 * up @ down
+    merged = sample.dit_velocity(told, *asked).tokens
+    layer.weight.data = kept
+    assert (sample.dit_velocity(updated, *asked).tokens - merged).abs().max() < 1e-5
+    assert (sample.dit_velocity(told, *asked).tokens - merged).abs().max() > 1e-4
+
+
 def test_only_hunyuanvideo_is_told_a_guidance(tmp_path):
     other = video_models.load_video_dit(tiny_families.saved(tiny_families.ltx_pipeline(), tmp_path / "LTX"), "float32")
     with pytest.raises(ValueError, match="take guided_velocity and its scale"):
@@ -146,15 +161,7 @@ def test_tiles_are_those_of_the_library(pipeline, model):
 
 
 def test_the_vae_decodes_in_memory_that_does_not_grow_with_the_clip(model):
-    def peak(frames: int) -> int:
-        x = torch.randn(1, 4, frames, 4, 4, generator=torch.Generator().manual_seed(5))
-        with Ledger() as ledger:
-            before = ledger.live
-            for piece in model.vae.network.decode_pieces(x):
-                del piece
-        return ledger.peak - before
-
-    assert peak(28) <= 1.15 * peak(7)
+    assert tiny_families.decoding_peak(model, 28) <= 1.15 * tiny_families.decoding_peak(model, 7)
 
 
 def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):

@@ -15,7 +15,6 @@ import tiny_families
 from kineograph import default_runtime
 from kineograph.nodes import edit, sample, schedules, text, video, video_models
 from kineograph.nodes.sockets import Video
-from kineograph.trial import Ledger
 
 # the library turns its own rotary table off from autocast in a way that a CPU warns of
 pytestmark = [pytest.mark.usefixtures("no_gradients"), pytest.mark.filterwarnings("ignore:In CPU autocast")]
@@ -80,15 +79,7 @@ def test_the_vae_encodes_as_the_library_and_a_prefix_is_exact(pipeline, model):
 
 
 def test_the_vae_decodes_in_pieces_whose_memory_does_not_grow_with_the_clip(model):
-    def peak(frames: int) -> int:
-        x = torch.randn(1, 12, frames, 4, 4, generator=torch.Generator().manual_seed(5))
-        with Ledger() as ledger:
-            before = ledger.live
-            for piece in model.vae.network.decode_pieces(x):
-                del piece
-        return ledger.peak - before
-
-    assert peak(12) <= 1.15 * peak(3)
+    assert tiny_families.decoding_peak(model, 12) <= 1.15 * tiny_families.decoding_peak(model, 3)
 
 
 def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):

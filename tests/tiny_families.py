@@ -28,6 +28,8 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from kineograph.trial import Ledger
+
 TEXT_WIDTH = 32
 WAN_DIT: dict[str, Any] = {
     "patch_size": (1, 2, 2), "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 16, "out_channels": 16,
@@ -202,6 +204,16 @@ def hunyuan_pipeline() -> HunyuanVideoPipeline:
         FlowMatchEulerDiscreteScheduler(shift=7.0), transformers.CLIPTextModel(clip).eval(), clip_tokenizer(),
     )  # fmt: skip
     return quiet(made)
+
+
+def decoding_peak(model: Any, frames: int) -> int:
+    """Bytes that decoding so many latent frames takes at most, each piece let go of before the next."""
+    x = torch.randn(1, model.vae.spec.channels, frames, 4, 4, generator=torch.Generator().manual_seed(5))
+    with Ledger() as ledger:
+        before = ledger.live
+        for piece in model.vae.network.decode_pieces(x):
+            del piece
+    return ledger.peak - before - 2 * x.nbytes  # the latent itself, normalised or not
 
 
 def saved(pipeline: Any, folder: Path) -> str:

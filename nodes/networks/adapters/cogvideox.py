@@ -6,6 +6,7 @@ CogVideoX: Yang et al. 2024 (arXiv 2408.06072). The networks are diffusers' ``Co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -116,3 +117,15 @@ class CogVideoXVAE(CausalVAE):
         """See :meth:`CausalVAE.moments`."""
         scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)
         return torch.zeros_like(scale), scale
+
+    def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
+        """See :meth:`CausalVAE.clips`: a few latent frames after others, in memory that does not grow with the clip.
+
+        As the library cuts them, since groups are normalised over all frames of a piece.
+        """
+        frames, piece = raw_BCthw.shape[2], self.network.num_latent_frames_batch_size
+        seen = None
+        for stop in range(frames if frames < piece else piece + frames % piece, frames + 1, piece):
+            start = 0 if seen is None else stop - piece
+            clip, seen = self.network.decoder(self.plain(raw_BCthw[:, :, start:stop]), conv_cache=seen)
+            yield clip

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kineograph.nodes.networks.adapters.causal import CausalVAE, pixels
+from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
@@ -140,33 +140,20 @@ class HunyuanVideoVAE(CausalVAE):
         scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)
         return torch.zeros_like(scale), scale
 
-    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """See :meth:`CausalVAE.decode`."""
-        return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
-
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
-        """The clip of :meth:`decode`, one stretch of time after another, in memory that does not grow with the clip.
-
-        Args:
-            latent_BCthw: as for :meth:`decode`.
-            time: as for :meth:`decode`.
-
-        Yields:
-            (B, 3, n, 8h, 8w) in [0, 1], in order.
-        """
-        self.check_line(time)
-        network, (shift, scale) = self.network, self.moments(latent_BCthw)
+    def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
+        """See :meth:`CausalVAE.clips`: stretches of time, in memory that does not grow with the clip."""
+        network = self.network
         long, step = network.tile_sample_min_num_frames, network.tile_sample_stride_num_frames
         before = None
-        for start in range(0, max(1, latent_BCthw.shape[2] - 1), step // self.ratio):
+        for start in range(0, max(1, raw_BCthw.shape[2] - 1), step // self.ratio):
             # one latent frame more than a stretch has, as the first of each stands for a single frame
-            part = self.plain(latent_BCthw[:, :, start : start + long // self.ratio + 1] * scale + shift)
+            part = self.plain(raw_BCthw[:, :, start : start + long // self.ratio + 1])
             clip = network.tiled_decode(part).sample if network.use_tiling else _untiled(network, part)
             if before is None:
-                yield pixels(clip[:, :, : step + 1])
+                yield clip[:, :, : step + 1]
             else:
                 clip = network.blend_t(before, clip[:, :, 1:], long - step)
-                yield pixels(clip[:, :, :step])
+                yield clip[:, :, :step]
             before = clip[:, :, step - long :].clone()
 
     def encode_tiles(self, video_BCTHW: Tensor, tile: int) -> Parts:

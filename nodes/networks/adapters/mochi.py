@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kineograph.nodes.networks.adapters.causal import CausalVAE, pixels
+from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
-from kineograph.nodes.networks.patches import Time
 
 TIMESTEPS = 1000.0
 # the library keeps its rotary table out of autocast in a way that torch warns of on a CPU, where it changes nothing
@@ -76,23 +75,9 @@ class MochiVAE(CausalVAE):
         shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
         return shift, scale
 
-    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """See :meth:`CausalVAE.decode`."""
-        return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
-
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
-        """The clip of :meth:`decode`, one latent frame after another, in memory that does not grow with the clip.
-
-        Args:
-            latent_BCthw: as for :meth:`decode`.
-            time: as for :meth:`decode`.
-
-        Yields:
-            (B, 3, n, 8h, 8w) in [0, 1], in order.
-        """
-        self.check_line(time)
-        shift, scale = self.moments(latent_BCthw)
+    def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
+        """See :meth:`CausalVAE.clips`: one latent frame after another, in memory that does not grow with the clip."""
         seen = None
-        for number, part in enumerate(latent_BCthw.split(1, dim=2)):
-            clip, seen = self.network.decoder(self.plain(part * scale + shift), conv_cache=seen)
-            yield pixels(clip[:, :, 0 if number else self.ratio - 1 :])
+        for number, part in enumerate(raw_BCthw.split(1, dim=2)):
+            clip, seen = self.network.decoder(self.plain(part), conv_cache=seen)
+            yield clip[:, :, 0 if number else self.ratio - 1 :]
