@@ -193,6 +193,7 @@ def trial() -> Iterator[tuple[Trial, Ledger]]:
     """What is done inside is not computed, but counted."""
     with warnings.catch_warnings(), Trial() as tried, Ledger() as ledger:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copy.deepcopy looks at it
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # making a fake does
         yield tried, ledger
 
 

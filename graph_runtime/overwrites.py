@@ -5,7 +5,7 @@ A step *donates* an input that it overwrites, and *views* one that its output ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from kineograph.graph_runtime.errors import Problem
@@ -15,7 +15,8 @@ from kineograph.graph_runtime.steps import LoopPlan, Plan, Step
 if TYPE_CHECKING:
     import networkx as nx
 
-Alias = Callable[[int], int]
+Owners = list[frozenset[int]]
+"""For each slot, those whose memory it may lie in; two with a common one may share memory."""
 
 
 def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
@@ -41,23 +42,23 @@ def order_overwrites(plan: Plan, problems: list[Problem]) -> None:
     graph = flow.copy()
     for at, port, slot in donors:
         untaken = _untaken(steps, only, at)
-        alias = _aliases(plan, untaken=untaken)
-        donor, shared = steps[at], alias(slot)
+        owners = _owners(plan, untaken=untaken)
+        donor, shared = steps[at], owners[slot]
         name = donor.path.rpartition("/")[2]
         later = _after(flow, at)
         for output, left in plan.outputs.items():
-            if alias(left) == shared:
+            if owners[left] & shared:
                 message = f"It overwrites {port}, which is also the output {output!r} of the graph."
                 problems.append(Problem(donor.path, message, f"Take {output!r} from {name} itself."))
         for other, step in enumerate(steps):
-            if any(alias(made) == shared for _, made in step.outputs):
+            if any(owners[made] & shared for _, made in step.outputs):
                 step.cacheable = False
             read = [
                 reader
                 for reader, taken in step.arguments
-                if alias(taken) == shared and (other, reader) not in untaken and not _apart(only, at, other)
+                if owners[taken] & shared and (other, reader) not in untaken and not _apart(only, at, other)
             ]
-            overwrites = any(alias(taken) == shared for _, taken in _overwritten(step))
+            overwrites = any(owners[taken] & shared for _, taken in _overwritten(step))
             if not read or (other == at and len(read) == 1):
                 continue
             if other == at:
@@ -126,7 +127,7 @@ def loop_hazards(loop: LoopPlan, gone: set[int], path: str) -> list[Problem]:
 
 def loop_views(loop: LoopPlan, gone: set[int]) -> tuple[tuple[str, str], ...]:
     """The (input, output) pairs of a loop that may share memory: a carry that no pass changed, a view of a link."""
-    alias = _across_passes(loop)
+    owners = _across_passes(loop)
     given = {"each": loop.body.inputs["item"]} | {name: loop.body.inputs[name] for name in (*loop.carry, *loop.links)}
     made = {name: loop.body.inputs[name] for name in loop.carry}
     made |= {name: loop.body.outputs[name] for name in loop.collect}
@@ -134,7 +135,7 @@ def loop_views(loop: LoopPlan, gone: set[int]) -> tuple[tuple[str, str], ...]:
         (port, output)
         for port, slot in given.items()
         for output, left in made.items()
-        if slot not in gone and alias(slot) == alias(left)
+        if slot not in gone and owners[slot] & owners[left]
     )
 
 
@@ -143,35 +144,39 @@ def _overwritten(step: Step) -> list[tuple[str, int]]:
     return [(port, slot) for port, slot in step.arguments if port in step.donates] if step.donates else []
 
 
-def _aliases(plan: Plan, also: tuple[tuple[int, int], ...] = (), untaken: Collection[tuple[int, str]] = ()) -> Alias:
-    """A function from a slot to the one that stands for all slots it may share memory with (union-find).
+def _owners(plan: Plan, also: tuple[tuple[int, int], ...] = (), untaken: Collection[tuple[int, str]] = ()) -> Owners:
+    """The slots whose memory each slot may lie in: its own, and those of what it views.
+
+    What views two values shares memory with both, and they share none with each other for that.
 
     Args:
         plan: the steps.
-        also: further pairs of slots that share memory.
+        also: further (viewed, view) pairs of slots.
         untaken: (step, port) pairs that are not read.
     """
-    parent = list(range(len(plan.keys)))
-
-    def find(slot: int) -> int:
-        while parent[slot] != slot:
-            parent[slot] = slot = parent[parent[slot]]
-        return slot
-
+    views = list(also)
     for at, step in enumerate(plan.steps):
         if step.views:
             arguments, outputs = dict(step.arguments), dict(step.outputs)
-            for port, output in step.views:
-                if port in arguments and (at, port) not in untaken:
-                    parent[find(outputs[output])] = find(arguments[port])
-    for one, other in also:
-        parent[find(one)] = find(other)
-    return find
+            views += [
+                (arguments[port], outputs[output])
+                for port, output in step.views
+                if port in arguments and (at, port) not in untaken
+            ]
+    owners = [frozenset([slot]) for slot in range(len(plan.keys))]
+    changed = bool(views)
+    while changed:
+        changed = False
+        for viewed, view in views:
+            if not owners[viewed] <= owners[view]:
+                owners[view] |= owners[viewed]
+                changed = True
+    return owners
 
 
-def _across_passes(loop: LoopPlan) -> Alias:
+def _across_passes(loop: LoopPlan) -> Owners:
     body = loop.body
-    return _aliases(body, tuple((body.outputs[name], body.inputs[name]) for name in loop.carry))
+    return _owners(body, tuple((body.outputs[name], body.inputs[name]) for name in loop.carry))
 
 
 def overwritten_slots(loop: LoopPlan) -> set[int]:
@@ -179,6 +184,6 @@ def overwritten_slots(loop: LoopPlan) -> set[int]:
     donated = [slot for step in loop.body.steps for _, slot in _overwritten(step)]
     if not donated:
         return set()
-    alias = _across_passes(loop)
-    gone = {alias(slot) for slot in donated}
-    return {slot for slot in range(len(loop.body.keys)) if alias(slot) in gone}
+    owners = _across_passes(loop)
+    gone = frozenset[int]().union(*(owners[slot] for slot in donated))
+    return {slot for slot, own in enumerate(owners) if own & gone}

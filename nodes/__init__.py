@@ -6,6 +6,7 @@ MODULES = (
     "caption",
     "model",
     "video_models",
+    "any_model",
     "lora",
     "sample",
     "guidance",

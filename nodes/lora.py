@@ -1,20 +1,25 @@
-"""Low-rank updates (LoRA) of a DiT from files, in the layouts of kohya, diffusers and PEFT. Knows no network."""
+"""Low-rank updates (LoRA) of a DiT, new and from files of kohya, diffusers and PEFT. Knows no network, no training."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import DiT
+from kineograph.graph_runtime.node import RunContext, node
+from kineograph.graph_runtime.paths import output_file
+from kineograph.nodes.sockets import DiT, LoRA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kineograph.nodes.networks.lora import LowRank
+
+PREFIX = "transformer."
+"""Before the names of layers and of settings, as diffusers writes them."""
 FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 """How PEFT and diffusers call the file in a folder."""
 Strength = Annotated[float, Field(ge=-10, le=10)]
@@ -63,16 +68,120 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
     from kineograph.nodes.families.original import wan_aliases
     from kineograph.nodes.networks.adapters.wan import WanDiT
-    from kineograph.nodes.networks.lora import updates_of, with_updates
+    from kineograph.nodes.networks.lora import updates_of
 
-    network: Any = dit.network
-    inner = getattr(network, "network", network)  # of an adapter, what it is around
-    others = wan_aliases(len(inner.blocks)) if isinstance(network, WanDiT) else {}
-    updates = updates_of(state, inner, others, scale, Path(path).name)
-    if inner is not network:
-        updates = {f"network.{name}": update for name, update in updates.items()}
-    made: Any = with_updates(network, updates, strength)
+    inner = _inner(dit)
+    others = wan_aliases(len(inner.blocks)) if isinstance(dit.network, WanDiT) else {}
+    return _updated(dit, updates_of(state, inner, others, scale, Path(path).name), strength)
+
+
+def _updated(dit: DiT, updates: dict[str, LowRank], strength: float) -> DiT:
+    from kineograph.nodes.networks.lora import with_updates
+
+    place = "" if _inner(dit) is dit.network else "network."
+    made: Any = with_updates(dit.network, {f"{place}{name}": each for name, each in updates.items()}, strength)
     return replace(dit, network=made)
+
+
+def _inner(dit: DiT) -> Any:
+    """The network whose layers have the names that files use: of an adapter, what it is around."""
+    return getattr(dit.network, "network", dit.network)
+
+
+@node
+def start_lora(
+    dit: DiT,
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16,
+    alpha: Annotated[float, Field(ge=0)] = 0.0,
+    layers: list[str] | None = None,
+    seed: int = 0,
+) -> LoRA:
+    """New low-rank updates for the layers in a DiT's blocks; until they are trained, they change nothing.
+
+    Args:
+        dit: the model; only its sizes are looked at.
+        rank: r; B A has it at most.
+        alpha: the updates are scaled by alpha / rank; 0 is the rank, that is a scale of 1.
+        layers: endings of the names of layers, to_q or ffn.net.2; none are all.
+        seed: of the random A; B is zero.
+
+    Raises:
+        ValueError: an ending that no layer has, with those that there are.
+    """
+    from kineograph.nodes.networks.components import build
+    from kineograph.nodes.networks.lora import hidden_layers
+
+    config = {"rank": rank, "alpha": alpha or float(rank), "layers": hidden_layers(_inner(dit), layers or [])}
+    network: Any = build("lora", config, seed).requires_grad_(False)
+    return LoRA(network)
+
+
+@node(views=("dit", "lora"))
+def add_lora(dit: DiT, lora: LoRA, strength: Strength = 1.0) -> DiT:
+    """Put low-rank updates beside a DiT's layers, as ``apply_lora`` does with those of a file; nothing is copied.
+
+    In training, what is computed with the result has gradients for the updates, and none for the DiT's own weights.
+
+    Args:
+        dit: the model.
+        lora: started for it or for one of its sizes.
+        strength: how much of it; 0 is nothing, 1 as trained.
+
+    Raises:
+        ValueError: it was started for a model of other layers.
+    """
+    from kineograph.nodes.networks.lora import hidden_layers
+
+    config = lora.network.config
+    if strange := sorted({tuple(each) for each in config.layers} - set(hidden_layers(_inner(dit), []))):
+        name, taken, given = strange[0]
+        raise ValueError(
+            f"This LoRA was started for another model: {len(strange)} of its {len(config.layers)} layers are not in "
+            f"this one, the first is {name} ({taken} to {given})."
+        )
+    return _updated(dit, lora.network.by_layer(), strength)
+
+
+@node(effect=True)
+def save_lora(
+    lora: LoRA,
+    run: RunContext,
+    path: Annotated[str, output_file(".safetensors")] = "lora.safetensors",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> None:
+    """Write a LoRA in the names of diffusers and PEFT, with rank, alpha and its workflow in the header.
+
+    ``apply_lora`` reads it, and of an open video model diffusers' ``load_lora_weights`` does.
+
+    Args:
+        lora: a trained one.
+        path: below the output folder, ends in .safetensors.
+        dtype: of the numbers.
+    """
+    write_lora(lora, run, path, dtype)
+
+
+def write_lora(lora: LoRA, run: RunContext, path: str, dtype: str = "float32") -> Path:
+    """What ``save_lora`` does; gives the file's place."""
+    import torch
+
+    from kineograph.nodes.networks.weights import save_weights
+
+    config = lora.network.config
+    state = {
+        f"{PREFIX}{name}.{end}.weight": tensor.detach().to(getattr(torch, dtype))
+        for name, update in lora.network.by_layer().items()
+        for end, tensor in (("lora_A", update.down), ("lora_B", update.up))
+    }
+    about = {
+        "peft_type": "LORA", "r": config.rank, "lora_alpha": config.alpha, "bias": "none",
+        "target_modules": [name for name, _, _ in config.layers],
+    }  # fmt: skip
+    header = json.dumps({f"{PREFIX}{name}": value for name, value in about.items()})
+    target = run.output_path(path)
+    save_weights(target, state, {"format": "pt", "lora_adapter_metadata": header, "workflow": run.provenance})
+    run.wrote(target)
+    return target
 
 
 def _file(path: str) -> Path:
@@ -97,7 +206,7 @@ def _scale(path: Path, metadata: dict[str, str]) -> float | None:
             found = json.loads(metadata.get("lora_adapter_metadata", "{}"))
         except (ValueError, RecursionError):
             found = None
-        prefix = "transformer."
+        prefix = PREFIX
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} carries settings that cannot be read.")
     if found.get(f"{prefix}alpha_pattern") or found.get(f"{prefix}rank_pattern") or found.get(f"{prefix}use_dora"):

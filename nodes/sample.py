@@ -283,13 +283,20 @@ def velocities(
     precision: Precision,
     through: Through | None = None,
 ) -> list[Tensor]:
-    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts."""
+    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts.
+
+    Raises:
+        NotFinite: while sampling, the network said nan or infinity.
+    """
     import torch
+
+    from kineograph.nodes.networks.finite import check_finite
 
     asked = [_asked(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
     device = asked[0].batch.tokens_BNC.device.type
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         said = dit.network([each.batch for each in asked], through=through)
+    check_finite(said)
     return [each.around.skip * each.tokens + each.around.out * word for each, word in zip(asked, said, strict=True)]
 
 

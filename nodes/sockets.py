@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kineograph.nodes.clip_files import Source
-    from kineograph.nodes.networks import adversarial, caption_reader, dit, optimizers, perceptual, text, vae
+    from kineograph.nodes.networks import adversarial, caption_reader, dit, lora, optimizers, perceptual, text, vae
     from kineograph.nodes.networks.patches import Time
 
 
@@ -224,6 +224,14 @@ class DiT:
     guidance: float | None = None
 
 
+@socket(family="model")
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank updates of a DiT's layers (Hu et al. 2021), apart from the DiT."""
+
+    network: lora.LowRankUpdates
+
+
 @socket(family="dataset")
 @dataclass(frozen=True)
 class Clips:
@@ -379,7 +387,7 @@ class TrainState:
     ``begin_training(model, recipe)`` and ``optimizer.load_state_dict`` make an equal one, to the bit.
 
     Attributes:
-        model: a DiT, VAE, CaptionReader or Discriminator with weights of its own.
+        model: a DiT, LoRA, VAE, CaptionReader or Discriminator with weights of its own.
         optimizer: over those weights.
         recipe: what the optimizer was built from.
     """

@@ -14,6 +14,7 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import (
+    any_model,
     block_cache,
     caption,
     edit,
@@ -23,6 +24,7 @@ from kineograph.nodes import (
     judge,
     judge_content,
     load,
+    lora,
     model,
     prompts,
     report,
@@ -68,6 +70,7 @@ def stirred_dit():
 
 
 DIT = stirred_dit()
+LORA = lora.start_lora(DIT, rank=2)
 ENCODER = model.new_text_encoder(width=192, seed=3)
 CLIPS = world.world_clips(batches=2, formats=["5x16x16:3", "1x16x16:2"], seed=4)
 BATCH = CLIPS[0]
@@ -181,6 +184,11 @@ CALLS = {
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
     "leave_out_padding": lambda run: (video_models.leave_out_padding, NOISE),
+    "load_any_model": lambda run: (any_model.load_any_model,),
+    "dit_patch": lambda run: (any_model.dit_patch, DIT),
+    "start_lora": lambda run: (lora.start_lora, DIT, 2),
+    "add_lora": lambda run: (lora.add_lora, DIT, LORA, 0.5),
+    "save_lora": lambda run: (lora.save_lora, LORA, run),
     "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
@@ -355,11 +363,13 @@ CALLS = {
     "reading_loss": lambda run: (loss.reading_loss, loss.caption_reader(ENCODER), BATCH),
     "begin_training": lambda run: (optimizer.begin_training, DIT),
     "dit_in_training": lambda run: (optimizer.dit_in_training, state_of(DIT)),
+    "lora_in_training": lambda run: (optimizer.lora_in_training, state_of(LORA)),
     "vae_in_training": lambda run: (optimizer.vae_in_training, state_of(VAE)),
     "reader_in_training": lambda run: (optimizer.reader_in_training, state_of(loss.caption_reader(ENCODER))),
     "learning_rate": lambda run: (optimizer.learning_rate, 3, 10),
     "begin_average": lambda run: (optimizer.begin_average, state_of(DIT)),
     "trained_dit": lambda run: (optimizer.trained_dit, state_of(DIT), optimizer.begin_average(state_of(DIT))),
+    "trained_lora": lambda run: (optimizer.trained_lora, state_of(LORA), optimizer.begin_average(state_of(LORA))),
     "trained_vae": lambda run: (optimizer.trained_vae, state_of(VAE)),
     "trained_text_encoder": lambda run: (optimizer.trained_text_encoder, state_of(loss.caption_reader(ENCODER))),
     "adamw": lambda run: (recipe.adamw, 0.8),

@@ -82,10 +82,10 @@ def imports(path: Path) -> set[str]:
 
 
 def test_networks_are_torch_and_each_other_only():
-    allowed = {"torch", "safetensors", *sys.stdlib_module_names}
+    allowed = {"torch", "safetensors", "xformers", *sys.stdlib_module_names}
     for path in sorted((ROOT / "nodes" / "networks").rglob("*.py")):
         for name in imports(path):
-            own = f"{name}.".startswith("kineograph.nodes.networks.")
+            own = f"{name}.".startswith(("kineograph.nodes.networks.", "kineograph.numerics."))
             assert own or name.split(".")[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 

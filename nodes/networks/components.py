@@ -19,6 +19,7 @@ from torch import nn
 from kineograph.nodes.networks.adversarial import Discriminator, DiscriminatorConfig
 from kineograph.nodes.networks.dit import DiT, DiTConfig
 from kineograph.nodes.networks.gaussian import GaussianConfig, GaussianPrior
+from kineograph.nodes.networks.lora import LowRankConfig, LowRankUpdates
 from kineograph.nodes.networks.resident import attach
 from kineograph.nodes.networks.text import TextConfig, TextEncoder
 from kineograph.nodes.networks.vae import VAEConfig, VideoVAE
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "text_encoder": (TextConfig, TextEncoder),
     "gaussian_prior": (GaussianConfig, GaussianPrior),
     "discriminator": (DiscriminatorConfig, Discriminator),
+    "lora": (LowRankConfig, LowRankUpdates),
 }
 
 LARGEST_SIZE = 2**14

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +50,7 @@ class LoraLinear(nn.Module):
         """
         super().__init__()
         self.base = base
-        self.down, self.up = nn.Parameter(update.down, False), nn.Parameter(update.up, False)
+        self.down, self.up = _parameter(update.down), _parameter(update.up)
         self.scale = strength * update.scale
 
     @property
@@ -64,9 +64,82 @@ class LoraLinear(nn.Module):
         return self.base.bias  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        added = nn.functional.linear(nn.functional.linear(x.to(self.down.dtype), self.down), self.up)
+        # in the layer's dtype, so that in training of float32 updates no wider copy of x is kept
+        added = nn.functional.linear(nn.functional.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
         said = self.base(x)
         return said + self.scale * added.to(said.dtype)
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    """The parameter itself where a training owns it, so that gradients reach it."""
+    return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, False)
+
+
+@dataclass(frozen=True)
+class LowRankConfig:
+    """What updates are for.
+
+    Attributes:
+        rank: r of every update.
+        alpha: alpha / r scales them.
+        layers: (name, in, out) of each linear layer that has one.
+    """
+
+    rank: int = 1
+    alpha: float = 1.0
+    layers: Sequence[tuple[str, int, int]] = ()
+
+
+class LowRankUpdates(nn.Module):
+    """Low-rank updates of a network's layers, apart from it: what is trained while the network stays as it is."""
+
+    def __init__(self, config: LowRankConfig) -> None:
+        """Make updates that change nothing yet: A as a linear layer's weight, B zero (Hu et al. 2021, section 4.1).
+
+        Args:
+            config: which layers, of which rank.
+        """
+        super().__init__()
+        self.config = config
+        self.pairs = nn.ModuleList(_Pair(taken, given, config.rank) for _, taken, given in config.layers)
+
+    def by_layer(self) -> dict[str, LowRank]:
+        """The updates by the names of the layers, over the parameters of this module."""
+        scale = self.config.alpha / self.config.rank
+        return {
+            name: LowRank(pair.down.weight, pair.up.weight, scale)  # type: ignore[arg-type]
+            for (name, _, _), pair in zip(self.config.layers, self.pairs, strict=True)
+        }
+
+
+class _Pair(nn.Module):
+    """A (down) and B (up) of one layer, as linear layers: an optimizer takes them for the hidden matrices they are."""
+
+    def __init__(self, taken: int, given: int, rank: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(taken, rank, bias=False), nn.Linear(rank, given, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+
+def hidden_layers(network: nn.Module, endings: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The linear layers in a network's blocks, each with the features it takes and gives.
+
+    Args:
+        network: its blocks stand in lists of modules.
+        endings: of the names that are wanted (to_q, ffn.net.2); none wants all.
+
+    Raises:
+        ValueError: an ending that no layer has, with those that there are.
+    """
+    stacks = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, nn.ModuleList))
+    found = {name: layer for name, layer in layers(network).items() if name.startswith(stacks)}
+    if unknown := [end for end in endings if not any(f".{name}".endswith(f".{end}") for name in found)]:
+        # the names within a block, which stands in its list under a number
+        known = sorted({re.split(r"\.\d+\.", name, maxsplit=1)[1] for name in found})
+        raise ValueError(f"No layer's name ends in {', '.join(unknown)}; the layers of a block are {', '.join(known)}.")
+    wanted = tuple(f".{end}" for end in endings) or ("",)
+    shapes = {name: layer.weight.shape for name, layer in found.items() if f".{name}".endswith(wanted)}
+    return [(name, shape[1], shape[0]) for name, shape in shapes.items()]  # type: ignore[index]
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -143,8 +216,9 @@ def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: f
         place, _, last = name.rpartition(".")
         base = made.get_submodule(name)
         like: Tensor = base.weight  # type: ignore[assignment]
-        fitting = LowRank(update.down.to(like.dtype), update.up.to(like.dtype), update.scale)
-        setattr(made.get_submodule(place), last, LoraLinear(base, fitting, strength))
+        if not update.down.requires_grad:
+            update = LowRank(update.down.to(like.dtype), update.up.to(like.dtype), update.scale)
+        setattr(made.get_submodule(place), last, LoraLinear(base, update, strength))
     if (resident := getattr(network, "resident", None)) is not None:
         resident.share(made)
     return made

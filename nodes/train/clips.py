@@ -42,7 +42,14 @@ def table_digest(folder: str, files: str) -> str:
     return folder_digest(folder) + (folder_digest(files) if files else "")
 
 
-@node(fingerprint=folder_digest)
+def outlined_folder(folder: str, captions: Captions) -> Dataset:
+    """What ``clip_folder`` gives: records, for which no video is decoded beyond its first frame."""
+    from kineograph.nodes.clip_files import folder_clips
+
+    return _probed(folder_clips(folder), folder, captions)
+
+
+@node(fingerprint=folder_digest, estimate=outlined_folder)
 def clip_folder(folder: Name, run: RunContext, captions: Captions = "needed") -> Dataset:
     """The videos and pictures of a folder and the folders in it: MP4, MOV, MKV, WebM, PNG, JPEG, WebP.
 
@@ -102,13 +109,16 @@ def clip_table(
     return _probed(table_clips(folder, video, caption, files), folder, captions, run)
 
 
-def _probed(listed: Iterable[Found | LeftOut], where: str, captions: Captions, run: RunContext) -> Dataset:
+def _probed(
+    listed: Iterable[Found | LeftOut], where: str, captions: Captions, run: RunContext | None = None
+) -> Dataset:
     """Look into each file for its length, rate and size."""
     everything = list(listed)
     results: list[ClipFile | LeftOut] = []
     for each in everything:
         results.append(each if isinstance(each, LeftOut) else _probe(each, captions))
-        run.progress(len(results), len(everything))
+        if run is not None:
+            run.progress(len(results), len(everything))
     clips = tuple(each for each in results if isinstance(each, ClipFile))
     return _some(Dataset(clips, tuple(each for each in results if isinstance(each, LeftOut))), f"in {where!r}")
 
@@ -324,7 +334,7 @@ def keep_aspect(
     return replace(dataset, clips=tuple(map(sized, dataset.clips)))
 
 
-@node(effect=True, views=("dataset",))
+@node(effect=True, views=("dataset",), estimate=lambda dataset, path: dataset)  # noqa: ARG005  the node's inputs
 def report_clips(dataset: Dataset, run: RunContext, path: Name = "clips.json") -> Dataset:
     """Write how many clips are used, of which sizes, and which are left out and why; hand the dataset on unchanged.
 

@@ -17,6 +17,7 @@ from kineograph.nodes.sockets import (
     Discriminator,
     DiT,
     Gradients,
+    LoRA,
     Loss,
     Optimizer,
     TextEncoder,
@@ -42,16 +43,17 @@ def begin_training(model: Any, optimizer: Optimizer | None = None) -> TrainState
     """A copy of a model with a new optimizer over its weights, ready to be trained.
 
     Args:
-        model: a DiT, VAE, CaptionReader or Discriminator.
+        model: a DiT, LoRA, VAE, CaptionReader or Discriminator.
         optimizer: of ``adamw``, ``muon`` or ``sgd``; the first, where none is wired.
     """
     from copy import deepcopy
 
     from kineograph.nodes.train.recipe import adamw
 
-    if not isinstance(model, (DiT, VAE, CaptionReader, Discriminator)):
+    if not isinstance(model, (DiT, LoRA, VAE, CaptionReader, Discriminator)):
         raise ValueError(
-            f"A {type(model).__name__} cannot be trained; give a DiT, a VAE, a CaptionReader or a Discriminator."
+            f"A {type(model).__name__} cannot be trained; "
+            "give a DiT, a LoRA, a VAE, a CaptionReader or a Discriminator."
         )
     network = deepcopy(model.network).requires_grad_(True)
     return train_state(replace(model, network=network), adamw() if optimizer is None else optimizer)
@@ -83,6 +85,16 @@ def dit_in_training(state: TrainState) -> DiT:
         state: of a DiT.
     """
     return _model(state, DiT)
+
+
+@node(views=("state",))
+def lora_in_training(state: TrainState) -> LoRA:
+    """The LoRA of a training state: ``add_lora`` puts it beside the layers of a model, to compute a loss with.
+
+    Args:
+        state: of a LoRA.
+    """
+    return _model(state, LoRA)
 
 
 @node(views=("state",))
@@ -326,12 +338,26 @@ def trained_dit(state: TrainState, average: Weights) -> DiT:
         state: of a DiT.
         average: of its weights.
     """
+    return _averaged(_model(state, DiT), average)
+
+
+@node
+def trained_lora(state: TrainState, average: Weights) -> LoRA:
+    """The LoRA that a training ends with: its averaged weights, ready for use.
+
+    Args:
+        state: of a LoRA.
+        average: of its weights.
+    """
+    return _averaged(_model(state, LoRA), average)
+
+
+def _averaged(model: Any, average: Weights) -> Any:
     from kineograph.nodes.networks.ranks import whole
 
-    dit = _model(state, DiT)
-    network = _copy(dit.network)
+    network = _copy(model.network)
     network.load_state_dict({name: whole(tensor) for name, tensor in average.values.items()})
-    return replace(dit, network=network)
+    return replace(model, network=network)
 
 
 @node

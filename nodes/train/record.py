@@ -8,7 +8,8 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import OUTPUT_FOLDER
-from kineograph.nodes.sockets import VAE, DiT, Loss, TextEncoder, TrainState, Weights
+from kineograph.nodes.lora import write_lora
+from kineograph.nodes.sockets import VAE, DiT, LoRA, Loss, TextEncoder, TrainState, Weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,8 @@ def write_model(model: Any, run: RunContext, folder: str, dtype: torch.dtype | N
     """
     from kineograph.nodes.networks.components import save
 
+    if isinstance(model, LoRA):
+        return write_lora(model, run, f"{folder}/lora.safetensors")
     kinds = {DiT: "dit", VAE: "vae", TextEncoder: "text_encoder"}
     kind = kinds.get(type(model))
     if kind is None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kineograph.nodes.networks.adapters.attention import dispatch
 from kineograph.nodes.networks.dit import Batch, Through, in_turn, recomputed
 from kineograph.nodes.networks.patches import Triple, patchify, unpatchify
 
@@ -71,6 +72,7 @@ class AdaptedDiT(nn.Module):
                 f"Blocks cannot be skipped or cached in a {self.name} model, only in one of Kineograph's own: take the "
                 "plain velocity node."
             )
+        dispatch(self.network, batches[0].tokens_BNC)
         with self._recomputing(through is recomputed):
             return [self._clips(batch) for batch in batches]
 
