@@ -331,6 +331,7 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     if latent.shown is not None:
         beside = {"beside_BKthw": latent.shown.channels, "pictures_BPLE": latent.shown.pictures}
         batch = batch._replace(**beside, strength=latent.shown.strength)
+    batch = batch._replace(pooled_BP=text.pooled, guidance=dit.guidance)
     return _Asked(patches.tokens, around, batch)
 
 
@@ -339,7 +340,8 @@ def _spread(text: TextEmbedding, clips: int) -> TextEmbedding:
         return text
     if text.tokens.shape[0] != 1:
         raise ValueError(f"{text.tokens.shape[0]} prompts for {clips} clips: give one for all, or one each.")
-    return TextEmbedding(text.tokens.expand(clips, -1, -1), text.mask.expand(clips, -1))
+    pooled = None if text.pooled is None else text.pooled.expand(clips, -1)
+    return TextEmbedding(text.tokens.expand(clips, -1, -1), text.mask.expand(clips, -1), pooled)
 
 
 def _stack(first: TextEmbedding, second: TextEmbedding) -> TextEmbedding:

@@ -174,10 +174,12 @@ class TextEmbedding:
     Attributes:
         tokens: (B, L, D).
         mask: (B, L) bool, True where a token stands.
+        pooled: (B, P), each prompt in one vector, for a DiT that reads it beside the tokens.
     """
 
     tokens: Tensor
     mask: Tensor
+    pooled: Tensor | None = None
 
 
 @socket(family="schedule")
@@ -253,10 +255,12 @@ class DiT:
     Attributes:
         network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
+        guidance: what a model that was trained to know guidance as a number is told.
     """
 
     network: dit.DiT
     patch: tuple[int, int, int]
+    guidance: float | None = None
 
 
 @socket(family="model")

@@ -14,5 +14,4 @@ def encode_text(encoder: TextEncoder, prompt: str = "") -> TextEmbedding:
         encoder: the text encoder the DiT was trained with.
         prompt: what shall be seen, in plain words.
     """
-    tokens, mask = encoder.network([prompt])
-    return TextEmbedding(tokens, mask)
+    return TextEmbedding(*encoder.network([prompt]))

@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan, LTX-Video, CogVideoX-2b. ``families`` knows the files.
+"""Open video models of others from files: Wan, LTX-Video, CogVideoX, Mochi, HunyuanVideo. ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -15,7 +15,7 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.experts import join_experts
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Levels, TextEncoder
+from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Latent, Levels, TextEncoder
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
@@ -130,16 +130,16 @@ def outlined_image_encoder(path: str, dtype: Half) -> ImageEncoder:
 
 @node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
 def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
-    """Load an open video model from your disk: Wan 2.1 and 2.2 (text and image to video), LTX-Video or CogVideoX-2b.
+    """Load an open video model from your disk: Wan 2.1 and 2.2, LTX-Video, CogVideoX, Mochi or HunyuanVideo.
 
-    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
-    CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
-    downloaded.
+    Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents with height
+    2 and width 2, but with 1 for LTX-Video. Needs diffusers and transformers (pip install 'kineograph[models]');
+    nothing is downloaded.
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
             Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
-            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b) can be planned, and not run.
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, mochi-1, hunyuanvideo) can be planned, and not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
             layers in eight bits and computes in bfloat16.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
@@ -213,8 +213,49 @@ def cogvideox_levels(snr_divisor: Annotated[float, Field(gt=0, le=100)] = 3.0) -
     """The noise levels of CogVideoX's timesteps: wire them into ``ddim_sigmas``.
 
     Args:
-        snr_divisor: 3 for CogVideoX-2b; its scheduler_config.json says it as snr_shift_scale.
+        snr_divisor: 3 for CogVideoX-2b, 1 for 5b and 1.5; its scheduler_config.json says it as snr_shift_scale.
     """
     from kineograph.nodes.networks.adapters.cogvideox import training_levels
 
     return Levels(training_levels(snr_divisor))
+
+
+@node(views=("latent",))
+def leave_out_padding(latent: Latent, groups: Annotated[int, Field(ge=1, le=8)] = 1) -> Latent:
+    """Leave out latent frames before a video, with which CogVideoX 1.5 fills up its tokens of two latent frames.
+
+    What is left begins with a frame alone again: for 81 frames (21 latent frames), sample 85 and leave out one group.
+
+    Args:
+        latent: a sampled video.
+        groups: how many latent frames.
+
+    Raises:
+        ValueError: no latent frame would be left.
+    """
+    if groups >= latent.x.shape[2]:
+        raise ValueError(f"This latent has {latent.x.shape[2]} latent frames: {groups} cannot be left out.")
+    cut = {name: getattr(latent, name)[:, :, groups:] for name in ("x", "clean", "mask")}
+    return replace(latent, **cut)
+
+
+@node(views=("dit",))
+def embedded_guidance(dit: DiT, scale: Annotated[float, Field(ge=1, le=50)] = 6.0) -> DiT:
+    """Tell a HunyuanVideo model how closely to follow the words, in one pass and without a second prompt.
+
+    The model was distilled to know guidance as a number (Meng et al. 2023), so its velocity is ``dit_velocity``. The
+    model that was given stays as it was.
+
+    Args:
+        dit: a HunyuanVideo model.
+        scale: larger follows the words more closely; its authors take 6.
+
+    Raises:
+        ValueError: a model that was not trained to be told.
+    """
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
+
+    network: Any = dit.network
+    if not isinstance(network, HunyuanVideoDiT) or not network.network.config.guidance_embeds:
+        raise ValueError("This model is not told its guidance: take guided_velocity and its scale.")
+    return replace(dit, guidance=scale)

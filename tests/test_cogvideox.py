@@ -64,3 +64,14 @@ def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):
     picture = Video(torch.rand(1, 1, 3, 32, 32), 8.0)
     with pytest.raises(ValueError, match="one noise level for the whole clip"):
         sampled(model, edit.begin_sampling(edit.give_video(noise, model.vae, picture)))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 7])
+def test_the_vae_decodes_in_pieces_as_the_library(pipeline, model, frames):
+    x = torch.randn(1, 4, frames, 4, 4, generator=torch.Generator().manual_seed(5))
+    raw = x * torch.tensor(1 / pipeline.vae.config.scaling_factor)
+    assert torch.equal(model.vae.network.decode(x), (pipeline.vae.decode(raw).sample / 2 + 0.5).clamp(0, 1))
+
+
+def test_the_vae_decodes_in_memory_that_does_not_grow_with_the_clip(model):
+    assert tiny_families.decoding_peak(model, 20) <= 1.15 * tiny_families.decoding_peak(model, 5)

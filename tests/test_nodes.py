@@ -185,6 +185,7 @@ CALLS = {
     "save_captions": lambda run: (caption.save_captions, dataset(run), Stream.of(["a picture", "a video"]), run),
     "save_text": lambda run: (prompts.save_text, "a red ball", run),
     "load_model": lambda run: (model.load_model,),
+    "leave_out_padding": lambda run: (video_models.leave_out_padding, NOISE),
     "load_any_model": lambda run: (any_model.load_any_model,),
     "dit_patch": lambda run: (any_model.dit_patch, DIT),
     "start_lora": lambda run: (lora.start_lora, DIT, 2),
@@ -416,6 +417,7 @@ OPTIONAL = {
     "show_given_frames",
     "show_control",
     "join_experts",
+    "embedded_guidance",
 }
 """Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)

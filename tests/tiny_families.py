@@ -9,21 +9,29 @@ import torch
 import transformers
 from diffusers import (
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
+    AutoencoderKLMochi,
     AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    MochiPipeline,
+    MochiTransformer3DModel,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+from kineograph.trial import Ledger
 
 TEXT_WIDTH = 32
 WAN_DIT: dict[str, Any] = {
@@ -164,16 +172,102 @@ COG_VAE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def cogvideox_pipeline() -> CogVideoXPipeline:
-    """CogVideoX-2b with random weights and its own schedule."""
+def cogvideox_pipeline(snr: float = 3.0, **sizes: Any) -> CogVideoXPipeline:
+    """CogVideoX with random weights and its own schedule; 2b, unless sizes say otherwise."""
     torch.manual_seed(0)
-    dit = CogVideoXTransformer3DModel(**COG_DIT).eval()
+    dit = CogVideoXTransformer3DModel(**COG_DIT | sizes).eval()
     vae = AutoencoderKLCogVideoX(**COG_VAE).eval()
     scheduler = CogVideoXDDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, snr_shift_scale=3.0, timestep_spacing="trailing", clip_sample=False,
+        rescale_betas_zero_snr=True, snr_shift_scale=snr, timestep_spacing="trailing", clip_sample=False,
     )  # fmt: skip
     return quiet(CogVideoXPipeline(tokenizer(), text_encoder("T5"), vae, dit, scheduler))
+
+
+MOCHI_DIT: dict[str, Any] = {
+    "patch_size": 2, "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "pooled_projection_dim": 16,
+    "in_channels": 12, "text_embed_dim": TEXT_WIDTH, "time_embed_dim": 4, "max_sequence_length": 256,
+}  # fmt: skip
+MOCHI_VAE: dict[str, Any] = {
+    "latent_channels": 12, "encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4,
+    "layers_per_block": (1,) * 5,
+}  # fmt: skip
+
+
+def mochi_pipeline(**more: Any) -> MochiPipeline:
+    """Mochi with random weights and its own schedule, whose time runs the other way."""
+    torch.manual_seed(0)
+    dit = MochiTransformer3DModel(**MOCHI_DIT).eval()
+    torch.nn.init.normal_(dit.pos_frequencies)
+    vae = AutoencoderKLMochi(**MOCHI_VAE).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    return quiet(MochiPipeline(scheduler, vae, text_encoder("T5"), tokenizer(), dit, **more))
+
+
+HUNYUAN_DIT: dict[str, Any] = {
+    "in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 10, "num_layers": 1,
+    "num_single_layers": 1, "num_refiner_layers": 1, "patch_size": 2, "patch_size_t": 1, "guidance_embeds": True,
+    "text_embed_dim": TEXT_WIDTH, "pooled_projection_dim": 8, "rope_axes_dim": (2, 4, 4),
+}  # fmt: skip
+HUNYUAN_VAE: dict[str, Any] = {
+    "latent_channels": 4, "down_block_types": ("HunyuanVideoDownBlock3D",) * 4,
+    "up_block_types": ("HunyuanVideoUpBlock3D",) * 4, "block_out_channels": (8,) * 4, "layers_per_block": 1,
+    "norm_num_groups": 4, "scaling_factor": 0.476986, "mid_block_add_attention": True,
+}  # fmt: skip
+
+
+def language_tokenizer(template: str) -> Any:
+    """Bytes, and pieces of a template, so that it is no longer than for a real one; a mark begins every text."""
+    marks = ["<pad>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        [template], trainers.BpeTrainer(vocab_size=480, initial_alphabet=alphabet, special_tokens=marks)
+    )
+    made.post_processor = processors.TemplateProcessing(
+        "<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 1)]
+    )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", padding_side="right")
+
+
+def clip_tokenizer() -> Any:
+    """Letters, some pairs of them, and marks of beginning and end."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [("r", "e"), ("re", "d</w>")]
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), *map("".join, pairs)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer({word: number for number, word in enumerate(words)}, pairs)
+
+
+def hunyuan_pipeline() -> HunyuanVideoPipeline:
+    """HunyuanVideo with random weights and its own schedule."""
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+
+    torch.manual_seed(0)
+    language = transformers.LlamaConfig(
+        vocab_size=512, hidden_size=TEXT_WIDTH, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, rope_parameters={"rope_theta": 5e5, "rope_type": "default"},
+    )  # fmt: skip
+    clip = transformers.CLIPTextConfig(
+        vocab_size=520, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, eos_token_id=2
+    )
+    made = HunyuanVideoPipeline(
+        transformers.LlamaModel(language).eval(), language_tokenizer(DEFAULT_PROMPT_TEMPLATE["template"]),
+        HunyuanVideoTransformer3DModel(**HUNYUAN_DIT).eval(), AutoencoderKLHunyuanVideo(**HUNYUAN_VAE).eval(),
+        FlowMatchEulerDiscreteScheduler(shift=7.0), transformers.CLIPTextModel(clip).eval(), clip_tokenizer(),
+    )  # fmt: skip
+    return quiet(made)
+
+
+def decoding_peak(model: Any, frames: int) -> int:
+    """Bytes that decoding so many latent frames takes at most, each piece let go of before the next."""
+    x = torch.randn(1, model.vae.spec.channels, frames, 4, 4, generator=torch.Generator().manual_seed(5))
+    with Ledger() as ledger:
+        before = ledger.live
+        for piece in model.vae.network.decode_pieces(x):
+            del piece
+    return ledger.peak - before - 2 * x.nbytes  # the latent itself, normalised or not
 
 
 def saved(pipeline: Any, folder: Path) -> str:

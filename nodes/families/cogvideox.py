@@ -18,6 +18,8 @@ def transformer(config: CogVideoXTransformer) -> Any:
         network = network_class("diffusers", "CogVideoXTransformer3DModel")(
             **config.model_dump(exclude={"snr_shift_scale"})
         )
+    if config.use_rotary_positional_embeddings:
+        return network
     # the table of places is no weight, so no file has it
     size = config.sample_height, config.sample_width, config.sample_frames
     network.patch_embed.pos_embedding = network.patch_embed._get_positional_embeddings(*size, device="cpu")

@@ -14,11 +14,19 @@ from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, original, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.original import Layout
+from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.tokens import TABLES
 
-FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "image_encoder": "image_encoder"}
+FOLDERS = {
+    "dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2",
+    "image_encoder": "image_encoder",
+}  # fmt: skip
 NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
+TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
+SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
+"""What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
 TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
 
@@ -35,6 +43,7 @@ class Part:
         layout: how its files name the weights; None where they do as its library.
         prefix: of all names in the files.
         tokenizer: where its tokenizer.json should lie.
+        beside: another part that its value holds.
     """
 
     kind: Kind
@@ -44,6 +53,7 @@ class Part:
     layout: Layout | None = None
     prefix: str = ""
     tokenizer: Path | None = None
+    beside: Part | None = None
 
 
 def find(path: str, part: str) -> Part:
@@ -65,21 +75,28 @@ def find(path: str, part: str) -> Part:
             "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
             "image_encoder": Part(NETWORKS["CLIPVisionModel"], CLIPVision()),
         }[part]
+    if path in PUBLISHED:
+        return _published(path, part)
     raise ValueError(
         f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
         "text_encoder and tokenizer), or one with the files of Wan's repository. To plan without weights, give a name: "
-        f"{', '.join(wan.SIZES)}."
+        f"{', '.join([*wan.SIZES, *PUBLISHED])}."
     )
 
 
 def files(path: str, part: str) -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
     found = find(path, part)
-    more = [*found.more] if found.tokenizer is None else [*found.more, found.tokenizer / "tokenizer.json"]
-    own = [*found.files, *(each for each in more if each.is_file())]
+    own = _files(found)
     if part != "dit" or (second := second_dit(path)) is None or not found.files:
         return own
     return [*own, Path(path) / folders.INDEX, *files(second[0], part)]
+
+
+def _files(found: Part) -> list[Path]:
+    words = [] if found.tokenizer is None else [found.tokenizer / name for name in TABLES]
+    beside = [] if found.beside is None else _files(found.beside)
+    return [*found.files, *filter(Path.is_file, [*found.more, *words]), *beside]
 
 
 def second_dit(path: str) -> tuple[str, float] | None:
@@ -117,13 +134,26 @@ def _of_part(below: Path, part: str) -> Part:
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
         raise ValueError(f"{shown(below.name)} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
-    schedule = folder / "scheduler" / "scheduler_config.json"
-    if "snr_shift_scale" in kind.schema.model_fields and schedule.is_file():
-        found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
-    config = read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}")
-    tokenizer = folder / "tokenizer" if part == "text_encoder" else None
-    weights, more = tuple(folders.weight_files(below)), (below / "config.json", schedule)
-    return Part(kind, config, weights, more, kind.layout, tokenizer=tokenizer)
+    wanted = SAID_ELSEWHERE & kind.schema.model_fields.keys()
+    elsewhere = [folder / "scheduler" / "scheduler_config.json", folder / folders.INDEX] if wanted else []
+    for path in filter(Path.is_file, elsewhere):
+        said = folders.settings(path)
+        found |= {name: said[name] for name in wanted & said.keys()}
+    return Part(
+        kind,
+        read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}"),
+        tuple(folders.weight_files(below)),
+        (below / "config.json", *elsewhere),
+        kind.layout,
+        tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
+        beside=_of_part(folder / FOLDERS[kind.beside], kind.beside) if kind.beside else None,
+    )
+
+
+def _published(name: str, part: str) -> Part:
+    kind, config = PUBLISHED[name][part]
+    beside = NETWORKS[kind].beside
+    return Part(NETWORKS[kind], config, beside=_published(name, beside) if beside else None)
 
 
 def _class(found: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Folders of a model, as the library diffusers writes them: which files there are. Trusts none, runs nothing of them.
 
-What a part is, its own config.json says, which is read by our schemas; ``model_index.json`` says a number at most.
+What a part is, its own config.json says, which is read by our schemas; ``model_index.json`` names no class here.
 """
 
 from __future__ import annotations

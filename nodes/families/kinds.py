@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kineograph.nodes.families import cogvideox, ltx, wan
+from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.original import CLIP, Layout
 from kineograph.nodes.families.schemas import (
+    ClipTextEncoder,
     CLIPVision,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
+    HunyuanAutoencoder,
+    HunyuanTransformer,
+    LlamaEncoder,
     LTXAutoencoder,
     LTXTransformer,
+    MochiAutoencoder,
+    MochiText,
+    MochiTransformer,
     NetworkConfig,
     T5Encoder,
     VACETransformer,
@@ -32,21 +39,25 @@ class Kind:
     """A kind of network.
 
     Attributes:
-        part: what it is of a model: dit, vae, text_encoder or image_encoder.
+        part: what it is of a model: dit, vae, text_encoder or image_encoder; text_encoder_2 stands beside another text
+            encoder.
         schema: of its configuration.
         build: from a configuration to the library's network without numbers.
-        adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket.
+        adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
+            a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
         tokens: of a text encoder, of every prompt with its padding.
+        beside: a part of a model that this one cannot do without.
         layout: how its library's files name the weights, where that is not as the network does.
     """
 
     part: str
     schema: type[NetworkConfig]
     build: Callable[[Any], Any]
-    adapt: Callable[[Any, Any, Any], Any]
+    adapt: Callable[..., Any] | None
     foretell: Callable[[Any], LatentSpec | None] = lambda _: None
     tokens: int = 0
+    beside: str | None = None
     layout: Layout | None = None
 
 
@@ -98,7 +109,7 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXDiT, training_levels
 
     made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
-    return DiT(made, (1, config.patch_size, config.patch_size))
+    return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
 
 
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
@@ -117,6 +128,58 @@ def _cogvideox_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
     made: Any = T5Text(network, tokenizer, cogvideox.TEXT_TOKENS, hears_padding=True, says_padding=True)
+    return TextEncoder(made)
+
+
+def _mochi_dit(network: Any, config: MochiTransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.mochi import MochiDiT
+
+    made: Any = MochiDiT(network)
+    return DiT(made, (1, config.patch_size, config.patch_size))
+
+
+def _mochi_vae(network: Any, config: MochiAutoencoder, _: Any) -> VAE:
+    from kineograph.nodes.networks.adapters.mochi import MochiVAE
+
+    made: Any = MochiVAE(network)
+    return VAE(made, _mochi_spec(config))
+
+
+def _mochi_spec(config: MochiAutoencoder) -> LatentSpec:
+    return LatentSpec(config.latent_channels, *mochi.ratios(config), patch=2, causal=True)
+
+
+def _mochi_text(network: Any, config: MochiText, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    nothing = config.force_zeros_for_empty_prompt
+    made: Any = T5Text(network, tokenizer, mochi.TEXT_TOKENS, empty_is_nothing=nothing)
+    return TextEncoder(made)
+
+
+def _hunyuan_dit(network: Any, config: HunyuanTransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
+
+    made: Any = HunyuanVideoDiT(network)
+    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+
+
+def _hunyuan_vae(network: Any, config: HunyuanAutoencoder, _: Any) -> VAE:
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoVAE
+
+    made: Any = HunyuanVideoVAE(network)
+    return VAE(made, _hunyuan_spec(config))
+
+
+def _hunyuan_spec(config: HunyuanAutoencoder) -> LatentSpec:
+    ratios = config.temporal_compression_ratio, config.spatial_compression_ratio
+    return LatentSpec(config.latent_channels, *ratios, patch=2, causal=True)
+
+
+def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip_tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoText
+
+    made: Any = HunyuanVideoText(network, tokenizer, hunyuan.TEXT_TOKENS, clip, clip_tokenizer)
     return TextEncoder(made)
 
 
@@ -155,6 +218,29 @@ NETWORKS = {
     "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
+    ),
+    "MochiTransformer3DModel": Kind("dit", MochiTransformer, mochi.transformer, _mochi_dit),
+    "AutoencoderKLMochi": Kind("vae", MochiAutoencoder, mochi.autoencoder, _mochi_vae, _mochi_spec),
+    "T5EncoderModel of MochiTransformer3DModel": Kind(
+        "text_encoder", MochiText, mochi.text_network, _mochi_text, tokens=mochi.TEXT_TOKENS
+    ),
+    "HunyuanVideoTransformer3DModel": Kind("dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit),
+    "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
+    "LlamaModel": Kind(
+        "text_encoder",
+        LlamaEncoder,
+        hunyuan.language_network,
+        _hunyuan_text,
+        tokens=hunyuan.TEXT_TOKENS,
+        beside="text_encoder_2",
+    ),
+    "CLIPTextModel": Kind(
+        "text_encoder_2",
+        ClipTextEncoder,
+        hunyuan.clip_network,
+        None,
+        tokens=hunyuan.CLIP_TOKENS,
+        layout=hunyuan.CLIP,
     ),
 }
 """By the class's name in its library; where families read the same encoder otherwise, with the DiT's behind it."""

@@ -6,22 +6,31 @@ from importlib import import_module
 from typing import Any
 
 
-def network_class(library: str, name: str) -> Any:
+def library(name: str) -> Any:
+    """A library whose networks or tokenizers are used.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ValueError(
+            f"Networks of this model are those of the library {name}: pip install 'kineograph[models]'."
+        ) from None
+
+
+def network_class(library_name: str, name: str) -> Any:
     """A class of diffusers or transformers.
 
     Raises:
         ValueError: the library is not installed, or too old to have it.
     """
-    try:
-        module = import_module(library)
-    except ImportError:
-        raise ValueError(
-            f"Networks of this model are those of the library {library}: pip install 'kineograph[models]'."
-        ) from None
+    module = library(library_name)
     found = getattr(module, name, None)
     if found is None:
         raise ValueError(
-            f"{library} {module.__version__} has no {name}: pip install --upgrade 'kineograph[models]' brings one "
+            f"{library_name} {module.__version__} has no {name}: pip install --upgrade 'kineograph[models]' brings one "
             "that has."
         )
     return found

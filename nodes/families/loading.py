@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kineograph.nodes.clip_files import shown
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INNER = "network."
 """Before the names of a library's network in its adapter."""
+BESIDE = "beside."
+"""Before those of a second one."""
 FP8 = "float8_e4m3fn"
 BESIDE_FP8 = "bfloat16"
 """What is computed in, and kept in, where linear layers are kept in fp8."""
@@ -30,9 +32,11 @@ def outline(path: str, part: str, dtype: str) -> Any:
     Raises:
         ValueError: no such model, or files that do not fit.
     """
-    found = find(path, part)
-    words = Unread() if found.tokenizer is None else Later(found.tokenizer, found.kind.tokens)
-    return _outlined(found, path, dtype, words)
+
+    def words(found: Part) -> Any:
+        return Unread() if found.tokenizer is None else Later(found.tokenizer, found.kind.tokens)
+
+    return _outlined(find(path, part), path, dtype, words)
 
 
 def load(path: str, part: str, dtype: str) -> Any:
@@ -41,22 +45,39 @@ def load(path: str, part: str, dtype: str) -> Any:
     Raises:
         ValueError: no such model, or files that do not fit.
     """
+
+    def words(found: Part) -> Any:
+        return None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
+
     found = find(path, part)
     if not found.files:
         raise ValueError(_only_sizes(path))
-    words = None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
     made = _outlined(found, path, dtype, words)
     made.network.resident.fill()
     return made
 
 
-def _outlined(found: Part, path: str, dtype: str, words: Any) -> Any:
+def _outlined(found: Part, path: str, dtype: str, words: Callable[[Part], Any]) -> Any:
+    from kineograph.nodes.networks.resident import Resident
+
+    network, read = _network(found, path, dtype)
+    given, reads = [network, found.config, words(found)], {INNER: read}
+    if found.beside is not None:
+        second, reads[BESIDE] = _network(found.beside, path, dtype)
+        given += [second, words(found.beside)]
+    assert found.kind.adapt is not None, "it stands beside another part"
+    made = found.kind.adapt(*given)
+    made.network.resident = Resident(made.network, type(network).__name__, _within(reads), as_in_file=True)
+    return made
+
+
+def _network(found: Part, path: str, dtype: str) -> tuple[Any, Read]:
+    """A library's network without numbers, and what reads them."""
     import torch
 
     from kineograph.nodes.networks.fp8 import keep_in_fp8
     from kineograph.nodes.networks.in_place import gelu_in_place
     from kineograph.nodes.networks.mapped import Stored, converted
-    from kineograph.nodes.networks.resident import Resident
 
     network = found.kind.build(found.config)
     gelu_in_place(network)
@@ -66,17 +87,16 @@ def _outlined(found: Part, path: str, dtype: str, words: Any) -> Any:
     if dtype == FP8:
         keep_in_fp8(network, placed, numbers, kept, getattr(network, "_skip_layerwise_casting_patterns", None) or ())
     read = Stored(network, placed, shown(found.files[0].name)).read if found.files else _unread(path)
-    made = found.kind.adapt(network.eval().requires_grad_(False), found.config, words)
-    made.network.resident = Resident(made.network, type(network).__name__, _within(read), as_in_file=True)
-    return made
+    return network.eval().requires_grad_(False), read
 
 
-def _within(read: Read) -> Read:
-    """For an adapter, from what reads the weights of the network in it."""
+def _within(reads: Mapping[str, Read]) -> Read:
+    """For an adapter, from what reads the weights of the networks in it, by their names there."""
 
     def reading(outlines: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        inner = {name.removeprefix(INNER): outline for name, outline in outlines.items()}
-        return ((INNER + name, weight) for name, weight in read(inner))
+        for place, read in reads.items():
+            inner = {name.removeprefix(place): each for name, each in outlines.items() if name.startswith(place)}
+            yield from ((place + name, weight) for name, weight in read(inner))
 
     return reading
 

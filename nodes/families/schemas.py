@@ -6,9 +6,9 @@ network that ignored it would draw something else without a word.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Size = Annotated[int, Field(ge=1, le=2**15)]
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -142,7 +142,7 @@ Few = Annotated[int, Field(ge=1, le=96)]
 
 
 class CogVideoXTransformer(NetworkConfig):
-    """Of ``CogVideoXTransformer3DModel`` as CogVideoX-2b is: its table of places is built of the sample's size.
+    """Of ``CogVideoXTransformer3DModel``, text to video: places are a table as large as the sample's size, or rotary.
 
     ``snr_shift_scale`` is the scheduler's: it decides which timestep a noise level has.
     """
@@ -159,11 +159,11 @@ class CogVideoXTransformer(NetworkConfig):
     num_layers: Count = 30
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_bias: bool = True
-    sample_width: Few = 90
-    sample_height: Few = 60
+    sample_width: Annotated[int, Field(ge=1, le=512)] = 90
+    sample_height: Annotated[int, Field(ge=1, le=512)] = 60
     sample_frames: Few = 49
     patch_size: Few = 2
-    patch_size_t: None = None
+    patch_size_t: Annotated[int, Field(ge=1, le=8)] | None = None
     temporal_compression_ratio: Annotated[int, Field(ge=1, le=16)] = 4
     max_text_seq_length: Size = 226
     activation_fn: Literal["gelu-approximate"] = "gelu-approximate"
@@ -172,10 +172,16 @@ class CogVideoXTransformer(NetworkConfig):
     norm_eps: Small = 1e-5
     spatial_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.875
     temporal_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.0
-    use_rotary_positional_embeddings: Literal[False] = False
+    use_rotary_positional_embeddings: bool = False
     use_learned_positional_embeddings: Literal[False] = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
+
+    @model_validator(mode="after")
+    def _table_is_small(self) -> Self:
+        if not self.use_rotary_positional_embeddings and max(self.sample_height, self.sample_width) > 96:
+            raise ValueError("a table of places for more than 96 x 96 cells is none that was published")
+        return self
 
 
 class CogVideoXAutoencoder(NetworkConfig):
@@ -204,6 +210,51 @@ class CogVideoXAutoencoder(NetworkConfig):
     use_quant_conv: Literal[False] = False
     use_post_quant_conv: Literal[False] = False
     invert_scale_latents: Literal[False] = False
+
+
+Factors = Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(min_length=1, max_length=8)]
+
+MOCHI_MEANS = [-0.06730895953510081, -0.038011381506090416, -0.07477820912866141, -0.05565264470995561]
+MOCHI_MEANS += [0.012767231469026969, -0.04703542746246419, 0.043896967884726704, -0.09346305707025976]
+MOCHI_MEANS += [-0.09918314763016893, -0.008729793427399178, -0.011931556316503654, -0.0321993391887285]
+MOCHI_DEVIATIONS = [0.9263795028493863, 0.9248894543193766, 0.9393059390890617, 0.959253732819592]
+MOCHI_DEVIATIONS += [0.8244560132752793, 0.917259975397747, 0.9294154431013696, 1.3720942357788521]
+MOCHI_DEVIATIONS += [0.881393668867029, 0.9168315692124348, 0.9185249279345552, 0.9274757570805041]
+
+
+class MochiTransformer(NetworkConfig):
+    """Of ``MochiTransformer3DModel``; the defaults are those of the library, for Mochi 1."""
+
+    patch_size: Count = 2
+    num_attention_heads: Count = 24
+    attention_head_dim: Annotated[int, Field(ge=1, le=512)] = 128
+    num_layers: Count = 48
+    pooled_projection_dim: Size = 1536
+    in_channels: Size = 12
+    out_channels: Size | None = None
+    qk_norm: Literal["rms_norm"] = "rms_norm"
+    text_embed_dim: Size = 4096
+    time_embed_dim: Size = 256
+    activation_fn: Literal["swiglu"] = "swiglu"
+    max_sequence_length: Size = 256
+
+
+class MochiAutoencoder(NetworkConfig):
+    """Of ``AutoencoderKLMochi``; the defaults are those of the library, for Mochi 1."""
+
+    in_channels: Count = 15
+    out_channels: Count = 3
+    encoder_block_out_channels: Counts = [64, 128, 256, 384]
+    decoder_block_out_channels: Counts = [128, 256, 512, 768]
+    latent_channels: Size = 12
+    layers_per_block: Counts = [3, 3, 4, 6, 3]
+    act_fn: Literal["silu"] = "silu"
+    temporal_expansions: Factors = [1, 2, 3]
+    spatial_expansions: Factors = [2, 2, 2]
+    add_attention_block: Switches = [False, True, True, True, True]
+    latents_mean: Numbers | None = MOCHI_MEANS
+    latents_std: Numbers | None = MOCHI_DEVIATIONS
+    scaling_factor: Annotated[float, Field(gt=0, lt=1000)] = 1.0
 
 
 class T5Encoder(NetworkConfig):
@@ -240,6 +291,111 @@ class CLIPVision(NetworkConfig):
     patch_size: Annotated[int, Field(ge=1, le=256)] = 14
     hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
     layer_norm_eps: Small = 1e-5
+
+
+class MochiText(T5Encoder):
+    """Of Mochi's ``T5EncoderModel``, and what its model_index.json says of the empty prompt."""
+
+    force_zeros_for_empty_prompt: bool = False
+
+
+Axes = Annotated[list[Annotated[int, Field(ge=2, le=512)]], Field(min_length=3, max_length=3)]
+
+
+class HunyuanTransformer(NetworkConfig):
+    """Of ``HunyuanVideoTransformer3DModel``, text to video; the defaults are those of the library."""
+
+    in_channels: Size = 16
+    out_channels: Size = 16
+    num_attention_heads: Count = 24
+    attention_head_dim: Annotated[int, Field(ge=1, le=512)] = 128
+    num_layers: Count = 20
+    num_single_layers: Count = 40
+    num_refiner_layers: Count = 2
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    patch_size: Count = 2
+    patch_size_t: Count = 1
+    qk_norm: Literal["rms_norm"] = "rms_norm"
+    guidance_embeds: bool = True
+    text_embed_dim: Size = 4096
+    pooled_projection_dim: Size = 768
+    rope_theta: Annotated[float, Field(gt=0, lt=1e9)] = 256.0
+    rope_axes_dim: Axes = [
+        16,
+        56,
+        56,
+    ]
+    image_condition_type: None = None
+
+
+class HunyuanAutoencoder(NetworkConfig):
+    """Of ``AutoencoderKLHunyuanVideo``; the defaults are those of the library."""
+
+    in_channels: Count = 3
+    out_channels: Count = 3
+    latent_channels: Size = 16
+    down_block_types: Annotated[list[Literal["HunyuanVideoDownBlock3D"]], Field(max_length=8)] = [
+        "HunyuanVideoDownBlock3D"
+    ] * 4
+    up_block_types: Annotated[list[Literal["HunyuanVideoUpBlock3D"]], Field(max_length=8)] = [
+        "HunyuanVideoUpBlock3D"
+    ] * 4
+    block_out_channels: Counts = [128, 256, 512, 512]
+    layers_per_block: Count = 2
+    act_fn: Literal["silu"] = "silu"
+    norm_num_groups: Count = 32
+    scaling_factor: Annotated[float, Field(gt=0, lt=1000)] = 0.476986
+    spatial_compression_ratio: Literal[2, 4, 8, 16] = 8
+    temporal_compression_ratio: Literal[4] = 4
+    mid_block_add_attention: bool = True
+
+
+class Rotary(NetworkConfig):
+    """How a language model turns places: plainly, with no scaling for texts longer than it was trained on."""
+
+    rope_theta: Annotated[float, Field(gt=0, lt=1e9)]
+    rope_type: Literal["default"] = "default"
+
+
+class LlamaEncoder(NetworkConfig):
+    """Of ``LlamaModel``: the entries that change what it computes, as for :class:`T5Encoder`.
+
+    ``rope_theta`` stands alone in files of transformers before 5, in ``rope_parameters`` since.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    vocab_size: Wide = 128320
+    hidden_size: Size = 4096
+    intermediate_size: Wide = 14336
+    num_hidden_layers: Annotated[int, Field(ge=2, le=256)] = 32
+    num_attention_heads: Count = 32
+    num_key_value_heads: Count = 8
+    head_dim: Size | None = None
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Wide = 8192
+    rms_norm_eps: Small = 1e-5
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    rope_theta: Annotated[float, Field(gt=0, lt=1e9)] = 500000.0
+    rope_scaling: None = None
+    rope_parameters: Rotary | None = None
+
+
+class ClipTextEncoder(NetworkConfig):
+    """Of ``CLIPTextModel``: the entries that change what it computes, as for :class:`T5Encoder`."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    vocab_size: Wide = 49408
+    hidden_size: Size = 768
+    intermediate_size: Wide = 3072
+    num_hidden_layers: Count = 12
+    num_attention_heads: Count = 12
+    max_position_embeddings: Annotated[int, Field(ge=77, le=2**14)] = 77
+    hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    layer_norm_eps: Small = 1e-5
+    eos_token_id: Annotated[int, Field(ge=0, le=2**20)] = 2
 
 
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:

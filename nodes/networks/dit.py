@@ -158,6 +158,8 @@ class Batch(NamedTuple):
         beside_BKthw: (B, K, t, h, w) channels beside the noisy ones, for networks that are told of given frames so.
         pictures_BPLE: (B, P, L, E) tokens of an image encoder about P of those frames.
         strength: how much a network that has them apart heeds those channels.
+        pooled_BP: (B, P) each text in one vector, for networks that read it beside the tokens.
+        guidance: how closely to follow the text, for networks that are told.
     """
 
     tokens_BNC: Tensor
@@ -171,6 +173,8 @@ class Batch(NamedTuple):
     beside_BKthw: Tensor | None = None
     pictures_BPLE: Tensor | None = None
     strength: float = 1.0
+    pooled_BP: Tensor | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,13 @@ def drop_text(
     import torch
 
     dropped = torch.rand(len(text.mask), generator=step_generator(seed, step)) < drop
-    each = [TextEmbedding(tokens[None], mask[None]) for tokens, mask in zip(text.tokens, text.mask, strict=True)]
-    return _padded([no_text if gone else one for gone, one in zip(dropped, each, strict=True)])
+    return _padded([no_text if gone else _one(text, place) for place, gone in enumerate(dropped)])
+
+
+def _one(text: TextEmbedding, place: int) -> TextEmbedding:
+    of_it = slice(place, place + 1)
+    pooled = None if text.pooled is None else text.pooled[of_it]
+    return TextEmbedding(text.tokens[of_it], text.mask[of_it], pooled)
 
 
 def _stacked(latents: list[Latent]) -> Latent:
@@ -101,7 +106,10 @@ def _stacked(latents: list[Latent]) -> Latent:
 
 def _padded(texts: list[TextEmbedding]) -> TextEmbedding:
     """Texts of one clip each as one batch, as long as the longest."""
+    import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    pooled = [text.pooled for text in texts if text.pooled is not None]
     tokens = pad_sequence([text.tokens[0, : text.mask.sum()] for text in texts], batch_first=True)
-    return TextEmbedding(tokens, pad_sequence([text.mask[0, : text.mask.sum()] for text in texts], batch_first=True))
+    mask = pad_sequence([text.mask[0, : text.mask.sum()] for text in texts], batch_first=True)
+    return TextEmbedding(tokens, mask, torch.cat(pooled) if pooled else None)

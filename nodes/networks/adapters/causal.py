@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from kineograph.nodes.networks.patches import Time
@@ -42,6 +43,10 @@ class CausalVAE(nn.Module):
         """The clip of a latent that is not normalised, in [-1, 1]."""
         return self.network.decode(self.plain(raw_BCthw), return_dict=False)[0]
 
+    def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
+        """The clip of a latent that is not normalised, in pieces in order; one, where a network knows no others."""
+        yield self.clip(raw_BCthw)
+
     def encode(self, video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior of a clip's latent, normalised: mean and log variance.
 
@@ -72,12 +77,25 @@ class CausalVAE(nn.Module):
         Raises:
             ValueError: time is no line.
         """
+        return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
+
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
+        """The clip of :meth:`decode` in pieces, each made when it is asked for.
+
+        Args:
+            latent_BCthw: as for :meth:`decode`.
+            time: as for :meth:`decode`.
+
+        Yields:
+            (B, 3, n, H, W) in [0, 1], in order.
+        """
         if time != "line":
             raise ValueError(
                 f"{self.name}'s VAE begins with one frame alone: it decodes neither groups alone nor loops."
             )
         shift, scale = self.moments(latent_BCthw)
-        return pixels(self.clip(latent_BCthw * scale + shift))
+        for clip in self.clips(latent_BCthw * scale + shift):
+            yield pixels(clip)
 
     def encode_tiles(self, video_BCTHW: Tensor, tile: int) -> Parts:
         """The mean of :meth:`encode`, of a tile after another; tiles are blended over what two of them see.

@@ -6,6 +6,7 @@ CogVideoX: Yang et al. 2024 (arXiv 2408.06072). The networks are diffusers' ``Co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.levels import levels_of, without_signal_at_the_end
+from kineograph.nodes.networks.patches import Triple
 
 TIMESTEPS = 1000
 BETAS = 0.00085, 0.012
@@ -35,6 +37,44 @@ def training_levels(snr_divisor: float) -> Tensor:
     return levels_of(without_signal_at_the_end(signal))
 
 
+def rotary_tables(grid: Triple, width: int, base: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+    """Cosines and sines that turn queries and keys to their places, in CogVideoX-5b and 1.5 (Su et al. 2021).
+
+    Args:
+        grid: (t, h, w) tokens.
+        width: of a head; a quarter tells time, the rest rows and columns.
+        base: rows and columns of the trained grid that any other is stretched over, as in 5b; None counts cells, as in
+            1.5.
+
+    Returns:
+        Two tables (t h w, width) in float32.
+    """
+    t, h, w = grid
+    rows, columns = _counted(h), _counted(w)
+    if base is not None:
+        scale = min(base[0] / h, base[1] / w)
+        rows, columns = (_spread(*each, scale) for each in zip((h, w), base, strict=True))
+    widths = width // 4, width // 8 * 3, width // 8 * 3
+    places = torch.meshgrid(_counted(t), rows, columns, indexing="ij")
+    angles = [
+        torch.outer(place.flatten(), 10000.0 ** -(torch.arange(0, each, 2) / each)).repeat_interleave(2, dim=1)
+        for place, each in zip(places, widths, strict=True)
+    ]
+    whole = torch.cat(angles, dim=1)
+    return whole.cos(), whole.sin()
+
+
+def _counted(cells: int) -> Tensor:
+    return torch.arange(cells, dtype=torch.float32)
+
+
+def _spread(cells: int, base: int, scale: float) -> Tensor:
+    """Places of cells in the middle of a trained side, scaled and cut to whole cells of it, as in training."""
+    side = round(cells * scale)
+    first = round((base - side) / 2)
+    return torch.linspace(first, (first + side) * (cells - 1) / cells, cells)
+
+
 class CogVideoXDiT(AdaptedDiT):
     """CogVideoX's transformer: asked for v of DDPM's x, told the whole timestep of a level."""
 
@@ -48,17 +88,23 @@ class CogVideoXDiT(AdaptedDiT):
             levels: (T,) of its timesteps, rising.
         """
         config = network.config
-        patch = (1, config.patch_size, config.patch_size)
+        patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
         super().__init__(network, AdapterConfig(config.out_channels, patch, predicts="v"))
         self.register_buffer("levels_T", levels, persistent=False)
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training."""
+        assert batch.grid is not None
         dtype = self.network.patch_embed.proj.weight.dtype
         level = one_level(levels_K, self.name)
         timestep = (self.levels_T - level).abs().argmin()[None]  # type: ignore[operator]
         frames_first = x_1CthW.transpose(1, 2).to(dtype)
         asked = {"hidden_states": frames_first, "encoder_hidden_states": text_1LE.to(dtype), "timestep": timestep}
+        config = self.network.config
+        if config.use_rotary_positional_embeddings:
+            trained = config.sample_height // config.patch_size, config.sample_width // config.patch_size
+            tables = rotary_tables(batch.grid, config.attention_head_dim, None if config.patch_size_t else trained)
+            asked["image_rotary_emb"] = tuple(table.to(x_1CthW.device) for table in tables)
         return self.network(**asked, return_dict=False)[0].transpose(1, 2)
 
 
@@ -76,3 +122,15 @@ class CogVideoXVAE(CausalVAE):
         """See :meth:`CausalVAE.moments`."""
         scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)
         return torch.zeros_like(scale), scale
+
+    def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
+        """See :meth:`CausalVAE.clips`: a few latent frames after others, in memory that does not grow with the clip.
+
+        As the library cuts them, since groups are normalised over all frames of a piece.
+        """
+        frames, piece = raw_BCthw.shape[2], self.network.num_latent_frames_batch_size
+        seen = None
+        for stop in range(frames if frames < piece else piece + frames % piece, frames + 1, piece):
+            start = 0 if seen is None else stop - piece
+            clip, seen = self.network.decoder(self.plain(raw_BCthw[:, :, start:stop]), conv_cache=seen)
+            yield clip

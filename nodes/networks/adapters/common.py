@@ -20,7 +20,7 @@ from kineograph.nodes.networks.adapters.attention import dispatch
 from kineograph.nodes.networks.dit import Batch, Through, in_turn, recomputed
 from kineograph.nodes.networks.patches import Triple, patchify, unpatchify
 
-OF_CLIPS = ("tokens_BNC", "levels_BK", "text_BLE", "text_mask_BL", "beside_BKthw", "pictures_BPLE")
+OF_CLIPS = ("tokens_BNC", "levels_BK", "text_BLE", "text_mask_BL", "pooled_BP", "beside_BKthw", "pictures_BPLE")
 """What a batch holds of each of its clips; its places are those of all."""
 
 

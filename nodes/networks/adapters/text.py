@@ -20,6 +20,7 @@ class T5Text(nn.Module):
         *,
         hears_padding: bool = False,
         says_padding: bool = False,
+        empty_is_nothing: bool = False,
     ) -> None:
         """Put an adapter around an encoder.
 
@@ -29,12 +30,14 @@ class T5Text(nn.Module):
             length: L, tokens of every prompt with its padding, as the DiT was trained.
             hears_padding: whether words look at the padding too, as LTX-Video was trained.
             says_padding: whether what stands at the padding is given on as words are, as CogVideoX was trained.
+            empty_is_nothing: whether the empty prompt has no token at all, not even its end's mark.
         """
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
         self.length = length
         self.hears_padding, self.says_padding = hears_padding, says_padding
+        self.empty_is_nothing = empty_is_nothing
 
     def forward(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Read prompts.
@@ -49,6 +52,8 @@ class T5Text(nn.Module):
         ids_BL = torch.zeros(len(ids), self.length, dtype=torch.long)  # T5's padding is token 0
         mask_BL = torch.zeros(len(ids), self.length, dtype=torch.bool)
         for row, each in enumerate(ids):
+            if self.empty_is_nothing and not prompts[row]:
+                continue
             ids_BL[row, : len(each)] = torch.tensor(each)
             mask_BL[row, : len(each)] = True
         device = next(self.network.parameters()).device

@@ -1,0 +1,68 @@
+"""HunyuanVideo: its networks on the meta device. Knows no files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kineograph.nodes.families.library import network_class
+from kineograph.nodes.families.original import Layout
+from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
+
+TEXT_TOKENS = 95 + 256
+"""Of the language model: the template before the prompt, the prompt and its padding."""
+CLIP_TOKENS = 77
+
+
+def transformer(config: HunyuanTransformer) -> Any:
+    """A ``HunyuanVideoTransformer3DModel`` without numbers."""
+    import torch
+
+    with torch.device("meta"):
+        return network_class("diffusers", "HunyuanVideoTransformer3DModel")(**config.model_dump())
+
+
+def autoencoder(config: HunyuanAutoencoder) -> Any:
+    """An ``AutoencoderKLHunyuanVideo`` without numbers."""
+    import torch
+
+    with torch.device("meta"):
+        return network_class("diffusers", "AutoencoderKLHunyuanVideo")(**config.model_dump())
+
+
+def language_network(config: LlamaEncoder) -> Any:
+    """A ``LlamaModel`` without numbers."""
+    import torch
+
+    sizes = config.model_dump(exclude={"rope_theta", "rope_scaling", "rope_parameters"})
+    theta = config.rope_parameters.rope_theta if config.rope_parameters else config.rope_theta
+    made = network_class("transformers", "LlamaConfig")(
+        **sizes, rope_parameters={"rope_theta": theta, "rope_type": "default"}
+    )
+    with torch.device("meta"):
+        network = network_class("transformers", "LlamaModel")(made)
+    network.rotary_emb = type(network.rotary_emb)(config=made)  # its frequencies are no weights, so no file has them
+    return network
+
+
+def clip_network(config: ClipTextEncoder) -> Any:
+    """A ``CLIPTextModel`` without numbers."""
+    import torch
+
+    made = network_class("transformers", "CLIPTextConfig")(**config.model_dump())
+    with torch.device("meta"):
+        network = network_class("transformers", "CLIPTextModel")(made)
+    network = getattr(network, "text_model", network)  # what some releases put around it holds nothing more
+    network.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # no weights either
+    return network
+
+
+def clip_name(name: str) -> str | None:
+    """A tensor of CLIP's text encoder, without the prefix that some releases of transformers save."""
+    plain = name.removeprefix("text_model.")
+    if plain == "embeddings.position_ids":
+        return ""
+    return plain if plain.startswith(("embeddings.", "encoder.layers.", "final_layer_norm.")) else None
+
+
+# never asked for sizes: it is found beside its configuration alone
+CLIP = Layout("CLIP's text encoder", "CLIPTextModel", (), clip_name, lambda *_: ClipTextEncoder())
