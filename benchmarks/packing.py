@@ -66,7 +66,8 @@ def hidden(own_BN: Tensor) -> Iterator[None]:
 
     def of(batches: list[Batch], head_width: int) -> Layout:
         layout = plain(batches, head_width)
-        return replace(layout, seen_BM=[torch.cat((own_BN, batches[0].text_mask_BL), dim=1)])
+        seen_BM = [torch.cat((own_BN, batches[0].text_mask_BL), dim=1)]
+        return replace(layout, segments=replace(layout.segments, seen_BM=seen_BM))
 
     with patch.object(Layout, "of", of):
         yield
