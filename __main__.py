@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, __version__, default_runtime
-from kineograph.cli import importing, isolation, planning, processes, serve, storage, submit
+from kineograph.cli import attention, importing, isolation, planning, processes, serve, storage, submit
 from kineograph.cli.console import finished_by_signal, one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    names = "run | check | plan | nodes | cache | import | serve | submit"
+    names = "run | check | plan | nodes | cache | attention | import | serve | submit"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     common = argparse.ArgumentParser(add_help=False)
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "kineograph run FILE [--set NAME=VALUE ...] [--sweep NAME=VALUES ...] [--yes] [--only NAME ...] [--out DIR]\n"
         "       [--packs DIR ...] [--comfy-packs DIR ...] [--log KIND ...] [--json] [--threads N] [--debug]\n"
         "       [--store DIR | --no-store] [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE]\n"
-        "       [--isolated] [--limit TIME] [--node-limit TIME]"
+        "       [--attention NAME] [--isolated] [--limit TIME] [--node-limit TIME]"
     )
     run = commands.add_parser("run", help="run a workflow", usage=usage, parents=[filed, common])
     add_sweep(run)
@@ -120,9 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=_positive, metavar="N", help="threads that tensors are computed with")
     storage.add_arguments(run)
     storage.add_memory(run)
+    attention.add_argument(run)
     isolation.add_arguments(run)
     run.set_defaults(command=_run, name="run")
     storage.add_command(commands)
+    attention.add_command(commands)
 
     usage = "kineograph check FILE [--set NAME=VALUE ...] [--packs DIR ...] [--debug]"
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
@@ -153,6 +155,7 @@ def _positive(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.threads:
         _limit_threads(options.threads)
+    attention.take(options)
     runtime, runs, problems = _prepare(options)
     here = processes.started()
     problems += isolation.problems(options, here.count)

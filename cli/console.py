@@ -26,6 +26,7 @@ from kineograph.graph_runtime.events import (
     NodeStarted,
     NotKept,
     RunFinished,
+    RunsAgain,
     SweepRun,
     event_json,
 )
@@ -106,7 +107,7 @@ class Bars:
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
         elif isinstance(event, LoopCut):
             self.line("cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow")
-        elif isinstance(event, (NotKept, MemoryShort)):
+        elif isinstance(event, (NotKept, MemoryShort, RunsAgain)):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
         elif isinstance(event, LeftOut):
             self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")

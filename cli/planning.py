@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from kineograph.cli import storage
+from kineograph.cli import attention, storage
 from kineograph.cli.console import duration, one_line, size
 from kineograph.graph_runtime.costs import as_json
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
@@ -29,16 +29,18 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser], prepare: 
     """``kineograph plan``."""
     usage = (
         "kineograph plan FILE [--set NAME=VALUE ...] [--memory SIZE] [--packs DIR ...] [--json]\n"
-        "       [--store DIR | --no-store]"
+        "       [--attention NAME] [--store DIR | --no-store]"
     )
     plan = commands.add_parser("plan", help="tell what a run would cost", usage=usage, parents=parents)
     plan.add_argument("--json", action="store_true", help="as JSON")
     storage.add_place(plan)
     storage.add_memory(plan)
+    attention.add_argument(plan)
     plan.set_defaults(command=lambda options: _plan(options, prepare), name="plan", sweep=[], only=None)
 
 
 def _plan(options: argparse.Namespace, prepare: Prepare) -> int:
+    attention.take(options)
     runtime, runs, problems = prepare(options)
     if problems:
         raise InvalidWorkflow(problems)

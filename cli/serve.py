@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, default_runtime, safe_runtime
-from kineograph.cli import storage, web_build
+from kineograph.cli import attention, storage, web_build
 from kineograph.cli.console import one_line
 from kineograph.files import data_folder
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
@@ -41,7 +41,8 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     usage = (
         "kineograph serve [--host HOST] [--port N] [--data DIR] [--auth token] [--allow-host NAME ...] [--open]\n"
         "       [--packs DIR ...] [--comfy-packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store]\n"
-        "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE] [--log-level LEVEL] [--debug]"
+        "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE] [--attention NAME]\n"
+        "       [--log-level LEVEL] [--debug]"
     )
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
@@ -58,6 +59,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     serve.add_argument("--log-level", choices=("debug", "info", "warning"), default="info", help="default: info")
     storage.add_arguments(serve)
     storage.add_memory(serve)
+    attention.add_argument(serve)
     serve.set_defaults(command=_serve, name="serve")
 
 
@@ -65,6 +67,7 @@ def _serve(options: argparse.Namespace) -> int:
     problems = [*_host_problems(options), *_pack_problems(options)]
     if problems:
         raise InvalidWorkflow(problems)
+    attention.take(options)
     options.packs = [str(Path(folder).absolute()) for folder in options.packs]
     options.packs += [f"{COMFYUI}{Path(folder).absolute()}" for folder in options.comfy_packs]
     options.store = None if options.store is None else str(Path(options.store).absolute())

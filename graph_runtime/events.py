@@ -99,6 +99,14 @@ class MemoryShort:
 
 
 @dataclass(frozen=True, slots=True)
+class RunsAgain:
+    """A node made what cannot be used, and runs once more in another way. ``reason`` is a clause: why, and how."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """An output (``outputs.video``) or a node does not run. ``reason`` is a clause, with what is muted."""
 
@@ -180,6 +188,7 @@ Event = (
     | LoopCut
     | NotKept
     | MemoryShort
+    | RunsAgain
     | LeftOut
     | BranchTaken
     | NodeFinished

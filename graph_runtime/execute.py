@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from kineograph.graph_runtime.ahead import Ended
 from kineograph.graph_runtime.cache import MemoryCache
-from kineograph.graph_runtime.errors import Cancelled, NodeFailed
+from kineograph.graph_runtime.errors import Cancelled, NodeFailed, said
 from kineograph.graph_runtime.events import (
     BranchTaken,
     LeftOut,
@@ -23,6 +23,7 @@ from kineograph.graph_runtime.events import (
     NodeResumed,
     NodeStarted,
     RunFinished,
+    RunsAgain,
     RunStarted,
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
@@ -233,13 +234,20 @@ def _run(
 
 
 def _call(step: Step, arguments: dict[str, Any], state: RunState) -> Any:
-    """What a node returns; where memory runs out, what it returns once all is gone that can go."""
+    """What a node returns; where memory runs out, or its error knows a remedy, what it returns the second time."""
     memory = state.memory
     try:
         return invoke(step, arguments) if memory is None else memory.call(step, arguments)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error) or not may_run_again(step):
             raise
+    except ArithmeticError as error:
+        remedy = getattr(error, "remedy", None)
+        if remedy is None or not may_run_again(step):
+            raise
+        state.listen(RunsAgain(step.path, said(error)))
+        with remedy():
+            return invoke(step, arguments) if memory is None else memory.call(step, arguments)
     if memory is None:
         return run_again(step, arguments, partial(invoke, step), (state.let_go,), state.listen)
     frees = (state.let_go, memory.let_go)

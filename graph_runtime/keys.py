@@ -35,7 +35,7 @@ def canonical(value: Any) -> str:
 
 PARTS = ("schema", "node", "code", "numerics", "files")
 """The parts of a node's key before its inputs; of a loop, the second is its body."""
-CHANGED = {"code": "its code", "numerics": "the version of torch", "files": "the file that it reads"}
+CHANGED = {"code": "its code", "numerics": "the version of torch, or --attention,", "files": "the file that it reads"}
 
 
 def named_parts(head: Sequence[str], inputs: Mapping[str, str]) -> dict[str, str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineograph import numerics
 from kineograph.graph_runtime.costs import Residence, kept_share
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 from kineograph.graph_runtime.registry import Registry
@@ -101,7 +100,7 @@ class Runtime:
         workflow = self.load(source)
         given = dict(inputs or {})
         outputs = None if outputs is None else list(outputs)
-        same = _same(workflow, given, outputs)
+        same = _same(workflow, given, outputs, self.numerics)
         known = self._plans.get(same)
         if known is not None and not files_changed(known):
             return known
@@ -228,8 +227,10 @@ class Runtime:
         reads = Reads()
         found = estimate(plan, self.store, 0, reads)
         if short := set(too_large(reads.demands, budget)) & reads.demands.shrinkable:
-            reads = Reads(short)
-            found = estimate(plan, self.store, 0, reads)
+            smaller = Reads(short)
+            tried = estimate(plan, self.store, 0, smaller)
+            if not short & set(smaller.demands.unknown):  # else what it was given has no smaller setting
+                reads, found = smaller, tried
         found.residence = reside(reads.demands, budget)
         return found, reads.demands
 
@@ -283,24 +284,26 @@ def provenance(workflow: Workflow, inputs: Mapping[str, Any]) -> str:
     return json.dumps(raw, ensure_ascii=False)
 
 
-def _same(workflow: Workflow, inputs: Mapping[str, Any], outputs: list[str] | None) -> str:
+def _same(workflow: Workflow, inputs: Mapping[str, Any], outputs: list[str] | None, computed_with: str) -> str:
     """One text for all runs that have the same plan while their files stay; empty where there is none."""
     from kineograph.graph_runtime.keys import canonical
 
     try:
-        return f"{canonical(inputs)}{outputs}{workflow.content()}"
+        return f"{canonical(inputs)}{outputs}{computed_with}{workflow.content()}"
     except (TypeError, ValueError):  # something that no JSON holds: validation says what
         return ""
 
 
-@cache
 def _numerics() -> str:
-    """What besides the graph decides the bits of tensors: the version of torch, which is not loaded for it (2 ms).
+    """What besides the graph decides the bits of tensors: the version of torch, and the attention that was named.
 
     Threads and the kind of processor change the last bits too, but not which video it is: they stay out of the keys,
     so that a result is found again from another machine.
+
+    Raises:
+        InvalidWorkflow: the environment names an attention that there is not.
     """
     try:
-        return version("torch").partition("+")[0]
-    except PackageNotFoundError:
-        return ""
+        return " ".join(filter(None, (numerics.torch_version(), numerics.family())))
+    except ValueError as error:
+        raise InvalidWorkflow([Problem(f"${numerics.ATTENTION}", str(error))]) from None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.fit import check_given
+from kineograph.nodes.shown import with_shown
 from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
 from kineograph.nodes.video import encoded_frames
@@ -36,7 +38,8 @@ def give_video(
     """Give a clip or a picture at a place in time: first (image to video, extend forward), last (backward), anywhere.
 
     Groups of frames that the clip fills are given bit by bit. Frames of it that fill no group of the VAE, and a picture
-    that does not stand first in a line, are given as keyframes: the video passes through them.
+    that does not stand first in a line, are given as keyframes: the video passes through them. A model with channels of
+    its own for given frames (``show_given_frames``) is told of them there.
 
     Args:
         latent: of the video to come.
@@ -49,14 +52,9 @@ def give_video(
         ValueError: the clip has another size or rate, or does not fit in, or its VAE is causal and the clip does not
             stand first; with what helps.
     """
-    _check_like(latent, video)
-    count = video.frames.shape[1]
-    first = latent.frames - count - at if from_end else at
-    if first < 0 or first + count > latent.frames:
-        raise ValueError(
-            f"A clip of {count} frames with {at} frames {'after' if from_end else 'before'} it does not fit into a "
-            f"video of {latent.frames}: make the video longer (latent_noise), or the clip shorter (trim_video)."
-        )
+    count, first = video.frames.shape[1], check_given(latent, video, at, from_end)
+    if latent.spec.shows:
+        return with_shown(latent, vae, video, first)
     groups, loose = _filled_groups(latent, first, count)
     _check_causal(latent, groups, loose, count)
     if groups:
@@ -92,6 +90,10 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
         raise ValueError(
             f"{count} given latent frames with {at} {'after' if from_end else 'before'} them do not fit into {total}: "
             "make the video longer (latent_noise), or give fewer (last_groups)."
+        )
+    if latent.spec.shows:
+        raise ValueError(
+            "This model is shown frames, not latents: vae_decode what shall be handed on, and give it by give_video."
         )
     if latent.spec.causal and first > 0:
         raise ValueError(
@@ -262,23 +264,6 @@ def _softened(latent: Latent, source: Latent, levels: Tensor) -> Latent:
 
     _check_same(latent, source)
     return replace(latent, clean=source.x.expand_as(latent.x), mask=torch.minimum(latent.mask, levels))
-
-
-def _check_like(latent: Latent, video: Video) -> None:
-    """What is given must have the size and rate of the video to come."""
-    ratio = latent.spec.space_ratio
-    height, width = latent.x.shape[3] * ratio, latent.x.shape[4] * ratio
-    problems = []
-    if (video.frames.shape[3], video.frames.shape[4]) != (height, width):
-        problems.append(f"is {_size(video)} pixels, the video to come {height} x {width}: resize_video makes it so")
-    if video.frames.shape[1] > 1 and video.fps != latent.fps:
-        problems.append(
-            f"has {video.fps:g} frames per second, the video to come {latent.fps:g}: resample_video makes it so"
-        )
-    if video.frames.shape[0] not in (1, latent.x.shape[0]):
-        problems.append(f"holds {video.frames.shape[0]} clips for {latent.x.shape[0]}: give one for all, or one each")
-    if problems:
-        raise ValueError(f"The given clip {'; it '.join(problems)}.")
 
 
 def _check_same(latent: Latent, other: Latent) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import VAE, Video
+from kineograph.nodes.sockets import VAE, Latent, Video
 
 Side = Annotated[int, Field(ge=0, le=16384)]
 Place = Annotated[int, Field(ge=-1, le=16384)]
@@ -222,6 +222,37 @@ def check_alike(first: Video, second: Video) -> None:
             f"The first video has {first.fps:g} frames per second, the second {second.fps:g}. "
             f"Give the second to resample_video, with fps {first.fps:g}."
         )
+
+
+def check_given(latent: Latent, video: Video, at: int, from_end: bool) -> int:
+    """Refuse a clip that does not fit into the video to come; the number of the frame there that is its first."""
+    _check_like(latent, video)
+    count = video.frames.shape[1]
+    first = latent.frames - count - at if from_end else at
+    if first < 0 or first + count > latent.frames:
+        raise ValueError(
+            f"A clip of {count} frames with {at} frames {'after' if from_end else 'before'} it does not fit into a "
+            f"video of {latent.frames}: make the video longer (latent_noise), or the clip shorter (trim_video)."
+        )
+    return first
+
+
+def _check_like(latent: Latent, video: Video) -> None:
+    """What is given must have the size and rate of the video to come."""
+    ratio = latent.spec.space_ratio
+    height, width = latent.x.shape[3] * ratio, latent.x.shape[4] * ratio
+    problems = []
+    if (video.frames.shape[3], video.frames.shape[4]) != (height, width):
+        own = f"{video.frames.shape[3]} x {video.frames.shape[4]}"
+        problems.append(f"is {own} pixels, the video to come {height} x {width}: resize_video makes it so")
+    if video.frames.shape[1] > 1 and video.fps != latent.fps:
+        problems.append(
+            f"has {video.fps:g} frames per second, the video to come {latent.fps:g}: resample_video makes it so"
+        )
+    if video.frames.shape[0] not in (1, latent.x.shape[0]):
+        problems.append(f"holds {video.frames.shape[0]} clips for {latent.x.shape[0]}: give one for all, or one each")
+    if problems:
+        raise ValueError(f"The given clip {'; it '.join(problems)}.")
 
 
 def _size(video: Video) -> str:

@@ -26,7 +26,9 @@ def fresh_noise(latent: Latent, seed: int = 0) -> Latent:
 
     # drawn on the CPU: the same seed then gives the same video on every device
     noise = torch.randn(latent.x.shape, generator=torch.Generator().manual_seed(seed)).to(latent.x)
-    return replace(latent, x=noise, clean=torch.zeros_like(noise), mask=torch.ones_like(latent.mask), keyframes=None)
+    return replace(
+        latent, x=noise, clean=torch.zeros_like(noise), mask=torch.ones_like(latent.mask), keyframes=None, shown=None
+    )
 
 
 @node

@@ -67,11 +67,11 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
     from kineograph.nodes.families.original import wan_aliases
-    from kineograph.nodes.networks.adapters.wan import WanDiT
+    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
     from kineograph.nodes.networks.lora import updates_of
 
     inner = _inner(dit)
-    others = wan_aliases(len(inner.blocks)) if isinstance(dit.network, WanDiT) else {}
+    others = wan_aliases(len(inner.blocks)) if isinstance(dit.network, (VACEDiT, WanDiT)) else {}
     return _updated(dit, updates_of(state, inner, others, scale, Path(path).name), strength)
 
 
@@ -85,6 +85,13 @@ def _updated(dit: DiT, updates: dict[str, LowRank], strength: float) -> DiT:
 
 def _inner(dit: DiT) -> Any:
     """The network whose layers have the names that files use: of an adapter, what it is around."""
+    from kineograph.nodes.networks.adapters.experts import Experts
+
+    if isinstance(dit.network, Experts):
+        raise ValueError(
+            "A LoRA is for one DiT, and this model has two: load each by load_video_dit (the folders transformer and "
+            "transformer_2), give each its LoRA, and join_experts."
+        )
     return getattr(dit.network, "network", dit.network)
 
 

@@ -264,8 +264,9 @@ def velocity_pair(
     import torch
 
     from kineograph.nodes.networks.adapters.common import AdaptedDiT
+    from kineograph.nodes.networks.adapters.experts import Experts
 
-    if isinstance(dit.network, AdaptedDiT):  # which takes clips one by one: nothing is won by putting them together
+    if isinstance(dit.network, (AdaptedDiT, Experts)):  # nothing is won by putting clips together
         with_text, without = velocities(dit, [patches] * 2, [text, no_text], sigma, precision)
         return with_text, without
     clips = patches.tokens.shape[0]
@@ -283,13 +284,20 @@ def velocities(
     precision: Precision,
     through: Through | None = None,
 ) -> list[Tensor]:
-    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts."""
+    """The velocities of batches of clips from one forward pass, (B, N, D) each, whatever the network predicts.
+
+    Raises:
+        NotFinite: while sampling, the network said nan or infinity.
+    """
     import torch
+
+    from kineograph.nodes.networks.finite import check_finite
 
     asked = [_asked(dit, *pair, sigma) for pair in zip(patches, text, strict=True)]
     device = asked[0].batch.tokens_BNC.device.type
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         said = dit.network([each.batch for each in asked], through=through)
+    check_finite(said)
     return [each.around.skip * each.tokens + each.around.out * word for each, word in zip(asked, said, strict=True)]
 
 
@@ -320,6 +328,9 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
     cell = (latent.spec.time_ratio / latent.fps, float(latent.spec.space_ratio), float(latent.spec.space_ratio))
     places = patches.positions, text.tokens, text.mask
     batch = Batch(seen, levels, *places, period=latent.period, grid=patches.grid, cell=cell)
+    if latent.shown is not None:
+        beside = {"beside_BKthw": latent.shown.channels, "pictures_BPLE": latent.shown.pictures}
+        batch = batch._replace(**beside, strength=latent.shown.strength)
     return _Asked(patches.tokens, around, batch)
 
 

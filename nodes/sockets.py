@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kineograph.graph_runtime.sockets import socket
 
@@ -37,6 +37,9 @@ class Video:
     loop: bool = False
 
 
+Shows = Literal["", "frames", "control"]
+
+
 @dataclass(frozen=True)
 class LatentSpec:
     """What a VAE's latents mean: needed to place tokens in seconds and pixels.
@@ -49,6 +52,8 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
+        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
+            control (VACE); empty for one that is given cells of level 0.
     """
 
     channels: int
@@ -57,6 +62,7 @@ class LatentSpec:
     colours: tuple[tuple[float, float, float], ...] = field(default=(), compare=False)
     patch: int = 1
     causal: bool = False
+    shows: Shows = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,28 @@ class Keyframes:
 
     values: Tensor
     frames: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Frames that a DiT is told of in channels beside the noise: nothing is fixed, the model was trained to keep them.
+
+    Attributes:
+        channels: (B, K, t, h, w), as the DiT takes them; see ``networks.shown``.
+        pixels: (B, n, 3, H, W), the frames.
+        frames: n places in the video, rising, counted in frames from 0.
+        pictures: (B, 1 or 2, L, D), what the VAE's image encoder says of the first frame and of the last; None where
+            it has none.
+        drawn: (B, n, 1, H, W), of control: 1 where the frames only lead what is drawn, 0 where they stay.
+        strength: of control.
+    """
+
+    channels: Tensor
+    pixels: Tensor
+    frames: tuple[int, ...]
+    pictures: Tensor | None = None
+    drawn: Tensor | None = None
+    strength: float = 1.0
 
 
 @socket(family="latent", preview="kineograph.nodes.previews:latent_strip")
@@ -88,6 +116,7 @@ class Latent:
         time: what its latent frames stand for. line: the first for one frame, the others for ``spec.time_ratio`` each;
             groups: all for so many, as in a piece of a longer video; circle: as groups, and the first follows the last.
         keyframes: pictures given beside it, at points in time.
+        shown: frames given in channels, where ``spec.shows``.
     """
 
     x: Tensor
@@ -97,6 +126,7 @@ class Latent:
     spec: LatentSpec
     time: Time = "line"
     keyframes: Keyframes | None = None
+    shown: Shown | None = None
 
     @property
     def frames(self) -> int:
@@ -197,13 +227,22 @@ class CaptionModel:
     processor: Any
 
 
+@socket(family="model")
+@dataclass(frozen=True)
+class ImageEncoder:
+    """A network from pictures (B, 3, H, W) in [0, 1] to tokens (B, L, D) that say what they show."""
+
+    network: Any
+
+
 @socket(family="codec")
 @dataclass(frozen=True)
 class VAE:
-    """A network between video and latent, and what its latents mean."""
+    """A network between video and latent, what its latents mean, and who looks at pictures that the DiT is shown."""
 
     network: vae.VideoVAE
     spec: LatentSpec
+    image_encoder: ImageEncoder | None = None
 
 
 @socket(family="model")

@@ -24,7 +24,9 @@ def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False
         back: undo what the same step and skip did.
     """
     by = -step * skip if back else step * skip
-    return replace(latent, x=latent.x.roll(by, 2), clean=latent.clean.roll(by, 2), mask=latent.mask.roll(by, 2))
+    shown = latent.shown and replace(latent.shown, channels=latent.shown.channels.roll(by, 2))
+    turned = {name: getattr(latent, name).roll(by, 2) for name in ("x", "clean", "mask")}
+    return replace(latent, **turned, shown=shown)
 
 
 @node(views=("latent",))
@@ -63,7 +65,7 @@ def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_o
     places = slice(0, -groups) if leave_out else slice(-groups, None)
     cut = {name: getattr(latent, name)[:, :, places] for name in ("x", "clean", "mask")}
     time = latent.time if leave_out and latent.time == "line" else "groups"
-    return replace(latent, **cut, time=time, keyframes=None)
+    return replace(latent, **cut, time=time, keyframes=None, shown=None)
 
 
 @node
@@ -85,7 +87,7 @@ def first_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_
         )
     places = slice(groups, None) if leave_out else slice(0, groups)
     cut = {name: getattr(latent, name)[:, :, places] for name in ("x", "clean", "mask")}
-    return replace(latent, **cut, time="groups", keyframes=None)
+    return replace(latent, **cut, time="groups", keyframes=None, shown=None)
 
 
 @node
@@ -112,4 +114,4 @@ def join_latents(first: Latent, second: Latent) -> Latent:
             f"{tuple(second.x.shape)} at {second.fps:g} cannot be joined in time: only t may differ."
         )
     joined = {name: torch.cat([getattr(first, name), getattr(second, name)], dim=2) for name in ("x", "clean", "mask")}
-    return replace(first, **joined, keyframes=None)
+    return replace(first, **joined, keyframes=None, shown=None)

@@ -1,4 +1,4 @@
-"""Open video models of others from files on disk: Wan 2.1, LTX-Video, CogVideoX-2b. ``families`` knows the files.
+"""Open video models of others from files on disk: Wan, LTX-Video, CogVideoX-2b. ``families`` knows the files.
 
 Nothing is downloaded, nothing of a folder is executed, and the networks are those of diffusers and transformers
 (pip install 'kineograph[models]').
@@ -6,16 +6,20 @@ Nothing is downloaded, nothing of a folder is executed, and the networks are tho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.experts import join_experts
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, Levels, TextEncoder
+from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Levels, TextEncoder
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
+Made = Callable[[str, str, Numbers], Any]
 PARTS = ("dit", "vae", "text_encoder")
 
 
@@ -23,6 +27,29 @@ def _digest(path: str, *parts: str) -> str:
     from kineograph.nodes.families import finding, folders
 
     return folders.digest(file for part in parts for file in finding.files(path, part))
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The parts of a model; one that is told what pictures show has an image encoder."""
+    from kineograph.nodes.families.finding import find
+
+    return (*PARTS, "image_encoder") if getattr(find(path, "dit").config, "image_dim", None) else PARTS
+
+
+def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
+    from kineograph.nodes.families.finding import second_dit
+
+    dit, second = made(path, "dit", dtype), second_dit(path)
+    return dit if second is None else join_experts(dit, made(second[0], "dit", dtype), second[1])
+
+
+def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
+    dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
+    network: Any = dit.network
+    if network.config.shows:
+        looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
+        vae = replace(vae, spec=replace(vae.spec, shows=network.config.shows), image_encoder=looks)
+    return Model(dit, vae, text_encoder)
 
 
 def _outlined(path: str, part: str, dtype: Numbers) -> Any:
@@ -39,7 +66,7 @@ def _loaded(path: str, part: str, dtype: Numbers) -> Any:
 
 def video_model_digest(path: str) -> str:
     """The digest of all files of a model."""
-    return _digest(path, *PARTS)
+    return _digest(path, *_parts(path))
 
 
 def video_dit_digest(path: str) -> str:
@@ -55,6 +82,11 @@ def video_vae_digest(path: str) -> str:
 def video_text_digest(path: str) -> str:
     """The digest of a model's text encoder and tokenizer."""
     return _digest(path, "text_encoder")
+
+
+def image_encoder_digest(path: str) -> str:
+    """The digest of a model's image encoder."""
+    return _digest(path, "image_encoder")
 
 
 def foretold_video_model(path: str) -> Model:
@@ -73,14 +105,12 @@ def foretold_video_vae(path: str) -> Any:
 
 def outlined_video_model(path: str, dtype: Numbers, vae_dtype: Half) -> Model:
     """What ``load_video_model`` loads, without its weights."""
-    return Model(
-        _outlined(path, "dit", dtype), _outlined(path, "vae", vae_dtype), _outlined(path, "text_encoder", dtype)
-    )
+    return _model(path, dtype, vae_dtype, _outlined)
 
 
 def outlined_video_dit(path: str, dtype: Numbers) -> DiT:
     """What ``load_video_dit`` loads, without its weights."""
-    return _outlined(path, "dit", dtype)
+    return _dit(path, dtype, _outlined)
 
 
 def outlined_video_vae(path: str, dtype: Half) -> VAE:
@@ -93,9 +123,14 @@ def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
     return _outlined(path, "text_encoder", dtype)
 
 
+def outlined_image_encoder(path: str, dtype: Half) -> ImageEncoder:
+    """What ``load_image_encoder`` loads, without its weights."""
+    return _outlined(path, "image_encoder", dtype)
+
+
 @node(fingerprint=video_model_digest, estimate=outlined_video_model, foretells=foretold_video_model)
 def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", vae_dtype: Half = "float32") -> Model:
-    """Load an open video model from your disk: Wan 2.1 (text to video), LTX-Video or CogVideoX-2b.
+    """Load an open video model from your disk: Wan 2.1 and 2.2 (text and image to video), LTX-Video or CogVideoX-2b.
 
     Weights are mapped: those of the dtype that the files have take no memory of their own. Patchify latents of Wan and
     CogVideoX with height 2 and width 2. Needs diffusers and transformers (pip install 'kineograph[models]'); nothing is
@@ -103,16 +138,16 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
 
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
-            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b) can be planned, and not
-            run.
-        dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
-        vae_dtype: of the VAE's numbers.
+            Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b) can be planned, and not run.
+        dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
+            layers in eight bits and computes in bfloat16.
+        vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
 
     Raises:
         ValueError: there is no such model, or files that are not what they say.
     """
-    dit, text_encoder = _loaded(path, "dit", dtype), _loaded(path, "text_encoder", dtype)
-    return Model(dit, _loaded(path, "vae", vae_dtype), text_encoder)
+    return _model(path, dtype, vae_dtype, _loaded)
 
 
 @node(fingerprint=video_dit_digest, estimate=outlined_video_dit)
@@ -120,13 +155,14 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
     """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
 
     Args:
-        path: as for ``load_video_model``, or one file of weights: a safetensors file, or a .pth.
-        dtype: of its numbers; parts that need float32 keep it.
+        path: as for ``load_video_model``, the folder of one part (transformer_2, for instance), or one file of weights:
+            a safetensors file, or a .pth.
+        dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
 
     Raises:
         ValueError: it holds none, or is not what it says.
     """
-    return _loaded(path, "dit", dtype)
+    return _dit(path, dtype, _loaded)
 
 
 @node(fingerprint=video_vae_digest, estimate=outlined_video_vae, foretells=foretold_video_vae)
@@ -150,12 +186,26 @@ def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfl
     Args:
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
             google/umt5-xxl there.
-        dtype: of its numbers; parts that need float32 keep it.
+        dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
 
     Raises:
         ValueError: it holds none, or is not what it says; or there is no tokenizer.
     """
     return _loaded(path, "text_encoder", dtype)
+
+
+@node(fingerprint=image_encoder_digest, estimate=outlined_image_encoder)
+def load_image_encoder(path: str = "wan2.1-i2v-14b", dtype: Half = "float32") -> ImageEncoder:
+    """Load the image encoder (CLIP) of Wan 2.1's image-to-video models alone, for ``show_given_frames``.
+
+    Args:
+        path: as for ``load_video_dit``; ComfyUI calls the file clip_vision_h.safetensors.
+        dtype: of its numbers.
+
+    Raises:
+        ValueError: it holds none, or is not what it says.
+    """
+    return _loaded(path, "image_encoder", dtype)
 
 
 @node

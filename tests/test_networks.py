@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kineograph.nodes.networks import flow
-from kineograph.nodes.networks.attention import attend
+from kineograph.nodes.networks.attention.sdpa import attend
 from kineograph.nodes.networks.dit import Batch, DiT, DiTConfig
 from kineograph.nodes.networks.patches import frame_centres, patchify, token_positions, unpatchify
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns

@@ -18,6 +18,7 @@ from kineograph.nodes import (
     block_cache,
     caption,
     edit,
+    experts,
     fit,
     guidance,
     hand_over,
@@ -165,6 +166,7 @@ def posterior():
 
 
 CALLS = {
+    "scale_at": lambda run: (experts.scale_at, STEP),
     "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
     "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
     "resize_video": lambda run: (fit.resize_video, BATCH.video, 24, 0, "pad"),
@@ -410,6 +412,10 @@ OPTIONAL = {
     "load_video_dit",
     "load_video_vae",
     "load_video_text_encoder",
+    "load_image_encoder",
+    "show_given_frames",
+    "show_control",
+    "join_experts",
 }
 """Nodes that need a library of an extra, or files of others: they have tests of their own."""
 MANY = world.world_batch(8, 5, 16, 16)

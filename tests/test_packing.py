@@ -15,8 +15,8 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.events import Metric
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample
-from kineograph.nodes.networks import attention
-from kineograph.nodes.networks.attention import attend_within
+from kineograph.nodes.networks.attention.choice import attend_within
+from kineograph.nodes.networks.attention.segments import Segments
 from kineograph.nodes.networks.dit import Batch, DiT, DiTConfig, centred, level_features, place_features
 from kineograph.nodes.networks.packing import Runs, balance, compute, join
 from kineograph.nodes.networks.patches import frame_centres, token_positions
@@ -165,8 +165,9 @@ def test_attention_within_clips_equals_a_dense_block_diagonal_mask() -> None:
     whole = [join(each, dim=1).requires_grad_() for each in (q, k, v)]
     expected = dense(*whole, block_diagonal(q, masks))
     runs = [Runs(tuple(part.shape[1:3] for part in each)) for each in (q, k, v)]
+    segments = Segments(runs[0], masks)
     q, k, v = (run.cut(x, 1) for run, x in zip(runs, whole, strict=True))
-    found = join(attend_within(q, k, v, masks), dim=1)
+    found = join(attend_within(q, k, v, segments), dim=1)
     assert torch.allclose(found, expected, atol=1e-6)
     probe = torch.randn(expected.shape, generator=seeded(9))
     for ours, theirs in zip(
@@ -174,27 +175,7 @@ def test_attention_within_clips_equals_a_dense_block_diagonal_mask() -> None:
     ):
         assert torch.allclose(ours, theirs, atol=1e-6)
     with torch.no_grad():
-        assert torch.allclose(join(attend_within(q, k, v, masks), dim=1), expected, atol=1e-6)
-
-
-def test_what_the_cuda_kernel_is_given_means_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel itself needs CUDA; here a slow one with its documented meaning stands in its place."""
-
-    def slow_varlen(q, k, v, q_starts, k_starts, longest_q, longest_k):
-        assert q_starts.dtype == k_starts.dtype == torch.int32
-        assert q_starts.diff().max() <= longest_q and k_starts.diff().max() <= longest_k
-        pairs = zip(q.split(q_starts.diff().tolist()), k.split(k_starts.diff().tolist()), strict=True)
-        values = v.split(k_starts.diff().tolist())
-        outs = [
-            dense(a.transpose(0, 1), b.transpose(0, 1), c.transpose(0, 1), torch.tensor(True)).transpose(0, 1)
-            for (a, b), c in zip(pairs, values, strict=True)
-        ]
-        return torch.cat(outs)
-
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", slow_varlen)
-    given = heads(1)
-    for ours, theirs in zip(attention._one_kernel(*given), attend_within(*given), strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-6)
+        assert torch.allclose(join(attend_within(q, k, v, segments), dim=1), expected, atol=1e-6)
 
 
 # DiT

@@ -17,8 +17,11 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -28,6 +31,7 @@ WAN_DIT: dict[str, Any] = {
     "text_dim": TEXT_WIDTH, "freq_dim": 256, "ffn_dim": 32, "num_layers": 2, "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads", "rope_max_seq_len": 32,
 }  # fmt: skip
+WAN_IMAGE_DIT = WAN_DIT | {"in_channels": 36}
 WAN_VAE: dict[str, Any] = {
     "base_dim": 3, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
     "temperal_downsample": [False, True, True],
@@ -62,14 +66,64 @@ def wan_pipeline() -> WanPipeline:
     """Wan 2.1, text to video, with random weights."""
     torch.manual_seed(0)
     dit = WanTransformer3DModel(**WAN_DIT).eval()
-    made = WanPipeline(
-        tokenizer=tokenizer(),
-        text_encoder=text_encoder(),
-        vae=AutoencoderKLWan(**WAN_VAE).eval(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        transformer=dit,
-    )
-    return quiet(made)
+    return quiet(WanPipeline(**parts_of_wan(), transformer=dit))
+
+
+def parts_of_wan(**vae: Any) -> dict[str, Any]:
+    """What all pipelines of Wan have beside their transformers."""
+    return {
+        "tokenizer": tokenizer(),
+        "text_encoder": text_encoder(),
+        "vae": AutoencoderKLWan(**WAN_VAE | vae).eval(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
+    }
+
+
+def vace_pipeline() -> WanVACEPipeline:
+    """VACE with random weights: two blocks beside four."""
+    torch.manual_seed(6)
+    sizes = WAN_DIT | {"num_layers": 4, "vace_layers": [0, 2], "vace_in_channels": 96}
+    return quiet(WanVACEPipeline(**parts_of_wan(), transformer=WanVACETransformer3DModel(**sizes).eval()))
+
+
+def wan_experts(image: bool = False) -> Any:
+    """Wan 2.2 A14B with random weights: two transformers, one for levels from 0.875 on."""
+    sizes = WAN_IMAGE_DIT if image else WAN_DIT
+    torch.manual_seed(4)
+    dits = {name: WanTransformer3DModel(**sizes).eval() for name in ("transformer", "transformer_2")}
+    kind: Any = WanImageToVideoPipeline if image else WanPipeline
+    return quiet(kind(**parts_of_wan(), **dits, boundary_ratio=0.875))
+
+
+def wan_levels_pipeline() -> WanImageToVideoPipeline:
+    """Wan 2.2 TI2V-5B with random weights: a VAE of its own, and given frames as tokens of level 0."""
+    torch.manual_seed(5)
+    moments = {"latents_mean": torch.randn(48).tolist(), "latents_std": (torch.rand(48) + 0.5).tolist()}
+    sizes = {"z_dim": 48, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
+    parts = parts_of_wan(is_residual=True, **sizes, **moments)
+    dit = WanTransformer3DModel(**WAN_DIT | {"in_channels": 48, "out_channels": 48}).eval()
+    return quiet(WanImageToVideoPipeline(**parts, transformer=dit, expand_timesteps=True))
+
+
+CLIP: dict[str, Any] = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32,
+    "patch_size": 16, "hidden_act": "gelu",
+}  # fmt: skip
+
+
+def wan_image_pipeline(looks: bool = True, pictures: int = 1) -> WanImageToVideoPipeline:
+    """Wan, image to video, with random weights: 2.1 with an image encoder, of one picture or of two, 2.2 without."""
+    torch.manual_seed(1)
+    image: dict[str, Any] = {"image_dim": 16, "added_kv_proj_dim": 24} if looks else {}
+    dit = WanTransformer3DModel(**WAN_IMAGE_DIT, **image, pos_embed_seq_len=10 if pictures == 2 else None).eval()
+    if pictures == 2:
+        torch.nn.init.normal_(dit.condition_embedder.image_embedder.pos_embed)
+    square = {"height": 32, "width": 32}
+    parts: dict[str, Any] = {}
+    if looks:
+        parts["image_encoder"] = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP)).eval()
+        parts["image_processor"] = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
+    return quiet(WanImageToVideoPipeline(**parts_of_wan(), transformer=dit, **parts))
 
 
 LTX_DIT: dict[str, Any] = {

@@ -30,6 +30,7 @@ from kineograph.interop.comfyui.node_info import object_info
 from kineograph.interop.comfyui.sockets import serve_socket
 from kineograph.interop.comfyui.submitting import PromptRefused, read_prompt, refused
 from kineograph.interop.comfyui.user_files import user_routes
+from kineograph.numerics import torch_version
 
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 TOLD = ("execution_start", "execution_cached", "execution_success", "execution_error", "execution_interrupted")
@@ -93,7 +94,7 @@ def system_stats(request: Request) -> dict[str, Any]:
     system = {
         "os": sys.platform,
         "python_version": platform.python_version(),
-        "pytorch_version": parts.runtime.numerics,
+        "pytorch_version": torch_version(),
         "comfyui_version": f"kineograph {request.app.version}",
         "embedded_python": False,
         "argv": [],

@@ -104,7 +104,7 @@ def latent_of(made: Any, given: Mapping[str, Any]) -> Latent:
     if samples.shape == own.x.shape:
         return replace(own, x=samples)
     clean, mask = samples.new_zeros(samples.shape), samples.new_ones(samples[:, :1].shape)
-    return replace(own, x=samples, clean=clean, mask=mask, keyframes=None)
+    return replace(own, x=samples, clean=clean, mask=mask, keyframes=None, shown=None)
 
 
 def conditioning_of(text: TextEmbedding) -> list[Any]:

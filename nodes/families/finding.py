@@ -14,10 +14,10 @@ from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, original, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.original import Layout
-from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
 
-FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder"}
-NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder"}
+FOLDERS = {"dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "image_encoder": "image_encoder"}
+NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
 TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
@@ -56,12 +56,14 @@ def find(path: str, part: str) -> Part:
     if "\0" not in path and place.is_file():
         return _of_files(place, part)
     if "\0" not in path and place.is_dir():
-        return _of_pipeline(place, part) if folders.is_pipeline(place) else _of_folder(place, part)
+        below = place / FOLDERS[part] if folders.is_pipeline(place) else place
+        return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
     if path in wan.SIZES:
         return {
-            "dit": Part(NETWORKS["WanTransformer3DModel"], wan.SIZES[path]),
+            "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
             "vae": Part(NETWORKS["AutoencoderKLWan"], WanAutoencoder()),
             "text_encoder": Part(NETWORKS["UMT5EncoderModel"], T5Encoder()),
+            "image_encoder": Part(NETWORKS["CLIPVisionModel"], CLIPVision()),
         }[part]
     raise ValueError(
         f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
@@ -74,25 +76,54 @@ def files(path: str, part: str) -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
     found = find(path, part)
     more = [*found.more] if found.tokenizer is None else [*found.more, found.tokenizer / "tokenizer.json"]
-    return [*found.files, *(each for each in more if each.is_file())]
+    own = [*found.files, *(each for each in more if each.is_file())]
+    if part != "dit" or (second := second_dit(path)) is None or not found.files:
+        return own
+    return [*own, Path(path) / folders.INDEX, *files(second[0], part)]
 
 
-def _of_pipeline(folder: Path, part: str) -> Part:
-    below = folder / FOLDERS[part]
+def second_dit(path: str) -> tuple[str, float] | None:
+    """The DiT that a model has for low noise, and the level below which it is asked; None of models with one for all.
+
+    Raises:
+        ValueError: there are two, and nothing says where one follows the other.
+    """
+    if path in wan.BOUNDARIES:
+        return path, wan.BOUNDARIES[path]
+    below = Path(path) / "transformer_2"
+    if "\0" in path or not (below / "config.json").is_file():
+        return None
+    boundary = folders.settings(Path(path) / folders.INDEX).get("boundary_ratio")
+    if not isinstance(boundary, float) or not 0 < boundary < 1:
+        raise ValueError(
+            f"{shown(below.parent.name)!r} has two transformers, but boundary_ratio of its {folders.INDEX} is "
+            f"{shown(str(boundary))} and not a level between 0 and 1. Load each by load_video_dit, and give "
+            "join_experts the level."
+        )
+    return str(below), boundary
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder is one part of a model as its library writes it."""
+    config = folder / "config.json"
+    return config.is_file() and _class(folders.settings(config)) in NETWORKS
+
+
+def _of_part(below: Path, part: str) -> Part:
+    folder = below.parent
     found = folders.settings(below / "config.json")
     name = _class(found)
     kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
-        raise ValueError(f"{FOLDERS[part]} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
+        raise ValueError(f"{shown(below.name)} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
     schedule = folder / "scheduler" / "scheduler_config.json"
     if "snr_shift_scale" in kind.schema.model_fields and schedule.is_file():
         found["snr_shift_scale"] = folders.settings(schedule).get("snr_shift_scale", 3.0)
-    config = read(kind.schema, found, f"{FOLDERS[part]}/config.json of {shown(folder.name)!r}")
+    config = read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}")
     tokenizer = folder / "tokenizer" if part == "text_encoder" else None
-    return Part(
-        kind, config, tuple(folders.weight_files(below)), (below / "config.json", schedule), tokenizer=tokenizer
-    )
+    weights, more = tuple(folders.weight_files(below)), (below / "config.json", schedule)
+    return Part(kind, config, weights, more, kind.layout, tokenizer=tokenizer)
 
 
 def _class(found: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Folders of a model, as the library diffusers writes them: which files there are. Trusts none, runs nothing of them.
 
-``model_index.json`` is only looked for; what a part is, its own config.json says, which is read by our schemas.
+What a part is, its own config.json says, which is read by our schemas; ``model_index.json`` says a number at most.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from kineograph.nodes.clip_files import as_sentence, shown, strict_json
 from kineograph.nodes.digests import file_digest
 
 SETTINGS_BYTES = 2**24
+INDEX = "model_index.json"
 STEMS = ("diffusion_pytorch_model", "model")
 """How diffusers and transformers call the weights of a part."""
 
 
 def is_pipeline(path: Path) -> bool:
     """Whether a folder is a model as diffusers writes it."""
-    return (path / "model_index.json").is_file() or (path / "transformer" / "config.json").is_file()
+    return (path / INDEX).is_file() or (path / "transformer" / "config.json").is_file()
 
 
 def settings(path: Path) -> dict[str, Any]:

@@ -11,17 +11,20 @@ from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, ltx, wan
+from kineograph.nodes.families.original import CLIP, Layout
 from kineograph.nodes.families.schemas import (
+    CLIPVision,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
     LTXAutoencoder,
     LTXTransformer,
     NetworkConfig,
     T5Encoder,
+    VACETransformer,
     WanAutoencoder,
     WanTransformer,
 )
-from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
+from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class Kind:
     """A kind of network.
 
     Attributes:
-        part: what it is of a model: dit, vae or text_encoder.
+        part: what it is of a model: dit, vae, text_encoder or image_encoder.
         schema: of its configuration.
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket.
         foretell: of a VAE, from a configuration to what its latents mean.
         tokens: of a text encoder, of every prompt with its padding.
+        layout: how its library's files name the weights, where that is not as the network does.
     """
 
     part: str
@@ -43,12 +47,20 @@ class Kind:
     adapt: Callable[[Any, Any, Any], Any]
     foretell: Callable[[Any], LatentSpec | None] = lambda _: None
     tokens: int = 0
+    layout: Layout | None = None
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import WanDiT
 
     made: Any = WanDiT(network)
+    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+
+
+def _vace_dit(network: Any, config: VACETransformer, _: Any) -> DiT:
+    from kineograph.nodes.networks.adapters.wan import VACEDiT
+
+    made: Any = VACEDiT(network)
     return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
 
 
@@ -122,11 +134,20 @@ def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     return TextEncoder(made)
 
 
+def _clip_pictures(network: Any, config: CLIPVision, _: Any) -> ImageEncoder:
+    from kineograph.nodes.networks.adapters.clip import CLIPPictures
+
+    return ImageEncoder(CLIPPictures(network, config.image_size))
+
+
+_vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
     "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
+    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
+    "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
     "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
     "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),

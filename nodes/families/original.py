@@ -10,8 +10,19 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kineograph.nodes.families.schemas import NetworkConfig, T5Encoder, WanAutoencoder, WanTransformer
+from kineograph.nodes.families.schemas import (
+    CLIPVision,
+    NetworkConfig,
+    T5Encoder,
+    VACETransformer,
+    WanAutoencoder,
+    WanTransformer,
+)
+
+if TYPE_CHECKING:
+    from kineograph.nodes.networks.mapped import Placed
 
 Shapes = Mapping[str, tuple[int, ...]]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
@@ -30,6 +41,7 @@ class Layout:
         marks: tensors by which it is known.
         rename: from a file's name to the network's; None where it is not known, empty where it is and is no weight.
         sizes: from shapes by the file's names, and the number of heads where a config.json beside it says it.
+        split: makes several tensors of one, where the network has several, before they are renamed.
     """
 
     about: str
@@ -37,6 +49,7 @@ class Layout:
     marks: tuple[str, ...]
     rename: Callable[[str], str | None]
     sizes: Callable[[Shapes, int | None], NetworkConfig]
+    split: Callable[[Mapping[str, Placed]], Mapping[str, Placed]] = lambda state: state
 
 
 def recognised(names: Iterable[str]) -> tuple[Layout, str] | None:
@@ -83,6 +96,30 @@ def wan_dit_name(name: str) -> str | None:
     block, rest = _numbered(r"blocks\.\d+\.", name)
     found = _exchanged(rest, WAN_BLOCK if block else WAN_OUTER)
     return None if found is None else block + found
+
+
+VACE_BLOCK = WAN_BLOCK | {"before_proj": "proj_in", "after_proj": "proj_out"}
+
+
+def vace_dit_name(name: str) -> str | None:
+    """A tensor of VACE's transformer, in the names of diffusers."""
+    block, rest = _numbered(r"vace_blocks\.\d+\.", name)
+    if block:
+        found = _exchanged(rest, VACE_BLOCK)
+        return None if found is None else block + found
+    return name if name.startswith("vace_patch_embedding.") else wan_dit_name(name)
+
+
+def vace_dit_sizes(shapes: Shapes, heads: int | None) -> VACETransformer:
+    """The sizes of VACE's transformer, whose blocks stand beside every so many of the others."""
+    plain = wan_dit_sizes(shapes, heads)
+    beside = _layers(shapes, r"vace_blocks\.(\d+)\.")
+    step = plain.num_layers // beside
+    return VACETransformer(
+        **plain.model_dump(),
+        vace_layers=[*range(0, step * beside, step)],
+        vace_in_channels=shapes["vace_patch_embedding.weight"][1],
+    )
 
 
 def wan_aliases(layers: int) -> dict[str, str]:
@@ -209,6 +246,72 @@ def _t5_sizes(shapes: Shapes, table: str, query: str, feed: str, bias: str, bloc
     )
 
 
+CLIP_HEAD_WIDTH = 80
+"""Of ViT-H/14, the image encoder of Wan; its tensors do not tell it."""
+
+
+def clip_name(name: str) -> str | None:
+    """A tensor of CLIP's image encoder, without the prefix that some releases of transformers save; no projection."""
+    inner = name.removeprefix("vision_model.")
+    if name == "visual_projection.weight" or inner == "embeddings.position_ids":
+        return ""
+    return inner if inner.startswith(("embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm.")) else None
+
+
+def clip_sizes(shapes: Shapes, _: int | None) -> CLIPVision:
+    """The sizes of CLIP's image encoder."""
+    inner = {name.removeprefix("vision_model."): shape for name, shape in shapes.items()}
+    width, _, patch, _ = inner["embeddings.patch_embedding.weight"]
+    places = inner["embeddings.position_embedding.weight"][-2]
+    return CLIPVision(
+        hidden_size=width,
+        intermediate_size=inner["encoder.layers.0.mlp.fc1.weight"][0],
+        num_hidden_layers=_layers(inner, r"encoder\.layers\.(\d+)\."),
+        num_attention_heads=width // CLIP_HEAD_WIDTH,
+        image_size=math.isqrt(places - 1) * patch,
+        patch_size=patch,
+    )
+
+
+WAN_CLIP_OUTER = {
+    "patch_embedding": "embeddings.patch_embedding",
+    "cls_embedding": "embeddings.class_embedding",
+    "pos_embedding": "embeddings.position_embedding.weight",
+    "pre_norm": "pre_layrnorm",
+    "post_norm": "post_layernorm",
+}
+WAN_CLIP_BLOCK = {"norm1": "layer_norm1", "norm2": "layer_norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
+WAN_CLIP_BLOCK |= {"attn.proj": "self_attn.out_proj"} | {f"attn.to_{each}": f"self_attn.{each}_proj" for each in "qkv"}
+
+
+def wan_clip_name(name: str) -> str | None:
+    """A tensor of CLIP in Wan's repository, in the names of transformers; the half that reads words is not used."""
+    if name in ("log_scale", "visual.head") or name.startswith("textual."):
+        return ""
+    if not name.startswith("visual."):
+        return None
+    block, rest = _numbered(r"transformer\.\d+\.", name.removeprefix("visual."))
+    found = _exchanged(rest, WAN_CLIP_BLOCK if block else WAN_CLIP_OUTER)
+    return found and block.replace("transformer.", "encoder.layers.") + found
+
+
+def wan_clip_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
+    """The tensors of CLIP in Wan's repository, queries, keys and values apart, and embeddings without a batch."""
+    apart: dict[str, Placed] = {}
+    for name, placed in state.items():
+        if ".to_qkv." in name:
+            apart |= {name.replace("qkv", each): placed.rows(part, 3) for part, each in enumerate("qkv")}
+        else:
+            axes = {"visual.cls_embedding": 2, "visual.pos_embedding": 1}.get(name, 0)
+            apart[name] = placed.without(axes) if axes else placed
+    return apart
+
+
+def wan_clip_sizes(shapes: Shapes, heads: int | None) -> CLIPVision:
+    """The sizes of the image encoder of CLIP in Wan's repository."""
+    return clip_sizes({new: shape for name, shape in shapes.items() if (new := wan_clip_name(name))}, heads)
+
+
 def _numbered(pattern: str, name: str) -> tuple[str, str]:
     """What a name begins with, and the rest."""
     found = re.match(pattern, name)
@@ -229,7 +332,18 @@ def _layers(shapes: Shapes, pattern: str) -> int:
     return 1 + max(int(found[1]) for name in shapes if (found := re.match(pattern, name)))
 
 
+CLIP = Layout(
+    "CLIP's image encoder", "CLIPVisionModel",
+    ("vision_model.embeddings.class_embedding", "vision_model.embeddings.patch_embedding.weight",
+     "vision_model.embeddings.position_embedding.weight", "vision_model.encoder.layers.0.mlp.fc1.weight"),
+    clip_name, clip_sizes,
+)  # fmt: skip
 LAYOUTS = (
+    Layout("VACE's transformer", "WanVACETransformer3DModel",
+           ("vace_patch_embedding.weight", "vace_blocks.0.before_proj.weight", "patch_embedding.weight",
+            "head.modulation", "time_projection.1.weight", "text_embedding.0.weight", "time_embedding.0.weight",
+            "head.head.weight", "blocks.0.ffn.0.weight"),
+           vace_dit_name, vace_dit_sizes),
     Layout("Wan's transformer", "WanTransformer3DModel",
            ("patch_embedding.weight", "head.modulation", "time_projection.1.weight", "text_embedding.0.weight",
             "time_embedding.0.weight", "head.head.weight", "blocks.0.ffn.0.weight"),
@@ -245,4 +359,9 @@ LAYOUTS = (
             "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"),  # T5 has it in block 0 alone
            t5_name, t5_sizes),
+    CLIP,
+    Layout("CLIP of Wan's repository", "CLIPVisionModel",
+           ("visual.cls_embedding", "visual.pos_embedding", "visual.patch_embedding.weight",
+            "visual.transformer.0.attn.to_qkv.weight", "visual.transformer.0.mlp.0.weight"),
+           wan_clip_name, wan_clip_sizes, wan_clip_split),
 )  # fmt: skip

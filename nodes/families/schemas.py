@@ -46,6 +46,15 @@ class WanTransformer(NetworkConfig):
     pos_embed_seq_len: Size | None = None
 
 
+class VACETransformer(WanTransformer):
+    """Of ``WanVACETransformer3DModel``; the defaults are those of the library, for 14B."""
+
+    vace_layers: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=1, max_length=256)] = [
+        *range(0, 40, 5)
+    ]
+    vace_in_channels: Size = 96
+
+
 WAN_MEANS = [-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508]
 WAN_MEANS += [0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921]
 WAN_DEVIATIONS = [2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743]
@@ -215,6 +224,22 @@ class T5Encoder(NetworkConfig):
     relative_attention_max_distance: Size = 128
     layer_norm_epsilon: Small = 1e-6
     feed_forward_proj: Literal["gated-gelu", "relu", "gated-silu"] = "gated-gelu"
+
+
+class CLIPVision(NetworkConfig):
+    """Of ``CLIPVisionModel``: the entries that change what it computes; the defaults are those of Wan's, ViT-H/14."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    hidden_size: Size = 1280
+    intermediate_size: Wide = 5120
+    num_hidden_layers: Count = 32
+    num_attention_heads: Count = 16
+    num_channels: Literal[3] = 3
+    image_size: Annotated[int, Field(ge=1, le=2048)] = 224
+    patch_size: Annotated[int, Field(ge=1, le=256)] = 14
+    hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
+    layer_norm_eps: Small = 1e-5
 
 
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:

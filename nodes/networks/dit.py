@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from kineograph.nodes.networks.attention import attend_within
+from kineograph.nodes.networks.attention.choice import attend_within
+from kineograph.nodes.networks.attention.segments import Segments
 from kineograph.nodes.networks.diffusion import PREDICTIONS
 from kineograph.nodes.networks.packing import Runs, join
 from kineograph.nodes.networks.rope import rotary_angles, rotate, turns, unturned
@@ -154,6 +155,9 @@ class Batch(NamedTuple):
         grid: (t, h, w) tokens along each axis; N is more where keyframes stand beside them. Networks that know tokens
             by their number need it, this one knows them by their place.
         cell: (seconds, pixels down, pixels right) that a latent cell covers, for networks that count cells.
+        beside_BKthw: (B, K, t, h, w) channels beside the noisy ones, for networks that are told of given frames so.
+        pictures_BPLE: (B, P, L, E) tokens of an image encoder about P of those frames.
+        strength: how much a network that has them apart heeds those channels.
     """
 
     tokens_BNC: Tensor
@@ -164,6 +168,9 @@ class Batch(NamedTuple):
     period: float | None = None
     grid: tuple[int, int, int] | None = None
     cell: tuple[float, float, float] | None = None
+    beside_BKthw: Tensor | None = None
+    pictures_BPLE: Tensor | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -174,14 +181,14 @@ class Layout:
         clips: runs of video tokens that see each other.
         captions: runs of text tokens, one for each clip.
         levels: runs of video tokens of one noise level.
-        seen_BM: for each batch (B, N + L) bool, True for video tokens and where a text token stands.
+        segments: the clips with what they see: for each batch (B, N + L), video tokens and where a text token stands.
         heard_UD: (U, D / heads) what queries hear of the text's keys, 1 or 0; None where they hear all.
     """
 
     clips: Runs
     captions: Runs
     levels: Runs
-    seen_BM: list[Tensor]
+    segments: Segments
     heard_UD: Tensor | None
 
     @classmethod
@@ -205,7 +212,7 @@ class Layout:
             heard = captions.join(
                 [unturned(head_width, batch.period).to(batch.text_BLE)[None, None] for batch in batches]
             )
-        return cls(clips, captions, Runs(tuple(levels)), seen, heard)
+        return cls(clips, captions, Runs(tuple(levels)), Segments(clips, seen), heard)
 
     def with_text(self, video_HSD: Tensor, text_HUD: Tensor) -> list[Tensor]:
         """Each clip's video and text tokens in one: (heads, B, N + L, D) for each batch."""
@@ -293,7 +300,7 @@ class Block(nn.Module):
         if layout.heard_UD is not None:
             text_k = text_k * layout.heard_UD
         ks, vs = layout.with_text(k, text_k), layout.with_text(v, text_v)
-        out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.seen_BM), dim=1)
+        out = join(attend_within(layout.clips.cut(q, 1), ks, vs, layout.segments), dim=1)
         return self.out(out.transpose(0, 1).flatten(1))
 
 

@@ -6,6 +6,7 @@ unpickler then knows tensors and containers and runs nothing else.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,18 @@ class Placed(NamedTuple):
     def dtype(self) -> torch.dtype:
         """Of its numbers in the file."""
         return DTYPES[self.entry.dtype]
+
+    def rows(self, part: int, parts: int) -> Placed:
+        """One of the equal parts of a weight along its first axis."""
+        first, *rest = self.entry.shape
+        stride = math.prod(rest) if self.entry.strides is None else self.entry.strides[0]
+        begin = self.entry.begin + part * (first // parts) * stride * self.dtype.itemsize
+        return self._replace(entry=self.entry._replace(shape=[first // parts, *rest], begin=begin))
+
+    def without(self, axes: int) -> Placed:
+        """A weight without its first axes, which have one place each."""
+        strides = self.entry.strides and self.entry.strides[axes:]
+        return self._replace(entry=self.entry._replace(shape=self.entry.shape[axes:], strides=strides))
 
 
 class Stored:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kineograph.nodes.networks.attention import attend
+from kineograph.nodes.networks.attention.sdpa import attend
 from kineograph.nodes.networks.rope import frequencies, rotate, turns
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]")

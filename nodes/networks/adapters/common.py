@@ -11,13 +11,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from kineograph.nodes.networks.adapters.attention import dispatch
 from kineograph.nodes.networks.dit import Batch, Through, in_turn, recomputed
 from kineograph.nodes.networks.patches import Triple, patchify, unpatchify
+
+OF_CLIPS = ("tokens_BNC", "levels_BK", "text_BLE", "text_mask_BL", "beside_BKthw", "pictures_BPLE")
+"""What a batch holds of each of its clips; its places are those of all."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,16 @@ class AdapterConfig:
         patch: (pt, ph, pw) latent cells per token.
         predicts: what the network is asked for, see :func:`diffusion.preconditioning`.
         data_std: deviation of the data, where ``predicts`` is edm.
+        beside: channels beside the noisy ones, in which the network is told of given frames.
+        shows: what stands in them, see ``LatentSpec``.
     """
 
     channels: int
     patch: Triple
     predicts: str = "velocity"
     data_std: float = 1.0
+    beside: int = 0
+    shows: Literal["", "frames", "control"] = ""
 
 
 class AdaptedDiT(nn.Module):
@@ -71,6 +79,7 @@ class AdaptedDiT(nn.Module):
                 f"Blocks cannot be skipped or cached in a {self.name} model, only in one of Kineograph's own: take the "
                 "plain velocity node."
             )
+        dispatch(self.network, batches[0].tokens_BNC)
         with self._recomputing(through is recomputed):
             return [self._clips(batch) for batch in batches]
 
@@ -82,7 +91,7 @@ class AdaptedDiT(nn.Module):
             levels_K: (K,) noise levels of the clip: one, one per latent frame, or one per token.
             text_1LE: (1, L, E) text tokens.
             mask_1L: (1, L) bool, True where a text token stands.
-            batch: that the clip is of, for what else it says.
+            batch: the clip alone, for what else it says.
 
         Returns:
             (1, C, t, h, w).
@@ -101,14 +110,27 @@ class AdaptedDiT(nn.Module):
                 f"A {self.name} model knows no circular time: for a loop, take roll_latent as in "
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
-        x_BCthw = unpatchify(batch.tokens_BNC, grid, self.config.patch)
-        said = [
-            self.ask(
-                x_BCthw[i : i + 1], batch.levels_BK[i], batch.text_BLE[i : i + 1], batch.text_mask_BL[i : i + 1], batch
-            )
-            for i in range(len(x_BCthw))
-        ]
+        self._check_beside(batch)
+        said = []
+        for clip in clips_of(batch):
+            x_1CthW = unpatchify(clip.tokens_BNC, grid, self.config.patch)
+            said.append(self.ask(x_1CthW, clip.levels_BK[0], clip.text_BLE, clip.text_mask_BL, clip))
         return patchify(torch.cat(said).float(), self.config.patch)
+
+    def _check_beside(self, batch: Batch) -> None:
+        told = 0 if batch.beside_BKthw is None else batch.beside_BKthw.shape[1]
+        if told == self.config.beside:
+            return
+        if not told:
+            raise ValueError(
+                f"This {self.name} model makes videos of pictures, and it is shown none: put give_video (for VACE also "
+                "show_control) between latent_noise and begin_sampling, and where the VAE was loaded alone, "
+                "show_given_frames behind it."
+            )
+        raise ValueError(
+            f"This {self.name} model takes {self.config.beside} channels beside the noise, and is shown frames in "
+            f"{told}: they are made for another model. Leave show_given_frames out, or load the DiT they belong to."
+        )
 
     @contextmanager
     def _recomputing(self, wanted: bool) -> Iterator[None]:
@@ -120,6 +142,13 @@ class AdaptedDiT(nn.Module):
             yield
         finally:
             self.network.disable_gradient_checkpointing()
+
+
+def clips_of(batch: Batch) -> Iterator[Batch]:
+    """The clips of a batch, as batches of one."""
+    for i in range(len(batch.tokens_BNC)):
+        own = {name: each[i : i + 1] for name in OF_CLIPS if (each := getattr(batch, name)) is not None}
+        yield batch._replace(**own)
 
 
 def one_level(levels_K: Tensor, name: str) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kineograph.nodes.networks.adapters.causal import CausalVAE, check_frames, pixels
-from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig
+from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
 
@@ -27,8 +27,11 @@ class WanDiT(AdaptedDiT):
     name: ClassVar[str] = "Wan"
 
     def __init__(self, network: Any) -> None:
-        """Put an adapter around a ``WanTransformer3DModel``."""
-        super().__init__(network, AdapterConfig(network.config.out_channels, tuple(network.config.patch_size)))
+        """Put an adapter around a ``WanTransformer3DModel``; of image to video, where it takes more than it gives."""
+        config = network.config
+        beside = config.in_channels - config.out_channels
+        shows = {"beside": beside, "shows": "frames"} if beside else {}
+        super().__init__(network, AdapterConfig(config.out_channels, tuple(config.patch_size), **shows))
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training: an encoder of text leaves zeros there."""
@@ -36,8 +39,54 @@ class WanDiT(AdaptedDiT):
         told = levels_K * TIMESTEPS
         if len(told) > 1:  # a level for every token, in rows
             told = told.repeat_interleave(batch.tokens_BNC.shape[1] // len(told))[None]
+        if batch.beside_BKthw is not None:
+            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW)], dim=1)
         asked = {"hidden_states": x_1CthW.to(dtype), "encoder_hidden_states": text_1LE.to(dtype), "timestep": told}
+        if self.network.config.image_dim is not None:
+            asked["encoder_hidden_states_image"] = self._pictures(batch).to(dtype)
         return self.network(**asked, return_dict=False)[0]
+
+    def _pictures(self, batch: Batch) -> Tensor:
+        """What this clip's pictures show, (P, L, E): of the first, or of first and last where both are asked for."""
+        pictures, needed = batch.pictures_BPLE, 1 if self.network.config.pos_embed_seq_len is None else 2
+        if pictures is None:
+            raise ValueError(
+                "This Wan model is also told what the given picture shows, and nothing says it: load_video_model finds "
+                "the image_encoder in a folder of diffusers; where parts are loaded alone, load_image_encoder into "
+                "show_given_frames."
+            )
+        if pictures.shape[1] < needed:
+            raise ValueError(
+                "This Wan model goes from a first picture to a last one, and only one is given: give the last by a "
+                "second give_video with from_end."
+            )
+        return pictures[0, :needed]
+
+
+class VACEDiT(AdaptedDiT):
+    """Wan's transformer beside a second one that hears a control clip: VACE (Jiang et al. 2025, arXiv 2503.07598)."""
+
+    name: ClassVar[str] = "VACE"
+
+    def __init__(self, network: Any) -> None:
+        """Put an adapter around a ``WanVACETransformer3DModel``."""
+        config = network.config
+        shows = {"beside": config.vace_in_channels, "shows": "control"}
+        super().__init__(network, AdapterConfig(config.out_channels, tuple(config.patch_size), **shows))
+
+    def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """See :meth:`AdaptedDiT.ask`."""
+        assert batch.beside_BKthw is not None
+        dtype = self.network.patch_embedding.weight.dtype
+        layers = len(self.network.config.vace_layers)
+        return self.network(
+            hidden_states=x_1CthW.to(dtype),
+            timestep=one_level(levels_K, self.name) * TIMESTEPS,
+            encoder_hidden_states=text_1LE.to(dtype),
+            control_hidden_states=batch.beside_BKthw.to(x_1CthW.device, dtype),
+            control_hidden_states_scale=torch.full((layers,), batch.strength, device=x_1CthW.device, dtype=dtype),
+            return_dict=False,
+        )[0]
 
 
 class WanVAE(CausalVAE):
@@ -58,6 +107,11 @@ class WanVAE(CausalVAE):
     def ratio(self) -> int:
         """See :attr:`CausalVAE.ratio`."""
         return self.network.config.scale_factor_temporal
+
+    @property
+    def space(self) -> int:
+        """See :attr:`CausalVAE.space`."""
+        return self.network.config.scale_factor_spatial
 
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`CausalVAE.moments`."""
@@ -82,17 +136,21 @@ class WanVAE(CausalVAE):
         """
         return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
 
-    def encode_pieces(self, video_BCTHW: Tensor, tile: int = 0) -> Iterator[Tensor]:
+    def _encoded(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        return self.encode_pieces(video_BCTHW)
+
+    def _decoded(self, latent_BCthw: Tensor, time: Time) -> Iterator[Tensor]:
+        return self.decode_pieces(latent_BCthw, time)
+
+    def encode_pieces(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
         """The mean of :meth:`encode`, one latent frame after another, in memory that does not grow with the clip.
 
         Args:
             video_BCTHW: as for :meth:`encode`.
-            tile: 0; there are no tiles.
 
         Yields:
             (B, c, 1, H / 8, W / 8), in order.
         """
-        _check_tile(tile)
         check_frames(video_BCTHW.shape[2], self.ratio)
         if self.network.config.patch_size is not None:  # Wan 2.2 5B, whose pixels the library cuts first
             yield self.encode(video_BCTHW)[0]
@@ -107,18 +165,16 @@ class WanVAE(CausalVAE):
             yield (moments.chunk(2, dim=1)[0].float() - shift) / scale
             start = stop
 
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
         """The clip of :meth:`decode`, one latent frame after another, in memory that does not grow with the clip.
 
         Args:
             latent_BCthw: as for :meth:`decode`.
             time: as for :meth:`decode`.
-            tile: 0; there are no tiles.
 
         Yields:
             (B, 3, n, 8h, 8w) in [0, 1], in order.
         """
-        _check_tile(tile)
         if time == "groups":
             raise ValueError(
                 "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
@@ -139,8 +195,3 @@ class WanVAE(CausalVAE):
             clip = self.network.decoder(part, feat_cache=seen, feat_idx=[0], first_chunk=number == 0)
             if number >= left_out:
                 yield pixels(clip)
-
-
-def _check_tile(tile: int) -> None:
-    if tile:
-        raise ValueError(f"Wan's VAE has no tiles here, but tile is {tile}. Set it to 0.")
