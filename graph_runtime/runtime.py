@@ -227,8 +227,10 @@ class Runtime:
         reads = Reads()
         found = estimate(plan, self.store, 0, reads)
         if short := set(too_large(reads.demands, budget)) & reads.demands.shrinkable:
-            reads = Reads(short)
-            found = estimate(plan, self.store, 0, reads)
+            smaller = Reads(short)
+            tried = estimate(plan, self.store, 0, smaller)
+            if not short & set(smaller.demands.unknown):  # else what it was given has no smaller setting
+                reads, found = smaller, tried
         found.residence = reside(reads.demands, budget)
         return found, reads.demands
 

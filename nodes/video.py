@@ -31,7 +31,8 @@ def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
         video: 1 + 4k frames, or 4k (a piece of a longer video, or a loop), with sides that are multiples of 8, for the
             embedded VAE.
         tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
-            encoded with all that its cells can see around it, so there are no seams: it only takes more time.
+            encoded with all that its cells can see around it, so there are no seams: it only takes more time. VAEs of
+            open models see the whole frame: their tiles are blended, and the numbers are near those of the whole.
     """
     import torch
 
@@ -50,7 +51,8 @@ def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
         vae: the autoencoder that the latent belongs to.
         latent: as sampled, or as encoded.
         tile: pixels of a tile's side, for frames that are too large for the memory; 0 is whole frames. Each tile is
-            decoded with all that its pixels can see around it, so there are no seams: it only takes more time.
+            decoded with all that its pixels can see around it, so there are no seams: it only takes more time. VAEs of
+            open models see the whole frame: their tiles are blended, and the pixels are near those of the whole.
     """
     from kineograph.nodes.networks.pieces import decoded
 

@@ -140,7 +140,8 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
             Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
             wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b) can be planned, and not run.
-        dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it.
+        dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
+            layers in eight bits and computes in bfloat16.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
 
     Raises:
@@ -156,7 +157,7 @@ def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -
     Args:
         path: as for ``load_video_model``, the folder of one part (transformer_2, for instance), or one file of weights:
             a safetensors file, or a .pth.
-        dtype: of its numbers; parts that need float32 keep it.
+        dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
 
     Raises:
         ValueError: it holds none, or is not what it says.
@@ -185,7 +186,7 @@ def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfl
     Args:
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
             google/umt5-xxl there.
-        dtype: of its numbers; parts that need float32 keep it.
+        dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
 
     Raises:
         ValueError: it holds none, or is not what it says; or there is no tokenizer.

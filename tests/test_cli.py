@@ -382,3 +382,12 @@ def test_a_view_that_breaks_stops_the_run_without_disturbing_the_node():
     watch(events.RunStarted(1, 0))
     assert cancel.is_set()
     assert isinstance(watch.lost, BrokenPipeError)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
+def test_a_signal_asks_the_loop_to_finish():
+    finish, before = threading.Event(), signal.getsignal(signal.SIGUSR1)
+    with console.finished_by_signal(finish):
+        signal.raise_signal(signal.SIGUSR1)
+        assert finish.is_set()
+    assert signal.getsignal(signal.SIGUSR1) == before

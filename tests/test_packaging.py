@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.util import resolve_name
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -113,9 +116,48 @@ def test_no_loader_runs_code():
 
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
 def test_a_wheel_holds_every_room_and_no_other_folder():
-    script = "import json, setuptools; setuptools.setup = lambda **given: print(json.dumps(given)); import setup"
+    say = "setuptools.setup = lambda packages, **_: print(json.dumps({'packages': packages}))"
+    script = f"import json, setuptools; {say}; import setup"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     named = set(json.loads(done.stdout)["packages"])
     rooms = [ROOT / room for room in ROOMS]
     wanted = {path.parent for room in rooms for path in room.rglob("*.py")} | {ROOT, *rooms}
     assert named == {".".join(("kineograph", *path.relative_to(ROOT).parts)) for path in wanted}
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A checkout without an editor, and without the means to build one."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "cli/web_build.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def packed(checkout: Path, how: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of ``build_wheel``, ``build_sdist`` or ``build_editable``, into the folder ``out``."""
+    script = f"from setuptools import build_meta; build_meta.{how}('out')"
+    return subprocess.run([sys.executable, "-c", script], cwd=checkout, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+@pytest.mark.parametrize("how", ["build_wheel", "build_sdist"])
+def test_nothing_is_packed_without_the_editor(bare, how):
+    refused = packed(bare, how)
+    assert refused.returncode != 0
+    assert "A wheel holds the editor, and it is not built. To build the editor, install Node.js" in refused.stderr
+    (bare / "web" / "dist").mkdir(parents=True)
+    (bare / "web" / "dist" / "index.html").write_text("<!doctype html>")
+    assert packed(bare, how).returncode == 0
+    (archive,) = (bare / "out").iterdir()
+    if how == "build_wheel":
+        names = ZipFile(archive).namelist()
+    else:
+        with tarfile.open(archive) as opened:
+            names = opened.getnames()
+    assert [name for name in names if name.endswith("web/dist/index.html")]
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="installed from a wheel, which holds no setup.py")
+def test_an_editable_install_needs_no_editor(bare):
+    assert packed(bare, "build_editable").returncode == 0

@@ -54,10 +54,12 @@ def _outlined(found: Part, path: str, dtype: str, words: Any) -> Any:
     import torch
 
     from kineograph.nodes.networks.fp8 import keep_in_fp8
+    from kineograph.nodes.networks.in_place import gelu_in_place
     from kineograph.nodes.networks.mapped import Stored, converted
     from kineograph.nodes.networks.resident import Resident
 
     network = found.kind.build(found.config)
+    gelu_in_place(network)
     numbers, kept = getattr(torch, BESIDE_FP8 if dtype == FP8 else dtype), _kept(network, dtype)
     network.load_state_dict(converted(network.state_dict(), numbers, kept), assign=True)
     placed = _placed(found, network)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 
@@ -54,6 +55,34 @@ class Tile:
         return _cut(whole, self.rows.start, self.rows.stop, self.columns.start, self.columns.stop, unit)
 
 
+class Blended(Tile):
+    """A tile of a network that looks at the whole frame: where two tiles see the same, one passes into the other.
+
+    Its own places are then all that it saw, in shares that add up to 1 over all tiles.
+    """
+
+    def own(self, part: Tensor, unit: int = 1) -> Tensor:
+        """All places of what was computed, in its shares of them."""
+        down, across = (_shares(span, unit).to(part) for span in (self.rows, self.columns))
+        return part * down[:, None] * across
+
+    def place(self, whole: Tensor, unit: int = 1) -> Tensor:
+        """Where what it saw lies in the whole."""
+        return self.seen(whole, unit)
+
+
+def blended(height: int, width: int, size: int, around: int) -> list[Tile]:
+    """The tiles of :func:`tiles`, blended over what they see beside their own.
+
+    Args:
+        height: cells down.
+        width: cells across.
+        size: most cells of a tile's own along each side.
+        around: cells that it sees beside its own; at most half of what it has of its own.
+    """
+    return [Blended(each.rows, each.columns) for each in tiles(height, width, size, around)]
+
+
 def tiles(height: int, width: int, size: int = 0, around: int = 0) -> list[Tile]:
     """The tiles of a frame, of about equal size.
 
@@ -92,8 +121,8 @@ def filled(parts: Parts, height: int, width: int, frames: int) -> Tensor:
         for piece in pieces:
             unit = tile.unit(piece)
             if whole is None:
-                whole = piece.new_empty(len(piece), frames, piece.shape[1], height * unit, width * unit)
-            tile.place(whole, unit)[:, at : at + piece.shape[2]] = tile.own(piece, unit).transpose(1, 2)
+                whole = piece.new_zeros(len(piece), frames, piece.shape[1], height * unit, width * unit)
+            tile.place(whole, unit)[:, at : at + piece.shape[2]] += tile.own(piece, unit).transpose(1, 2)
             at += piece.shape[2]
             del piece  # before the next one is made
     assert whole is not None
@@ -104,6 +133,15 @@ def _spans(side: int, size: int, around: int) -> list[Span]:
     count = -(-side // size)
     cuts = [number * side // count for number in range(count + 1)]
     return [Span(start, stop, max(0, start - around), min(side, stop + around)) for start, stop in pairwise(cuts)]
+
+
+def _shares(span: Span, unit: int) -> Tensor:
+    """What a tile has of each place that it sees along a side: it rises from 0 to 1 over what another sees too."""
+    places = (torch.arange((span.last - span.first) * unit, dtype=torch.float32) + 0.5) / unit + span.first
+    before, behind = span.start - span.first, span.last - span.stop  # 0 at the frame's edges
+    rising = (places - span.first) / (2 * before) if before else torch.ones_like(places)
+    falling = (span.last - places) / (2 * behind) if behind else torch.ones_like(places)
+    return torch.minimum(rising, falling).clamp(max=1)
 
 
 def _cut(x: Tensor, top: int, bottom: int, left: int, right: int, unit: int) -> Tensor:

@@ -54,6 +54,18 @@ def test_value_undo_redo(page):
     assert document(page)["nodes"]["sigmas"]["params"]["shift"] == 5
 
 
+def test_there_are_no_earlier_versions_of_what_was_never_changed(page):
+    said = []
+    page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
+    page.locator(".canvas").focus()
+    key(page, "Control+k")
+    page.wait_for_selector("dialog[open] [role=combobox]")
+    page.keyboard.type("Earlier versions")
+    key(page, "Enter")
+    page.get_by_text("There are none yet").wait_for()
+    assert said == [], "asking the server for what it has not is an error in the console"
+
+
 def test_bad_value_is_not_taken(page):
     field = page.get_by_role("textbox", name="Input frames")
     field.fill("many")

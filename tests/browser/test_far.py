@@ -1,7 +1,7 @@
 """The far view in a real browser: nothing is an element there, and still it is chosen, framed and dragged."""
 
 import pytest
-from hands import document, drop_workflow, key, until
+from hands import document, drop_workflow, key, template, until
 from playwright.sync_api import Page
 
 AT = """id => { const [x, y] = window.__doc().ui.positions[id];
@@ -67,3 +67,25 @@ def test_beside_the_boxes_it_pans(far):
     drag(far, [x, y + 34], [x + 50, y + 84])
     assert far.evaluate(view) != before
     assert document(far)["ui"]["positions"] == places
+
+
+def test_a_node_dropped_on_a_wire_lies_in_it(page):
+    full = template("text_to_video")["nodes"]
+    nodes = {
+        "model": full["model"] | {"links": {}},
+        "noise": full["noise"] | {"links": {"vae": "model.vae"}},
+        "video": full["video"] | {"links": {"vae": "model.vae", "latent": "noise"}},
+        "roll": {"type": "roll_latent@1"},
+    }
+    places = {"model": [0, 0], "noise": [320, 60], "video": [5000, 60], "roll": [2000, 1800]}
+    drop_workflow(page, {"format": 1, "nodes": nodes, "ui": {"positions": places}}, "wide")
+    page.locator(".canvas").focus()
+    key(page, ".")
+    page.wait_for_selector("canvas.far")
+    x, y = page.evaluate(AT, "roll")
+    noise, video = page.evaluate(AT, "noise"), page.evaluate(AT, "video")
+    drag(page, [x, y], [(noise[0] + video[0]) / 2, noise[1]])
+    until(page, "window.__doc().nodes.video.links.latent === 'roll'")
+    assert document(page)["nodes"]["roll"]["links"]["latent"] == "noise"
+    key(page, "Control+z")
+    assert document(page)["ui"]["positions"]["roll"] == [2000, 1800], "one step"

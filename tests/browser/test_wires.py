@@ -1,6 +1,6 @@
 """Wires by hand in a real browser: a node put into one, wires cut, a definition made of chosen nodes."""
 
-from hands import command, document, drop_workflow, key, template, until
+from hands import document, drop_workflow, key, template, until
 from playwright.sync_api import Page, expect
 
 MIDDLE = """id => { const p = document.querySelector(`.react-flow__edge[data-id="${id}"] path`);
@@ -78,13 +78,28 @@ def test_chosen_nodes_become_a_definition(page):
     page.wait_for_selector("[data-id=noise]")
     page.locator("[data-id=noise] header").click()
     page.locator("[data-id=sigmas] header").click(modifiers=["Shift"])
-    command(page, "Make a definition")
-    page.wait_for_selector("[data-id=part]")
-    assert {"noise", "sigmas"} == set(document(page)["definitions"]["part@1"]["nodes"])
+    key(page, "Control+Shift+g")
+    dialog = page.get_by_role("dialog", name="Make a definition")
+    dialog.get_by_label("Name").fill("2nd")
+    expect(dialog.get_by_role("alert")).to_contain_text("begins with a letter")
+    dialog.get_by_label("Name").fill("beginning")
+    key(page, "Enter")
+    page.wait_for_selector("[data-id=beginning]")
+    assert {"noise", "sigmas"} == set(document(page)["definitions"]["beginning@1"]["nodes"])
     problems = page.request.post(
         f"{page.url}api/check", data={"workflow": document(page)}, headers={"Origin": page.url.rstrip("/")}
     ).json()
     assert problems["ok"], problems
     page.locator(".canvas").focus()
     key(page, "Enter")
-    page.wait_for_selector("[data-id='#part@1/noise']")
+    page.wait_for_selector("[data-id='#beginning@1/noise']")
+    before = document(page)
+    page.get_by_role("button", name="beginning@1").and_(page.locator(".crumbs button")).click()
+    page.get_by_role("dialog", name="Rename the definition").get_by_label("Name").fill("start")
+    key(page, "Enter")
+    page.wait_for_selector("[data-id='#start@1/noise']")
+    assert document(page)["nodes"]["beginning"]["type"] == "#start@1"
+    page.locator(".canvas").focus()
+    key(page, "Control+z")
+    page.wait_for_selector("[data-id=beginning]")
+    assert document(page) == before, "one step"

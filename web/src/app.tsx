@@ -2,7 +2,7 @@
 import { lazy, Suspense, useEffect } from "react";
 import { Canvas } from "./canvas/canvas";
 import { FindDialog, PaletteDialog, SearchDialog, WireDialog } from "./dialogs/choosers";
-import { ExportDialog, KeysDialog, RefusalDialog, RevisionsDialog, SaveDialog } from "./dialogs/sheets";
+import { ExportDialog, KeysDialog, NameDialog, RefusalDialog, RevisionsDialog, SaveDialog } from "./dialogs/sheets";
 import { Drawer } from "./panels/drawer";
 import { Inspector } from "./panels/inspector";
 import { Library } from "./panels/library";
@@ -11,6 +11,8 @@ import { FormView } from "./panels/form";
 import { Crumbs, EstimateLine } from "./panels/overlays";
 import { Banners } from "./panels/banners";
 import { nextTheme, onKey } from "./store/commands";
+import { baseName, nameFault } from "./model/define";
+import { defineNodes, renameTo } from "./store/wires";
 import { start } from "./store/start";
 import { useView } from "./store/view";
 import { onDragOver, onDrop } from "./store/drop";
@@ -86,6 +88,8 @@ function Dialogs() {
     case "export": return <ExportDialog />;
     case "revisions": return <RevisionsDialog />;
     case "save": return <SaveDialog />;
+    case "define": return <NameDialog label="Make a definition" name="" done="Make it" fault={nameFault} take={(name) => defineNodes(dialog.ids, name)} />;
+    case "rename": return <NameDialog label="Rename the definition" name={baseName(dialog.definition)} done="Rename" fault={(doc, name) => nameFault(doc, name, dialog.definition)} take={(name) => renameTo(dialog.definition, name)} />;
     case "player": return <Suspense fallback={null}><Player files={dialog.files} /></Suspense>;
     default: return null;
   }

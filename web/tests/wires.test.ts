@@ -1,6 +1,6 @@
 // Wires as they lie: what a stroke crosses, what a box lies on, nodes put into wires, definitions made of nodes.
 import { describe, expect, test } from "vitest";
-import { define } from "../src/model/define";
+import { define, nameFault, renameDefinition } from "../src/model/define";
 import { Types } from "../src/model/infer";
 import { withPlaces } from "../src/model/layout";
 import { crossed, isLoose, middle, pieces, scopeOf, splice, through } from "../src/model/onwire";
@@ -80,4 +80,42 @@ describe("a definition of chosen nodes", () => {
     expect(define(types, ["model", "denoise"])).toHaveProperty("reason");
     expect(define(types, [])).toHaveProperty("reason");
   });
+});
+
+describe("the name of a definition", () => {
+  const made = define(types, ["noise", "sigmas"], "start");
+  if ("reason" in made) throw new Error(made.reason);
+  const twice = applyOps(after(made), [
+    { path: ["definitions", "outer@1"], value: { nodes: { inner: { type: "#start@1" } }, outputs: {} } },
+    { path: ["ui", "collapsed"], value: ["#start@1/noise", "denoise"] },
+  ]).tree;
+
+  test("is what was asked for", () => {
+    expect(twice.definitions).toHaveProperty("start@1");
+    expect(twice.nodes).toHaveProperty("start.type", "#start@1");
+  });
+  test("changes in every use in one step that leads back", () => {
+    const renamed = renameDefinition(twice, "start@1", "begin");
+    if ("reason" in renamed) throw new Error(renamed.reason);
+    const { tree, inverse } = applyOps(twice, renamed.ops);
+    expect(Object.keys(tree.definitions!)).toEqual(["begin@1", "outer@1"]);
+    expect(tree.nodes["start"].type).toBe("#begin@1");
+    expect(tree.definitions!["outer@1"].nodes["inner"].type).toBe("#begin@1");
+    expect(tree.ui!.collapsed).toEqual(["#begin@1/noise", "denoise"]);
+    expect(JSON.stringify(tree)).not.toContain("#start");
+    expect(applyOps(tree, inverse).tree).toEqual(twice);
+  });
+  test("is refused with a reason", () => {
+    expect(nameFault(twice, "outer")).toContain("already");
+    expect(nameFault(twice, "2nd")).toContain("begins with a letter");
+    expect(nameFault(twice, "start", "start@1")).toBe("");
+    expect(renameDefinition(twice, "start@1", "outer")).toHaveProperty("reason");
+  });
+});
+
+test("what has no place of its own covers nothing", () => {
+  const some = { ...doc, ui: { positions: { model: [40, 40], noise: [370, 40], video: [700, 60] } } } as Workflow;
+  const boxes = buildScene(some, "", registry).boxes.filter((box) => !box.parent);
+  const covers = (a: (typeof boxes)[0], b: (typeof boxes)[0]): boolean => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
+  for (const edge of boxes.filter(({ kind }) => kind === "inputs" || kind === "outputs")) expect(boxes.filter((box) => box !== edge && covers(edge, box))).toEqual([]);
 });

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from kineograph.nodes.networks.patches import Time
+from kineograph.nodes.networks.tiles import Parts, Tile, blended
+
+AROUND = 32
+"""Pixels that a tile sees beside its own: two are blended over twice as many, as those of diffusers are."""
 
 
 class CausalVAE(nn.Module):
@@ -23,6 +28,11 @@ class CausalVAE(nn.Module):
     def ratio(self) -> int:
         """r, frames per latent frame but the first."""
         return self.network.config.temporal_compression_ratio
+
+    @property
+    def space(self) -> int:
+        """Pixels per latent cell, along each side."""
+        raise NotImplementedError
 
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """What a latent is normalised by, and where ``like`` is: shift and scale, which (B, C, t, h, w) broadcasts."""
@@ -68,6 +78,45 @@ class CausalVAE(nn.Module):
             )
         shift, scale = self.moments(latent_BCthw)
         return pixels(self.clip(latent_BCthw * scale + shift))
+
+    def encode_tiles(self, video_BCTHW: Tensor, tile: int) -> Parts:
+        """The mean of :meth:`encode`, of a tile after another; tiles are blended over what two of them see.
+
+        Networks of this kind look at the whole frame, so the numbers are not those of the whole, but near.
+
+        Args:
+            video_BCTHW: as for :meth:`encode`.
+            tile: most pixels of a tile's side.
+
+        Returns:
+            tiles, and of each its pieces (B, c, n, h, w) in order, computed when they are asked for.
+        """
+        height, width = (side // self.space for side in video_BCTHW.shape[3:])
+        return [(each, self._encoded(each.seen(video_BCTHW, self.space))) for each in self._cut(height, width, tile)]
+
+    def decode_tiles(self, latent_BCthw: Tensor, time: Time, tile: int) -> Parts:
+        """The clip of :meth:`decode`, of a tile after another, as :meth:`encode_tiles` does.
+
+        Args:
+            latent_BCthw: as for :meth:`decode`.
+            time: as for :meth:`decode`.
+            tile: most pixels of a tile's side.
+
+        Returns:
+            tiles, and of each its pieces (B, 3, n, H, W) in [0, 1] in order, computed when they are asked for.
+        """
+        cut = self._cut(*latent_BCthw.shape[3:], tile)
+        return [(each, self._decoded(each.seen(latent_BCthw), time)) for each in cut]
+
+    def _cut(self, height: int, width: int, tile: int) -> list[Tile]:
+        size = max(1, tile // self.space)
+        return blended(height, width, size, min(AROUND // self.space, size // 4))
+
+    def _encoded(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        yield self.encode(video_BCTHW)[0]
+
+    def _decoded(self, latent_BCthw: Tensor, time: Time) -> Iterator[Tensor]:
+        yield self.decode(latent_BCthw, time=time)
 
     def plain(self, x: Tensor) -> Tensor:
         """A tensor in the numbers of the network's weights."""

@@ -67,6 +67,11 @@ class CogVideoXVAE(CausalVAE):
 
     name: ClassVar[str] = "CogVideoX"
 
+    @property
+    def space(self) -> int:
+        """See :attr:`CausalVAE.space`."""
+        return 2 ** (len(self.network.config.block_out_channels) - 1)
+
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`CausalVAE.moments`."""
         scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)

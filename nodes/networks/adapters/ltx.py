@@ -64,6 +64,11 @@ class LTXVAE(CausalVAE):
         """See :attr:`CausalVAE.ratio`."""
         return self.network.temporal_compression_ratio
 
+    @property
+    def space(self) -> int:
+        """See :attr:`CausalVAE.space`."""
+        return self.network.spatial_compression_ratio
+
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002  they lie where the network does
         """See :meth:`CausalVAE.moments`."""
         scaling = self.network.config.scaling_factor

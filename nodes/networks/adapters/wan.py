@@ -108,6 +108,11 @@ class WanVAE(CausalVAE):
         """See :attr:`CausalVAE.ratio`."""
         return self.network.config.scale_factor_temporal
 
+    @property
+    def space(self) -> int:
+        """See :attr:`CausalVAE.space`."""
+        return self.network.config.scale_factor_spatial
+
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`CausalVAE.moments`."""
         shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
@@ -131,17 +136,21 @@ class WanVAE(CausalVAE):
         """
         return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
 
-    def encode_pieces(self, video_BCTHW: Tensor, tile: int = 0) -> Iterator[Tensor]:
+    def _encoded(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
+        return self.encode_pieces(video_BCTHW)
+
+    def _decoded(self, latent_BCthw: Tensor, time: Time) -> Iterator[Tensor]:
+        return self.decode_pieces(latent_BCthw, time)
+
+    def encode_pieces(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
         """The mean of :meth:`encode`, one latent frame after another, in memory that does not grow with the clip.
 
         Args:
             video_BCTHW: as for :meth:`encode`.
-            tile: 0; there are no tiles.
 
         Yields:
             (B, c, 1, H / 8, W / 8), in order.
         """
-        _check_tile(tile)
         check_frames(video_BCTHW.shape[2], self.ratio)
         if self.network.config.patch_size is not None:  # Wan 2.2 5B, whose pixels the library cuts first
             yield self.encode(video_BCTHW)[0]
@@ -156,18 +165,16 @@ class WanVAE(CausalVAE):
             yield (moments.chunk(2, dim=1)[0].float() - shift) / scale
             start = stop
 
-    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line", tile: int = 0) -> Iterator[Tensor]:
+    def decode_pieces(self, latent_BCthw: Tensor, time: Time = "line") -> Iterator[Tensor]:
         """The clip of :meth:`decode`, one latent frame after another, in memory that does not grow with the clip.
 
         Args:
             latent_BCthw: as for :meth:`decode`.
             time: as for :meth:`decode`.
-            tile: 0; there are no tiles.
 
         Yields:
             (B, 3, n, 8h, 8w) in [0, 1], in order.
         """
-        _check_tile(tile)
         if time == "groups":
             raise ValueError(
                 "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
@@ -188,8 +195,3 @@ class WanVAE(CausalVAE):
             clip = self.network.decoder(part, feat_cache=seen, feat_idx=[0], first_chunk=number == 0)
             if number >= left_out:
                 yield pixels(clip)
-
-
-def _check_tile(tile: int) -> None:
-    if tile:
-        raise ValueError(f"Wan's VAE has no tiles here, but tile is {tile}. Set it to 0.")

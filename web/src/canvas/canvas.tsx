@@ -11,7 +11,7 @@ import type { End } from "../model/types";
 import { apply, typesNow } from "../store/actions";
 import { activeDoc, useDocs } from "../store/docs";
 import { useScene } from "../store/scene";
-import { dropOnWire } from "../store/wires";
+import { drop } from "../store/wires";
 import { useView } from "../store/view";
 import { canvasHand } from "./hand";
 import { FrameView, InputsView, NoteView, OutputsView } from "./edges";
@@ -93,11 +93,12 @@ function useOpening(scene: Scene): boolean {
 export function showAll(flow: ReturnType<typeof useReactFlow>, scene: Scene, width: number, height: number, least: number): void {
   const all = bounds(scene);
   const pad = 36;
-  const zoom = Math.min((width - 2 * pad) / all.w, (height - 2 * pad) / all.h, 1);
+  const top = scene.scope ? 64 : pad; // the way back out of a definition lies there
+  const zoom = Math.min((width - 2 * pad) / all.w, (height - top - pad) / all.h, 1);
   const large = scene.boxes.length > 150;
   const used = large ? zoom : Math.max(zoom, least);
   const x = all.w * used <= width - pad ? (width - all.w * used) / 2 - all.x * used : pad - all.x * used;
-  const y = all.h * used <= height - pad ? (height - all.h * used) / 2 - all.y * used : pad - all.y * used;
+  const y = Math.max(top, (height - all.h * used) / 2) - all.y * used;
   void flow.setViewport({ x, y, zoom: used });
 }
 
@@ -195,13 +196,6 @@ function Flow() {
       <Minimap scene={scene} />
     </ReactFlow>
   );
-}
-
-/** Nodes at their new places; a single one may have been let go over a wire. */
-function drop(moved: Map<string, [number, number]>): void {
-  const merge = `drop ${Date.now()}`;
-  apply(edits.move(activeDoc(), moved), merge);
-  if (moved.size === 1) dropOnWire([...moved.keys()][0], merge);
 }
 
 /** Where a dragged node, or a frame with all it owns, is for now. */

@@ -1,12 +1,11 @@
 // The hand in the far view, where no box is an element: what is chosen, dragged and framed is looked up in the scene.
 import { useStoreApi } from "@xyflow/react";
 import { useEffect, useRef } from "react";
-import { move } from "../model/edit";
 import { between, hit, placed, topmost, within } from "../model/places";
 import { clampInside, type Scene } from "../model/scene";
-import { apply } from "../store/actions";
 import { activeDoc } from "../store/docs";
 import { useView } from "../store/view";
+import { drop } from "../store/wires";
 
 type Point = { x: number; y: number };
 
@@ -42,7 +41,7 @@ function endDrag(scene: Scene, { from, to, under, adds, moves, moved }: Drag): v
   const kept = adds ? [...selection] : [];
   if (moved && moves.length) {
     const boxes = moves.map((id) => scene.byId.get(id)).filter((box) => box !== undefined);
-    apply(move(activeDoc(), new Map(boxes.map((box) => [box.id, clampInside(box.id, box.x + to.x - from.x, box.y + to.y - from.y)]))));
+    drop(new Map(boxes.map((box) => [box.id, clampInside(box.id, box.x + to.x - from.x, box.y + to.y - from.y)])));
   } else if (moved) select([...kept, ...within(scene, between(from, to))]);
   else if (under && adds && selection.has(under)) select(kept.filter((id) => id !== under));
   else select(under ? [...kept, under] : kept);

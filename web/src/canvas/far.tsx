@@ -1,4 +1,4 @@
-// The far view: below a zoom of 0.45 one canvas shows the scene. It reaches beyond the window, so that moving paints nothing.
+// The far view: below a zoom of 0.45, of a large graph 0.6, one canvas shows the scene. It reaches beyond the window, so that moving paints nothing.
 import { useStoreApi } from "@xyflow/react";
 import { useEffect, useRef, useState } from "react";
 import type { Scene } from "../model/scene";
@@ -6,7 +6,6 @@ import { useRuns } from "../store/runs";
 import { useView } from "../store/view";
 import { paint, readColors } from "./far-paint";
 
-export const FAR_ZOOM = 0.45;
 /** The canvas reaches beyond the window by this share at each side. */
 const MARGIN = 0.25;
 /** A bitmap drawn smaller than this leaves too much of the window empty to wait for rest. */
@@ -17,11 +16,13 @@ const REST_MS = 160;
 /** Below this zoom a large graph is far while it is zoomed: on the way no node is mounted that is not stayed at. */
 const PASSING_ZOOM = 0.8;
 const LARGE = 150;
+/** Below this zoom a graph of so many boxes is far. A large one earlier: near, moving it costs by the nodes that are seen. */
+export const farBelow = (boxes: number): number => (boxes > LARGE ? 0.6 : 0.45);
 
 /** Far at once below the zoom; near only when the hand rests. */
 export function useFar(boxes: number): boolean {
   const flow = useStoreApi();
-  const [far, setFar] = useState(() => flow.getState().transform[2] < FAR_ZOOM);
+  const [far, setFar] = useState(() => flow.getState().transform[2] < farBelow(boxes));
   useEffect(() => {
     let timer = 0;
     let before = flow.getState().transform;
@@ -30,8 +31,8 @@ export function useFar(boxes: number): boolean {
       const passes = zoom !== before[2] && zoom < PASSING_ZOOM && boxes > LARGE;
       before = flow.getState().transform;
       clearTimeout(timer);
-      if (zoom < FAR_ZOOM || passes) setFar(true);
-      if (zoom >= FAR_ZOOM) timer = window.setTimeout(() => setFar(false), REST_MS);
+      if (zoom < farBelow(boxes) || passes) setFar(true);
+      if (zoom >= farBelow(boxes)) timer = window.setTimeout(() => setFar(false), REST_MS);
     };
     const end = flow.subscribe(({ transform }) => {
       if (transform !== before) look();

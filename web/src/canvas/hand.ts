@@ -2,6 +2,7 @@
 import type { useReactFlow } from "@xyflow/react";
 import { absolute, bounds } from "../model/scene";
 import { sceneNow } from "../store/scene";
+import { farBelow } from "./far";
 
 type Flow = ReturnType<typeof useReactFlow>;
 
@@ -57,7 +58,7 @@ class Hand {
     const a = this.flow.flowToScreenPosition({ x, y });
     const b = this.flow.flowToScreenPosition({ x: x + box.w, y: y + box.h });
     const zoom = this.flow.getZoom();
-    if (a.x >= left && a.y >= top && b.x <= left + w && b.y <= top + h && zoom >= 0.45) return;
+    if (a.x >= left && a.y >= top && b.x <= left + w && b.y <= top + h && zoom >= farBelow(scene.boxes.length)) return;
     void this.flow.setCenter(x + box.w / 2, y + Math.min(box.h, 300) / 2, { zoom: Math.max(zoom, 0.75) });
   }
 }

@@ -7,6 +7,7 @@ import { COMMANDS } from "../store/commands";
 import { activeDoc, activeTab, useDocs } from "../store/docs";
 import { useView, type Dialog } from "../store/view";
 import { glyphType } from "../panels/library";
+import type { Workflow } from "../model/types";
 import { closeDialog, Modal } from "./dialog";
 
 type Refused = Extract<Dialog, { kind: "refusal" }>;
@@ -36,6 +37,31 @@ export function SaveDialog() {
         <h2>Save the workflow</h2>
         <p><label>Name <input className="text-input" autoFocus value={name} pattern="[A-Za-z0-9_][A-Za-z0-9_ \-]*" required onChange={(e) => setName(e.target.value)} /></label></p>
         <footer><button type="button" className="button" onClick={closeDialog}>Cancel</button><button type="submit" className="button primary">Save</button></footer>
+      </form>
+    </Modal>
+  );
+}
+
+interface Naming {
+  label: string;
+  name: string;
+  done: string;
+  fault: (doc: Workflow, name: string) => string;
+  take: (name: string) => void;
+}
+
+/** Asks for a name, and says while it is typed why one cannot be. */
+export function NameDialog({ label, name: before, done, fault, take }: Naming) {
+  const [name, setName] = useState(before);
+  const wrong = name && name !== before ? fault(activeDoc(), name) : "";
+  const ready = name !== "" && name !== before && !wrong;
+  return (
+    <Modal label={label}>
+      <form className="sheet" method="dialog" onSubmit={(e) => { e.preventDefault(); if (ready) { closeDialog(); take(name); } }}>
+        <h2>{label}</h2>
+        <p><label>Name <input className="text-input" autoFocus value={name} placeholder="denoiser" aria-invalid={wrong !== ""} aria-describedby="name-fault" onFocus={(e) => e.target.select()} onChange={(e) => setName(e.target.value.replace(/ /g, "_"))} /></label></p>
+        <p id="name-fault" className="bad" role="alert">{wrong}</p>
+        <footer><button type="button" className="button" onClick={closeDialog}>Cancel</button><button type="submit" className="button primary" disabled={!ready}>{done}</button></footer>
       </form>
     </Modal>
   );
@@ -77,7 +103,8 @@ export function RevisionsDialog() {
   const tab = activeTab(useDocs.getState());
   const [list, setList] = useState<{ revision: number; modified: number }[] | null>(null);
   useEffect(() => {
-    if (tab) api.revisions(tab.id).then((answer) => setList(answer.revisions)).catch(() => setList([]));
+    if (tab?.revision === null) setList([]); // the server was never given one
+    else if (tab) api.revisions(tab.id).then((answer) => setList(answer.revisions)).catch(() => setList([]));
   }, [tab]);
   const restore = async (n: number): Promise<void> => {
     if (!tab) return;

@@ -1,7 +1,7 @@
-// Chosen nodes become a definition: a graph of its own with inputs and outputs, and one node that stands for it.
-import { freshName, graphAt, joinId, linkKeys, LOOP, nodeAt, nodePath, reference, scopePath, splitId, wiresOf } from "./paths";
+// Chosen nodes become a definition, a graph of its own with inputs and outputs, and one node that stands for it; other names for it.
+import { everyNode, freshName, graphAt, joinId, linkKeys, LOOP, NAME, nodeAt, nodePath, reference, scopePath, splitId, wiresOf } from "./paths";
 import type { Types } from "./infer";
-import type { Definition, Edit, NodeSpec, Op } from "./types";
+import type { Definition, Edit, NodeSpec, Op, Workflow } from "./types";
 
 /** Whether a node that is not chosen lies between chosen ones: the definition would then feed itself. */
 function isTorn(types: Types, scope: string, chosen: Set<string>): boolean {
@@ -79,4 +79,35 @@ function places(types: Types, scope: string, mine: string[], type: string, insta
     ops.push({ path: ["ui", "positions", key], value: undefined }, { path: ["ui", "positions", joinId(type, key.slice(cut))], value: place });
   }
   return ops;
+}
+
+export const baseName = (key: string): string => key.split("@")[0];
+
+/** Why a definition cannot have this name; empty where it can. */
+export function nameFault(doc: Workflow, wanted: string, but = ""): string {
+  if (!NAME.test(wanted)) return "A name begins with a letter, and has letters, digits, - and _ only.";
+  const taken = Object.keys(doc.definitions ?? {}).some((key) => key !== but && baseName(key) === wanted);
+  return taken ? `There is a definition called ${wanted} already.` : "";
+}
+
+/** One step that gives a definition another name: every node of it, and what the editor keeps about what lies in it, follows. */
+export function renameDefinition(doc: Workflow, key: string, wanted: string): (Edit & { key: string }) | { reason: string } {
+  const reason = nameFault(doc, wanted, key);
+  const definition = doc.definitions?.[key];
+  if (reason || !definition) return { reason: reason || `There is no definition ${key}.` };
+  const next = wanted + key.slice(baseName(key).length);
+  const followed = (id: string): string => (id.startsWith(`#${key}/`) ? `#${next}${id.slice(key.length + 1)}` : id);
+  const ops: Op[] = [...everyNode(doc)].filter(([, spec]) => spec.type === `#${key}`).map(([id]) => ({ path: [...nodePath(id), "type"], value: `#${next}` }));
+  const at = Object.keys(doc.definitions ?? {}).indexOf(key);
+  ops.push({ path: ["definitions", key], value: undefined }, { path: ["definitions", next], value: definition, at });
+  for (const part of ["positions", "reroutes"] as const) {
+    for (const [id, value] of Object.entries(doc.ui?.[part] ?? {})) {
+      if (followed(id) !== id) ops.push({ path: ["ui", part, id], value: undefined }, { path: ["ui", part, followed(id)], value });
+    }
+  }
+  if (doc.ui?.collapsed?.some((id) => followed(id) !== id)) ops.push({ path: ["ui", "collapsed"], value: doc.ui.collapsed.map(followed) });
+  for (const [id, frame] of Object.entries(doc.ui?.frames ?? {})) {
+    if (frame.nodes.some((node) => followed(node) !== node)) ops.push({ path: ["ui", "frames", id, "nodes"], value: frame.nodes.map(followed) });
+  }
+  return { key: next, label: `Rename ${baseName(key)} to ${wanted}`, ops: key === next ? [] : ops };
 }

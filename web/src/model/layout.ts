@@ -33,10 +33,12 @@ function columns(items: Item[], into: Map<string, string[]>): Map<string, number
   return column;
 }
 
-/** Sources move right, next to the first node that needs them. */
-function pull(items: Item[], column: Map<string, number>, from: Map<string, string[]>): void {
+/** Sources move right, next to the first node that needs them. What is fed itself stays, so that parallel branches lie above each other. */
+function pull(items: Item[], column: Map<string, number>, into: Map<string, string[]>, from: Map<string, string[]>): void {
+  const isFed = (id: string): boolean => into.get(id)?.some((source) => splitId(source).name !== INPUTS) ?? false;
   const order = [...items].sort((a, b) => (column.get(b.id) ?? 0) - (column.get(a.id) ?? 0));
   for (const { id } of order) {
+    if (isFed(id)) continue;
     const needed = (from.get(id) ?? []).map((target) => column.get(target) ?? 0);
     if (needed.length && splitId(id).name !== INPUTS) column.set(id, Math.max(column.get(id) ?? 0, Math.min(...needed) - 1));
   }
@@ -55,7 +57,9 @@ export function arrange(items: Item[], edges: [string, string][]): Map<string, [
     from.set(a, [...(from.get(a) ?? []), b]);
   }
   const column = columns(items, into);
-  pull(items, column, from);
+  pull(items, column, into, from);
+  const last = Math.max(0, ...column.values());
+  for (const { id } of items) if (splitId(id).name === OUTPUTS) column.set(id, last); // what leaves, at the right
   const layers: Item[][] = [];
   for (const item of items) (layers[column.get(item.id) ?? 0] ??= []).push(item);
   const filled = layers.filter((layer) => layer?.length);

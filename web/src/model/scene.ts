@@ -139,7 +139,7 @@ export function buildScene(doc: Workflow, scope: string, registry: Registry): Sc
 
   const graph = graphAt(doc, scope);
   fill(scope, graph?.nodes ?? {}, undefined);
-  edgeBoxes(doc, scope, boxes, place, types, wire);
+  edgeBoxes(doc, scope, boxes, types, wire);
   if (!scope) notes(doc, boxes);
   const byId = new Map(boxes.map((box) => [box.id, box]));
   const has = new Map(boxes.map((box) => [box.id, new Set(box.handles.map((handle) => handle.id))]));
@@ -150,19 +150,21 @@ export function buildScene(doc: Workflow, scope: string, registry: Registry): Sc
 type Put = (target: string, handle: string, scope: string, link: string, id: string) => void;
 
 /** The nodes at the edges of a graph: its inputs with their defaults, its outputs. */
-function edgeBoxes(doc: Workflow, scope: string, boxes: Box[], place: (id: string, i: number) => [number, number], types: Types, wire: Put): void {
+function edgeBoxes(doc: Workflow, scope: string, boxes: Box[], types: Types, wire: Put): void {
+  const all = boxes.filter((box) => !box.parent);
+  const free = Math.max(40, ...all.map((box) => box.x + box.w + 64)); // right of all that lies there, so that nothing is covered
   const inputs = Object.entries((scope ? doc.definitions?.[scope.slice(1)]?.inputs : doc.inputs) ?? {});
   const outputs = Object.entries(types.outputsOfScope(scope));
   if (inputs.length || scope) {
     const id = joinId(scope, INPUTS);
-    const [x, y] = place(id, 0);
+    const [x, y] = doc.ui?.positions?.[id] ?? [Math.min(40, ...all.map((box) => box.x - WIDTH - 64)), 40];
     const handles = inputs.map(([name, spec], i): Handle => ({
       id: `s:${name}`, type: "source", side: "right", x: WIDTH, y: HEADER + 8 + i * FIELD + 13, socket: spec.type,
     }));
     boxes.push({ id, kind: "inputs", x, y, w: WIDTH, h: HEADER + 14 + Math.max(1, inputs.length) * FIELD, handles, title: "Inputs", family: "value", inputs, collapsed: false });
   }
   const id = joinId(scope, OUTPUTS);
-  const [x, y] = place(id, 1);
+  const [x, y] = doc.ui?.positions?.[id] ?? [free, 40];
   const rows = [...outputs.map(([name]) => name), "+"];
   const handles = rows.map((name, i): Handle => ({
     id: `t:${name}`, type: "target", side: "left", x: 0, y: HEADER + 6 + i * ROW + ROW / 2,

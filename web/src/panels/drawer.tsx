@@ -22,7 +22,7 @@ export function Drawer() {
     document.getElementById(`drawer-${next}`)?.focus();
   };
   return (
-    <section className="drawer" aria-label="Results">
+    <section className={`drawer ${tab === "gallery" || tab === "metrics" ? "tall" : ""}`} aria-label="Results">
       <header>
         <div role="tablist" aria-label="Results" style={{ display: "contents" }} onKeyDown={onKey}>
           {TABS.map(([id, title]) => (

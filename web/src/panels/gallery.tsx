@@ -38,7 +38,7 @@ export function Gallery() {
             <figcaption><label><input type="checkbox" checked={chosen.includes(file.id)} onChange={() => toggle(file.id)} aria-label={`Compare run ${job.number}`} /> #{job.number} {job.starred ? "★" : ""} <span className="muted">{job.title}</span></label></figcaption>
           </figure>
         ))}
-        {files.length ? null : <p className="empty-state">No results yet.</p>}
+        {files.length ? null : <p className="empty-state">{search || starred ? "No result is so: look for another word, or without the star." : "No results yet."}</p>}
       </div>
     </div>
   );

@@ -2,6 +2,7 @@
 import { bytes, seconds } from "../canvas/status";
 import { activeTab, useDocs } from "../store/docs";
 import { useRuns } from "../store/runs";
+import { renameShown } from "../store/wires";
 
 export function Crumbs() {
   const tab = useDocs(activeTab);
@@ -9,7 +10,8 @@ export function Crumbs() {
   return (
     <nav className="crumbs" aria-label="Where you are">
       <button type="button" onClick={() => useDocs.getState().change(tab.id, { scope: "" })}>{tab.title}</button>
-      <span aria-hidden="true">›</span><b>{tab.scope.slice(1)}</b>
+      <span aria-hidden="true">›</span>
+      <button type="button" className="here" title="Rename (F2)" onClick={renameShown}>{tab.scope.slice(1)}</button>
     </nav>
   );
 }

@@ -9,7 +9,7 @@ import { sceneNow } from "./scene";
 import { reload } from "./server";
 import { useView } from "./view";
 import { walk } from "./walk";
-import { chosenWire, cutWires, defineChosen, searchOnWire } from "./wires";
+import { chosenWire, cutWires, defineChosen, renameShown, searchOnWire } from "./wires";
 import { align, distribute } from "./align";
 
 export interface Command {
@@ -122,7 +122,8 @@ export const COMMANDS: Command[] = [
   { id: "mute", title: "Mute", keys: ["Ctrl+M"], run: () => actions.apply(edits.setMode(activeDoc(), nodes(), "mute")) },
   { id: "collapse", title: "Collapse or open", keys: ["Alt+C"], run: () => actions.apply(edits.toggleCollapsed(activeDoc(), nodes())) },
   { id: "frame", title: "Frame the chosen nodes", keys: ["Ctrl+G"], run: () => actions.apply(edits.addFrame(activeDoc(), chosen())) },
-  { id: "define", title: "Make a definition of the chosen nodes", keys: ["Ctrl+Shift+G"], run: defineChosen },
+  { id: "define", title: "Make a definition of the chosen nodes…", keys: ["Ctrl+Shift+G"], run: defineChosen },
+  { id: "rename-definition", title: "Rename the definition…", keys: ["F2"], run: renameShown },
   { id: "note", title: "Add a note", keys: ["N"], run: addNoteHere },
   { id: "tidy", title: "Tidy", keys: ["L"], run: actions.tidyUp },
   { id: "align-left", title: "Align left edges", run: () => align("left") },

@@ -1,5 +1,6 @@
 // The open documents: one tab each, with its history, the graph that is shown of it, and what of it is saved.
 import { create } from "zustand";
+import { graphAt } from "../model/paths";
 import type { Edit, Workflow } from "../model/types";
 import { applyEdit, redo, startHistory, undo, type History } from "./history";
 
@@ -36,6 +37,9 @@ export function newId(): string {
 
 export const isChanged = (tab: Tab): boolean => tab.history.doc !== tab.saved;
 
+/** A tab that shows a definition which is no more shows the workflow. */
+const inside = (tab: Tab): Tab => (tab.scope && !graphAt(tab.history.doc, tab.scope) ? { ...tab, scope: "" } : tab);
+
 export const useDocs = create<Docs>()((set, get) => {
   const onActive = (to: (tab: Tab) => Tab): void =>
     set((state) => ({ tabs: state.tabs.map((tab) => (tab.id === state.active ? to(tab) : tab)) }));
@@ -63,12 +67,12 @@ export const useDocs = create<Docs>()((set, get) => {
     edit: (edit, merge) => onActive((tab) => ({ ...tab, history: applyEdit(tab.history, edit, Date.now(), merge) })),
     undo: () => {
       const label = activeTab(get())?.history.past.at(-1)?.label ?? "";
-      onActive((tab) => ({ ...tab, history: undo(tab.history) }));
+      onActive((tab) => inside({ ...tab, history: undo(tab.history) }));
       return label;
     },
     redo: () => {
       const label = activeTab(get())?.history.future[0]?.label ?? "";
-      onActive((tab) => ({ ...tab, history: redo(tab.history) }));
+      onActive((tab) => inside({ ...tab, history: redo(tab.history) }));
       return label;
     },
     change: (id, change) => set((state) => ({ tabs: state.tabs.map((tab) => (tab.id === id ? { ...tab, ...change } : tab)) })),

@@ -12,7 +12,7 @@ export type Dialog =
   | { kind: "search"; at: Point; screen: Point; scope: string; from?: End; type?: string; wire?: string }
   | { kind: "refusal"; screen: Point; at: Point; reason: string; bridges: Bridge[]; from: End; to: End }
   | { kind: "palette" } | { kind: "find" } | { kind: "wire"; id: string } | { kind: "keys" } | { kind: "export" } | { kind: "revisions" }
-  | { kind: "save" } | { kind: "player"; files: string[] }
+  | { kind: "save" } | { kind: "define"; ids: string[] } | { kind: "rename"; definition: string } | { kind: "player"; files: string[] }
   | null;
 
 export interface Toast {

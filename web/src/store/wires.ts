@@ -1,13 +1,14 @@
-// What commands do to wires: cut several, put a node into one, make a definition of chosen nodes. Draws nothing.
+// What commands and the hand do to wires: cut several, put a node into one; and definitions of chosen nodes. Draws nothing.
 import { canvasHand } from "../canvas/hand";
 import { connect, disconnect } from "../model/connect";
-import { define } from "../model/define";
+import { define, renameDefinition } from "../model/define";
+import { move } from "../model/edit";
 import { isLoose, middle, scopeOf, sourceEnd, splice, targetEnd, through } from "../model/onwire";
 import { nodeAt } from "../model/paths";
 import { absolute, type Wire } from "../model/scene";
 import type { NodeInfo } from "../model/types";
 import { apply, insertNode, typesNow } from "./actions";
-import { activeDoc } from "./docs";
+import { activeDoc, activeScope, activeTab, useDocs } from "./docs";
 import { sceneNow } from "./scene";
 import { useView } from "./view";
 
@@ -56,10 +57,43 @@ export function insertInto(wire: Wire, info: NodeInfo): void {
   putInto(wire, insertNode({ info, scope: scopeOf(wire), at: [x - 125, y - 40] }, merge), merge);
 }
 
+/** Ask for a name for the definition of the chosen nodes, unless they cannot be one. */
 export function defineChosen(): void {
-  const made = define(typesNow(), [...view().selection].filter((id) => nodeAt(activeDoc(), id)));
+  const ids = [...view().selection].filter((id) => nodeAt(activeDoc(), id));
+  const made = define(typesNow(), ids);
+  if ("reason" in made) return view().say(made.reason, "error");
+  view().set({ dialog: { kind: "define", ids } });
+}
+
+export function defineNodes(ids: string[], name: string): void {
+  const made = define(typesNow(), ids, name);
   if ("reason" in made) return view().say(made.reason, "error");
   apply(made);
   view().select([made.id]);
-  view().say("Made a definition. Enter opens it.");
+  view().say(`Made the definition ${name}. Enter opens it.`);
+}
+
+/** The definition that is open, or that the chosen node is of. */
+export function renameShown(): void {
+  const [id] = view().selection;
+  const type = (id && nodeAt(activeDoc(), id)?.type) || "";
+  const definition = type.startsWith("#") ? type : activeScope().split("/")[0];
+  if (!definition) return view().say("Open a definition, or choose a node of one, to rename it.", "error");
+  view().set({ dialog: { kind: "rename", definition: definition.slice(1) } });
+}
+
+export function renameTo(key: string, name: string): void {
+  const made = renameDefinition(activeDoc(), key, name);
+  if ("reason" in made) return view().say(made.reason, "error");
+  const tab = activeTab(useDocs.getState());
+  apply(made);
+  if (tab?.scope === `#${key}`) useDocs.getState().change(tab.id, { scope: `#${made.key}` });
+  view().select([]);
+}
+
+/** Nodes at their new places; a single one may have been let go over a wire. */
+export function drop(moved: Map<string, [number, number]>): void {
+  const merge = `drop ${Date.now()}`;
+  apply(move(activeDoc(), moved), merge);
+  if (moved.size === 1) dropOnWire([...moved.keys()][0], merge);
 }
