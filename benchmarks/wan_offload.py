@@ -82,8 +82,9 @@ def graph(options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     """One budget, in a process of its own."""
     runtime = default_runtime(installed=False)
-    for function in (drawn_words, drawn_noise):
-        runtime.registry.add(node_type(function))
+    for kind in map(node_type, (drawn_words, drawn_noise)):
+        assert kind is not None
+        runtime.registry.add(kind)
     budget = None if options.memory == ["none"] else read_size(options.memory[0])
     began = time.perf_counter()
     latent = runtime.run(graph(options), {"steps": options.steps}, memory=budget).outputs["latent"]

@@ -57,8 +57,8 @@ def watched() -> Iterator[Ledger]:
     def bringing(part: Part, device: str) -> None:
         with _disable_current_modes():
             bring(part, device)
-        weights = part._resident._network.state_dict(keep_vars=True)
-        ledger.hold([weights[name] for name in part.names])
+        weights = (part._resident._held(name) for name in part.names)
+        ledger.hold([weight for weight in weights if weight is not None])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "execute", executing)

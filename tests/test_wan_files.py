@@ -140,6 +140,20 @@ def test_a_folder_of_the_repository_is_the_same_model(folder, vae):
     assert known == found.text_encoder.network.network.state_dict().keys()
 
 
+def test_blocks_that_are_brought_from_the_repositorys_files_are_what_is_loaded(folder):
+    given = str(folder), "float32", "float32"
+    outlines, loaded = video_models.outlined_video_model(*given), video_models.load_video_model(*given)
+    for outlined, whole in zip(outlines, loaded, strict=True):
+        parts = outlined.network.resident.parts
+        for part in parts:
+            part.bring("cpu")
+        state = outlined.network.state_dict()
+        assert all(torch.equal(tensor, state.pop(name)) for name, tensor in whole.network.state_dict().items())
+        assert not state
+        named = [name for part in parts for name in part.names]
+        assert len(named) == len(set(named)) == len(list(outlined.network.parameters()))  # of tied ones, one
+
+
 def test_a_comfyui_file_is_known_by_its_tensors_whatever_its_name(tmp_path):
     state = in_old_names(transformer(), dit_names(2), original.wan_dit_name)
     path = tmp_path / "anything.safetensors"

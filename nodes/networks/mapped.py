@@ -10,7 +10,7 @@ import math
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +176,8 @@ def _archived(path: Path) -> dict[str, Entry]:
 
 def _entry(tensor: Tensor, path: Path) -> Entry:
     """Where a tensor of an archive stands, which torch notes where it reads none."""
-    begin = tensor.untyped_storage()._checkpoint_offset + tensor.storage_offset() * tensor.itemsize  # type: ignore[attr-defined]
+    storage: Any = tensor.untyped_storage()
+    begin = int(storage._checkpoint_offset + tensor.storage_offset() * tensor.itemsize)
     if tensor.dtype not in NAMES:
         raise ValueError(f"{path.name} holds numbers of {tensor.dtype}, which no weights are.")
     entry = Entry(NAMES[tensor.dtype], list(tensor.shape), begin, None if tensor.is_contiguous() else tensor.stride())

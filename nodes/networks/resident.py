@@ -85,8 +85,7 @@ class Resident:
         self.name = name
         self.read = read
         self.spare = ALIGNED if as_in_file else 0
-        self._network = network
-        self._networks = [weakref.ref(network)]
+        self._networks = [weakref.ref(network)]  # none is held, so that one goes when nobody has it
         names = _names(network)
         weights = {name: each for name, each in network.state_dict(keep_vars=True).items() if names[id(each)] == name}
         self._places = {name: list[Place]() for name in weights}
@@ -126,7 +125,8 @@ class Resident:
             network: with blocks of the same names, maybe with more in them.
         """
         self._networks.append(weakref.ref(network))
-        self._find_places(network, _names(self._network))
+        held = {id(tensor): name for name in self._places if (tensor := self._held(name)) is not None}
+        self._find_places(network, held)
         network.resident = self  # type: ignore[assignment]
 
     def modules_of(self, block: str) -> list[nn.Module]:
@@ -143,6 +143,13 @@ class Resident:
                 every = [*network.named_parameters(), *network.named_buffers()]
                 left = [name for name, found in every if found.is_meta]
                 assert not left, f"{left[0]} has no numbers"
+
+    def _held(self, name: str) -> Tensor | None:
+        """A weight as it is now; None where no network is left."""
+        for owner, leaf in self._places[name]:
+            if (module := owner()) is not None:
+                return module._parameters.get(leaf, module._buffers.get(leaf))
+        return None
 
     def _find_places(self, network: nn.Module, names: Mapping[int, str]) -> None:
         for module in network.modules():

@@ -123,8 +123,8 @@ class CausalVAE(nn.Module):
         Returns:
             tiles, and of each its pieces (B, 3, n, H, W) in [0, 1] in order, computed when they are asked for.
         """
-        cut = self._cut(*latent_BCthw.shape[3:], tile)
-        return [(each, self._decoded(each.seen(latent_BCthw), time)) for each in cut]
+        height, width = latent_BCthw.shape[3:]
+        return [(each, self._decoded(each.seen(latent_BCthw), time)) for each in self._cut(height, width, tile)]
 
     def _cut(self, height: int, width: int, tile: int) -> list[Tile]:
         size = max(1, tile // self.space)
