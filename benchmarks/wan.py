@@ -85,7 +85,9 @@ def main() -> None:
     mine = wan.transformer(config)
     mine.load_state_dict(network.state_dict(), assign=True)
     gelu_in_place(mine)  # as our loader does
-    dit: DiT = NETWORKS["WanTransformer3DModel"].adapt(mine.eval().requires_grad_(False), config, None)
+    adapt = NETWORKS["WanTransformer3DModel"].adapt
+    assert adapt is not None
+    dit: DiT = adapt(mine.eval().requires_grad_(False), config, None)
     latent_spec = LatentSpec(16, 4, 8, patch=2, causal=True)
     levels = [step.sigma for step in sample.shifted_sigmas(size.steps, 3.0)]
     vae = wan.autoencoder(WanAutoencoder())
