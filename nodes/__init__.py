@@ -30,6 +30,7 @@ MODULES = (
     "report",
     "train.data",
     "train.clips",
+    "train.clip_report",
     "train.streams",
     "train.encoded",
     "train.mixed",

@@ -23,8 +23,9 @@ from kineograph.graph_runtime.events import FileWritten, Metric
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.clip_files import FileBytes, shown, tree_digest
 from kineograph.nodes.media import write_image, write_video
+from kineograph.nodes.media.decode import read_frames
 from kineograph.nodes.sockets import ClipFile, Dataset
-from kineograph.nodes.train import clips, streams
+from kineograph.nodes.train import clip_report, clips, streams
 
 FINETUNE = Path(__file__).parent.parent / "workflows" / "finetune.json"
 
@@ -421,12 +422,17 @@ def test_filters_say_what_they_leave_out_and_why(tmp_path: Path, sound) -> None:
     sifted = clips.filter_motion(dataset, Run())
     assert reasons(sifted) == {"video.mp4": "does not decode"}
     run = Run(tmp_path)
-    assert clips.report_clips(sifted, run) is sifted
+    assert clip_report.report_clips(sifted, run) is sifted
     report = json.loads((tmp_path / "clips.json").read_text())
     assert (report["clips"], report["left_out"]) == (2, {"does not decode": 1})
     assert report["sizes"] == {"1x32x48": 1, "9x32x48": 1}
     assert report["files_left_out"][0]["name"] == "video.mp4"
     assert run.metrics == {"clips": 2, "left_out": 1}
+    assert {each["name"]: each["caption"] for each in report["each"]} == {"still.mp4": "still", "picture.png": "p"}
+    with (tmp_path / report["pictures"]["file"]).open("rb") as file:
+        pictures = read_frames(file, "pictures", [0.0], 96, 2 * 96)[0]
+    assert pictures.shape == (3, 96, 2 * 96)
+    assert all(half.std() > 0 for half in pictures.chunk(2, dim=2))
 
 
 # Streams

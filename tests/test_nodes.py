@@ -44,6 +44,7 @@ from kineograph.nodes import (
 from kineograph.nodes.sockets import Latent, SigmaStep, Video
 from kineograph.nodes.train import (
     adversarial,
+    clip_report,
     clips,
     data,
     encoded,
@@ -332,7 +333,7 @@ CALLS = {
     "cut_clips": lambda run: (clips.cut_clips, dataset(run), 5, 4.0, 0.5, 1),
     "resize_clips": lambda run: (clips.resize_clips, dataset(run), 16, 24),
     "keep_aspect": lambda run: (clips.keep_aspect, dataset(run), 256),
-    "report_clips": lambda run: (clips.report_clips, dataset(run), run),
+    "report_clips": lambda run: (clip_report.report_clips, dataset(run), run),
     "read_clips": lambda run: (streams.read_clips, dataset(run)),
     "clip_batches": lambda run: (streams.clip_batches, dataset(run), 3, 2, 1, 1),
     "shuffle_stream": lambda run: (streams.shuffle_stream, STEPS, 1, 12),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -332,29 +331,3 @@ def keep_aspect(
         return replace(clip, height=height, width=width)
 
     return replace(dataset, clips=tuple(map(sized, dataset.clips)))
-
-
-@node(effect=True, views=("dataset",), estimate=lambda dataset, path: dataset)  # noqa: ARG005  the node's inputs
-def report_clips(dataset: Dataset, run: RunContext, path: Name = "clips.json") -> Dataset:
-    """Write how many clips are used, of which sizes, and which are left out and why; hand the dataset on unchanged.
-
-    Args:
-        dataset: clips as they are trained on. What reads them from here waits for the report.
-        path: a JSON file below the output folder.
-    """
-    reasons = Counter(each.reason for each in dataset.left_out)
-    report = {
-        "clips": len(dataset.clips),
-        "seconds": round(sum(clip.seconds for clip in dataset.clips if clip.frames > 1), 3),
-        "sizes": dict(Counter(f"{clip.frames}x{clip.height}x{clip.width}" for clip in dataset.clips).most_common()),
-        "left_out": dict(reasons.most_common()),
-        "files_left_out": [
-            {"name": each.name, "reason": each.reason, "detail": each.detail} for each in dataset.left_out
-        ],
-    }
-    target = run.output_path(path)
-    target.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    run.wrote(target)
-    run.metric("clips", 0, len(dataset.clips))
-    run.metric("left_out", 0, len(dataset.left_out))
-    return dataset

@@ -60,3 +60,21 @@ def test_pause_then_go_on(page):
     assert resumed[0]["done"] >= stopped
     command(page, "Cancel the run")
     until(page, "document.querySelector('.curve-tools .button')?.textContent.startsWith('Go on')")
+
+
+def test_the_data_set_is_shown(page):
+    nodes = {
+        "clips": {"type": "clip_folder@1", "params": {"folder": "examples"}},
+        "report": {"type": "report_clips@1", "links": {"dataset": "clips"}},
+    }
+    drop_workflow(page, {"format": 1, "nodes": nodes, "outputs": {}}, "data")
+    run(page)
+    page.get_by_role("tab", name="Data", exact=True).click()
+    tiles = page.get_by_role("list", name="Clips").get_by_role("listitem")
+    expect(tiles.first).to_be_visible()
+    every = tiles.count()
+    page.get_by_role("searchbox", name="Search captions").fill("square")
+    expect(tiles).not_to_have_count(every)
+    expect(tiles.first).to_contain_text("square")
+    picture = tiles.first.locator(".clip-picture")
+    assert "/api/files/" in picture.evaluate("e => getComputedStyle(e).backgroundImage")

@@ -1,4 +1,4 @@
-// The drawer at the bottom: runs with progress, gallery, curves, problems, log.
+// The drawer at the bottom: runs with progress, gallery, curves, data set, problems, log.
 import { lazy, Suspense, type KeyboardEvent } from "react";
 import { goToProblem } from "../store/actions";
 import { useRuns } from "../store/runs";
@@ -7,7 +7,8 @@ import { Gallery } from "./gallery";
 import { RunList } from "./run-list";
 
 const Curves = lazy(() => import("./curves"));
-const TABS: [DrawerTab, string][] = [["runs", "Runs"], ["gallery", "Gallery"], ["metrics", "Metrics"], ["problems", "Problems"], ["log", "Log"]];
+const Data = lazy(() => import("./data"));
+const TABS: [DrawerTab, string][] = [["runs", "Runs"], ["gallery", "Gallery"], ["metrics", "Metrics"], ["data", "Data"], ["problems", "Problems"], ["log", "Log"]];
 
 export function Drawer() {
   const tab = useView((state) => state.drawerTab);
@@ -22,7 +23,7 @@ export function Drawer() {
     document.getElementById(`drawer-${next}`)?.focus();
   };
   return (
-    <section className={`drawer ${tab === "gallery" || tab === "metrics" ? "tall" : ""}`} aria-label="Results">
+    <section className={`drawer ${tab === "gallery" || tab === "metrics" || tab === "data" ? "tall" : ""}`} aria-label="Results">
       <header>
         <div role="tablist" aria-label="Results" style={{ display: "contents" }} onKeyDown={onKey}>
           {TABS.map(([id, title]) => (
@@ -36,6 +37,7 @@ export function Drawer() {
         {tab === "runs" ? <RunList /> : null}
         {tab === "gallery" ? <Gallery /> : null}
         {tab === "metrics" ? <Suspense fallback={null}><Curves /></Suspense> : null}
+        {tab === "data" ? <Suspense fallback={null}><Data /></Suspense> : null}
         {tab === "problems" ? <Problems /> : null}
         {tab === "log" ? <Log /> : null}
       </div>

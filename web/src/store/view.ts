@@ -5,7 +5,7 @@ import { EMPTY_REGISTRY, type Registry } from "../model/registry";
 import type { End } from "../model/types";
 
 export type Theme = "system" | "dark" | "light";
-export type DrawerTab = "runs" | "gallery" | "metrics" | "problems" | "log";
+export type DrawerTab = "runs" | "gallery" | "metrics" | "data" | "problems" | "log";
 export type Point = { x: number; y: number };
 
 export type Dialog =
