@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SECONDS = 120.0
 SECONDS_BETWEEN_LOOKS = 0.5
+LAST = ("JobEnded", "JobDeleted")
+"""Events after which a job tells nothing."""
 TRIES = 20
 """To come back to a server that was restarted, one second apart."""
 MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".mov", ".m4v", ".mkv", ".webm")
@@ -286,6 +288,7 @@ class Client:
                 for logged in self._kept(job, after):
                     seen = logged["seq"]
                     yield seen, _event(logged["event"])
+                    ended = ended or logged["event"]["event"] in LAST  # since it was asked about
                 if ended:
                     return
                 while True:
@@ -301,7 +304,7 @@ class Client:
                         continue
                     seen = logged["seq"]
                     yield seen, _event(logged["event"])
-                    if logged["event"]["event"] in ("JobEnded", "JobDeleted"):
+                    if logged["event"]["event"] in LAST:
                         return
         except (WebSocketException, ServerRefused) as error:
             if isinstance(error, ServerRefused) and error.status:

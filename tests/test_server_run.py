@@ -110,6 +110,15 @@ def test_what_a_runtime_says_a_client_says(running):
         running.job("aa")
 
 
+def test_a_job_that_ends_while_it_is_asked_about_is_not_waited_for(running, monkeypatch):
+    job = running.submit(ADD)["id"]
+    running.wait(job)
+    asked = running.job
+    monkeypatch.setattr(running, "job", lambda job: asked(job) | {"state": "running"})  # as it was a moment ago
+    for looks, _ in enumerate(running.events(job)):
+        assert looks < 20, "it waits for an end that it was told"
+
+
 def test_submit_shows_progress_as_run_does(running, cli, tmp_path):
     file = tmp_path / "add.json"
     file.write_text(json.dumps(ADD | {"format": 1}))
