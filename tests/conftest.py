@@ -42,8 +42,9 @@ def no_gradients():
 
 
 @pytest.fixture
-def cli(capsys):
+def cli(capsys, monkeypatch):
     """Run one command line: its exit code, standard output and standard error, where no traceback may be."""
+    monkeypatch.chdir(".")  # and back, where a command works in a folder of its own
 
     def call(*arguments):
         code = main([str(argument) for argument in arguments])

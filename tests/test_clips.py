@@ -536,7 +536,7 @@ def test_a_folder_of_clips_trains_the_embedded_model(tmp_path: Path, sound) -> N
     assert len(losses) == 2
     assert all(0 < loss < 5 for loss in losses)
     names = {Path(event.file).name for event in events if isinstance(event, FileWritten)}
-    assert names == {"clips.json", "dit.safetensors", "vae.safetensors", "text_encoder.safetensors"}
+    assert names == {"clips.json", "clips.png", "dit.safetensors", "vae.safetensors", "text_encoder.safetensors"}
     for name in ("video.mp4", "other.mp4", "picture.png"):
         (folder / name).unlink()
     with pytest.raises(NodeFailed, match=r"files.*1 x does not decode \(text\.mp4 is no"):

@@ -198,7 +198,7 @@ def test_the_workflow_file_trains_shows_samples_and_leaves_a_lora_that_applies(f
     made, _ = trained({"folder": folder, "steps": 4, "look_every": 2}, tmp_path)
     files = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*") if each.is_file()}
     looks = {f"samples/{name}" for name in ("lora-000002.safetensors", "sheet-000002.png", "lora-000004.safetensors")}
-    assert files == {"lora.safetensors", "clips.json", "samples/sheet-000004.png"} | looks
+    assert files == {"lora.safetensors", "clips.json", "clips.png", "samples/sheet-000004.png"} | looks
     assert made.network.by_layer()["blocks.0.qkv"].up.abs().max() > 1e-4
     noise = sample.latent_noise(model.load_vae(), frames=5, height=16, width=16, seed=5)
     words = sample.patchify(noise), encode_text(model.load_text_encoder(), "a red circle")

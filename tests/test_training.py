@@ -267,12 +267,12 @@ class Knowing:
 
 
 def test_a_model_that_knows_the_clip_has_no_held_out_loss() -> None:
-    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1))
+    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1), guidance=None)
     assert evaluate.held_out_loss(dit, LATENT, TEXT, Run()) < 1e-9
 
 
 def test_wrong_words_cost_what_the_model_makes_of_them() -> None:
-    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1))
+    dit = SimpleNamespace(network=Knowing(), patch=(1, 1, 1), guidance=None)
     right, wrong = (TextEmbedding(torch.full((1, 1, 192), value), TEXT.mask) for value in (1.0, 2.0))
     assert evaluate.word_gap(dit, LATENT, right, wrong, Run()) == pytest.approx(3.0, rel=1e-4)
     assert evaluate.word_gap(dit, LATENT, right, right, Run()) == 0.0

@@ -20,8 +20,8 @@ Name = Annotated[str, InPath(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,79}$")]
 WEIGHTS = ".safetensors"
 MOST = 2000
 """Files of a model, and workflows, that are listed."""
-_CLIPS = "workflows/clips/"
-"""How templates name their clips where they are run from the program's folder."""
+_CLIPS = "workflows/clips"
+"""How templates name the folder of their clips where they are run from the program's folder."""
 
 
 class Saved(Body):
@@ -111,8 +111,8 @@ def _with_examples(value: Any) -> Any:
         return {name: _with_examples(part) for name, part in value.items()}
     if isinstance(value, list):
         return list(map(_with_examples, value))
-    if isinstance(value, str) and value.startswith(_CLIPS):
-        return f"examples/{value.removeprefix(_CLIPS)}"
+    if isinstance(value, str) and (value == _CLIPS or value.startswith(f"{_CLIPS}/")):
+        return f"examples{value.removeprefix(_CLIPS)}"
     return value
 
 
