@@ -87,8 +87,10 @@ def npm_run(arguments: Sequence[str], root: Path = PACKAGE) -> int:
     npm, folder = found
     environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [*npm, *arguments]
-    done = subprocess.run(command, cwd=root / "web", env=environment, timeout=LONGEST_SECONDS, check=False)  # noqa: S603
-    return done.returncode
+    web, errors = root / "web", 2  # standard output is the server's, which says there where it is
+    return subprocess.run(  # noqa: S603
+        command, cwd=web, env=environment, stdout=errors, timeout=LONGEST_SECONDS, check=False
+    ).returncode
 
 
 def check(root: Path = PACKAGE) -> int:
