@@ -50,6 +50,19 @@ def template(name: str, **inputs: object) -> dict[str, Any]:
     return workflow
 
 
+def drop_loose_node(page: Page, name: str, **places: list[int]) -> None:
+    """Noise, decoded, and beside them a node, roll, that could lie between; video and roll lie where it is said."""
+    full = template("text_to_video")["nodes"]
+    nodes = {
+        "model": full["model"] | {"links": {}},
+        "noise": full["noise"] | {"links": {"vae": "model.vae"}},
+        "video": full["video"] | {"links": {"vae": "model.vae", "latent": "noise"}},
+        "roll": {"type": "roll_latent@1"},
+    }
+    positions = {"model": [0, 0], "noise": [320, 60]} | places
+    drop_workflow(page, {"format": 1, "nodes": nodes, "ui": {"positions": positions}}, name)
+
+
 def quick(**inputs: object) -> dict[str, Any]:
     """Text to video, as small as it gets."""
     return template("text_to_video", steps=2, frames=5, height=32, width=32, **inputs)

@@ -1,7 +1,7 @@
 """The far view in a real browser: nothing is an element there, and still it is chosen, framed and dragged."""
 
 import pytest
-from hands import document, drop_workflow, key, template, until
+from hands import document, drop_loose_node, drop_workflow, key, until
 from playwright.sync_api import Page
 
 AT = """id => { const [x, y] = window.__doc().ui.positions[id];
@@ -70,15 +70,7 @@ def test_beside_the_boxes_it_pans(far):
 
 
 def test_a_node_dropped_on_a_wire_lies_in_it(page):
-    full = template("text_to_video")["nodes"]
-    nodes = {
-        "model": full["model"] | {"links": {}},
-        "noise": full["noise"] | {"links": {"vae": "model.vae"}},
-        "video": full["video"] | {"links": {"vae": "model.vae", "latent": "noise"}},
-        "roll": {"type": "roll_latent@1"},
-    }
-    places = {"model": [0, 0], "noise": [320, 60], "video": [5000, 60], "roll": [2000, 1800]}
-    drop_workflow(page, {"format": 1, "nodes": nodes, "ui": {"positions": places}}, "wide")
+    drop_loose_node(page, "wide", video=[5000, 60], roll=[2000, 1800])
     page.locator(".canvas").focus()
     key(page, ".")
     page.wait_for_selector("canvas.far")

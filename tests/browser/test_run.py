@@ -142,6 +142,14 @@ def test_reload_restores_the_draft(page):
     expect(page.get_by_role("tab", name="text_to_video (changed)")).to_be_visible()
 
 
+def test_an_edit_made_as_soon_as_the_page_shows_is_kept(context, server):
+    context.add_init_script("window.requestIdleCallback = act => setTimeout(act, 600_000)")  # a machine with no idle moment
+    page = opened(context, server.url)
+    with page.expect_response(lambda r: r.request.method == "PUT" and '"default":4711' in r.request.post_data):
+        page.get_by_role("textbox", name="Input seed").fill("4711")
+        page.keyboard.press("Enter")
+
+
 def test_two_tabs_on_one_draft(page, context, server):
     def edit(where: Page, seed: int) -> None:
         where.get_by_role("textbox", name="Input seed").fill(str(seed))

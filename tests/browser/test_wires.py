@@ -1,6 +1,6 @@
 """Wires by hand in a real browser: a node put into one, wires cut, a definition made of chosen nodes."""
 
-from hands import document, drop_workflow, key, template, until
+from hands import document, drop_loose_node, drop_workflow, key, template, until
 from playwright.sync_api import Page, expect
 
 MIDDLE = """id => { const p = document.querySelector(`.react-flow__edge[data-id="${id}"] path`);
@@ -13,16 +13,8 @@ def linked(page: Page, node: str, port: str) -> str | None:
 
 
 def three(page: Page) -> None:
-    """Noise, decoded, and beside them a node that could lie between."""
-    full = template("text_to_video")["nodes"]
-    nodes = {
-        "model": full["model"] | {"links": {}},
-        "noise": full["noise"] | {"links": {"vae": "model.vae"}},
-        "video": full["video"] | {"links": {"vae": "model.vae", "latent": "noise"}},
-        "roll": {"type": "roll_latent@1"},
-    }
-    places = {"model": [0, 0], "noise": [320, 60], "video": [1000, 60], "roll": [660, 420]}
-    drop_workflow(page, {"format": 1, "nodes": nodes, "ui": {"positions": places}}, "three")
+    """Noise, decoded, and beside them a node that could lie between; near."""
+    drop_loose_node(page, "three", video=[1000, 60], roll=[660, 420])
     page.wait_for_selector("[data-id=roll]")
 
 

@@ -51,9 +51,10 @@ export function start(): () => void {
     .catch((error: unknown) => useView.getState().say(`The nodes could not be read: ${String(error)}`, "error"))
     .then(() => {
       if (ended) return;
+      ends.push(watchDrafts()); // before the first edit can be made: what is changed while nobody listens is not kept
       whenIdle(() => {
         if (ended) return;
-        ends.push(watchDrafts(), watchChecks(), watchSystem(), connectEvents());
+        ends.push(watchChecks(), watchSystem(), connectEvents());
         void loadWorkflows().catch(() => undefined);
       });
     });
