@@ -66,7 +66,7 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
 
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
-    from kineograph.nodes.families.original import wan_aliases
+    from kineograph.nodes.families.layouts.wan import wan_aliases
     from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
     from kineograph.nodes.networks.lora import updates_of
 

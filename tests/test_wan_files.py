@@ -19,7 +19,8 @@ from diffusers.loaders import single_file_utils
 from torch import nn
 
 from kineograph.nodes import text, video_models
-from kineograph.nodes.families import original
+from kineograph.nodes.families.layouts import text as text_layouts
+from kineograph.nodes.families.layouts import wan
 from kineograph.nodes.networks.weights import save_weights
 
 LINEARS = ("weight", "bias")
@@ -92,12 +93,12 @@ def folder(vae, tmp_path_factory) -> Path:
     """As Wan's repository has them: safetensors, two .pth, a config.json and a tokenizer below."""
     made = tmp_path_factory.mktemp("Wan2.1-T2V")
     save_weights(
-        made / "diffusion_pytorch_model.safetensors", in_old_names(transformer(), dit_names(2), original.wan_dit_name)
+        made / "diffusion_pytorch_model.safetensors", in_old_names(transformer(), dit_names(2), wan.wan_dit_name)
     )
     (made / "config.json").write_text(json.dumps({"_class_name": "WanModel", "dim": 24, "num_heads": 2}))
-    torch.save(in_old_names(vae, vae_names(), original.wan_vae_name), made / "Wan2.1_VAE.pth")
+    torch.save(in_old_names(vae, vae_names(), wan.wan_vae_name), made / "Wan2.1_VAE.pth")
     encoder = tiny_families.text_encoder()
-    torch.save(in_old_names(encoder, umt5_names(2), original.umt5_name), made / "models_t5_umt5-xxl-enc.pth")
+    torch.save(in_old_names(encoder, umt5_names(2), text_layouts.umt5_name), made / "models_t5_umt5-xxl-enc.pth")
     tiny_families.tokenizer().save_pretrained(made / "google" / "umt5-xxl")
     return made
 
@@ -107,14 +108,14 @@ def test_names_of_the_transformer_mean_what_diffusers_says(image: bool):
     sizes = {"in_channels": 36, "image_dim": 8, "added_kv_proj_dim": 24} if image else {}
     names = dit_names(2, image)
     theirs = single_file_utils.convert_wan_transformer_to_diffusers({name: torch.tensor([0]) for name in names})
-    assert {original.wan_dit_name(name) for name in names} == set(theirs) == set(transformer(**sizes).state_dict())
+    assert {wan.wan_dit_name(name) for name in names} == set(theirs) == set(transformer(**sizes).state_dict())
 
 
 def test_names_of_the_vae_mean_what_diffusers_says(vae):
     names = vae_names()
     assert len(names) == 194  # as in Wan2.1_VAE.pth
     theirs = single_file_utils.convert_wan_vae_to_diffusers({name: name for name in names})
-    assert {original.wan_vae_name(name): name for name in names} == theirs
+    assert {wan.wan_vae_name(name): name for name in names} == theirs
     assert set(theirs) == set(vae.state_dict())
 
 
@@ -155,7 +156,7 @@ def test_blocks_that_are_brought_from_the_repositorys_files_are_what_is_loaded(f
 
 
 def test_a_comfyui_file_is_known_by_its_tensors_whatever_its_name(tmp_path):
-    state = in_old_names(transformer(), dit_names(2), original.wan_dit_name)
+    state = in_old_names(transformer(), dit_names(2), wan.wan_dit_name)
     path = tmp_path / "anything.safetensors"
     save_weights(path, {f"model.diffusion_model.{name}": tensor for name, tensor in state.items()})
     (tmp_path / "config.json").write_text(json.dumps({"num_heads": 2}))
@@ -182,7 +183,7 @@ def test_scaled_fp8_files_hold_factors_beside_their_weights(tmp_path):
 
 
 def test_tensors_that_nobody_knows_and_those_that_are_missing_are_all_named(tmp_path):
-    state = in_old_names(transformer(), dit_names(2), original.wan_dit_name)
+    state = in_old_names(transformer(), dit_names(2), wan.wan_dit_name)
     (tmp_path / "config.json").write_text(json.dumps({"num_heads": 2}))
     save_weights(tmp_path / "more.safetensors", state | {"blocks.0.turbo": torch.ones(1), "lora_up": torch.ones(1)})
     with pytest.raises(ValueError, match=r"2 of its tensors are not known: blocks.0.turbo, lora_up"):

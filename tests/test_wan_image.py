@@ -18,7 +18,7 @@ from test_wan_files import dit_names, in_old_names
 
 from kineograph import default_runtime
 from kineograph.nodes import edit, sample, shown, video, video_models
-from kineograph.nodes.families.original import wan_dit_name
+from kineograph.nodes.families.layouts.wan import wan_dit_name
 from kineograph.nodes.model import load_vae
 from kineograph.nodes.networks.adapters import clip
 from kineograph.nodes.networks.weights import save_weights

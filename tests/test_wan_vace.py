@@ -16,7 +16,7 @@ from test_wan_files import LINEARS, dit_names, in_old_names
 
 from kineograph import default_runtime
 from kineograph.nodes import edit, lora, sample, shown, video_models
-from kineograph.nodes.families.original import vace_dit_name
+from kineograph.nodes.families.layouts.wan import vace_dit_name
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
 

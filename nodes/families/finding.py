@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families import folders, original, wan
+from kineograph.nodes.families import folders, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
-from kineograph.nodes.families.original import Layout
+from kineograph.nodes.families.layouts.known import recognised
+from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
@@ -41,7 +42,8 @@ class Part:
         files: its weights; none where only the sizes are known.
         more: other files that decide what it is.
         layout: how its files name the weights; None where they do as its library.
-        prefix: of all names in the files.
+        prefix: of its names in the files.
+        others: prefixes of what else is in them, which other parts read.
         tokenizer: where its tokenizer.json should lie.
         beside: another part that its value holds.
     """
@@ -52,6 +54,7 @@ class Part:
     more: tuple[Path, ...] = ()
     layout: Layout | None = None
     prefix: str = ""
+    others: tuple[str, ...] = ()
     tokenizer: Path | None = None
     beside: Part | None = None
 
@@ -174,7 +177,7 @@ def _of_folder(folder: Path, part: str) -> Part:
     groups = [folders.parts(index) for index in sharded]
     taken = {path for group in groups for path in group}
     single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    found = [group for group in [*groups, *([each] for each in single)] if _part_in(group) == part]
+    found = [group for group in [*groups, *([each] for each in single)] if part in _parts_in(group)]
     if len(found) == 1:
         return _of_weights(found[0], part)
     if found:
@@ -187,33 +190,31 @@ def _of_folder(folder: Path, part: str) -> Part:
 
 
 def _of_files(path: Path, part: str) -> Part:
-    if (found := _part_in([path])) != part:
-        held = f"a {NAMES[found]}" if found else "nothing that is known here"
+    if part not in (found := _parts_in([path])):
+        held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
         raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
     return _of_weights([path], part)
 
 
-def _part_in(group: list[Path]) -> str | None:
-    """What files hold; None where it is nothing that is known. A file that lies about itself is an error."""
+def _parts_in(group: list[Path]) -> list[str]:
+    """The parts of a model that files hold, as far as they are known. A file that lies about itself is an error."""
     from kineograph.nodes.networks.mapped import shapes_in
 
-    found = original.recognised(shapes_in(group))
-    return found and NETWORKS[found[0].kind].part
+    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group))]
 
 
 def _of_weights(group: list[Path], part: str) -> Part:
     from kineograph.nodes.networks.mapped import shapes_in
 
     shapes = shapes_in(group)
-    found = original.recognised(shapes)
-    assert found is not None
-    layout, prefix = found
+    found = recognised(shapes)
+    layout, prefix = next(each for each in found if NETWORKS[each[0].kind].part == part)
     folder = group[0].parent
     beside = folder / "config.json"
-    heads = folders.settings(beside).get("num_heads") if beside.is_file() and part == "dit" else None
-    plain = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    said = folders.settings(beside) if beside.is_file() and part == "dit" else {}
+    plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     try:
-        config = layout.sizes(plain, heads if type(heads) is int and heads > 0 else None)
+        config = layout.sizes(plain, said)
     except (ValueError, LookupError, TypeError, ZeroDivisionError):
         raise ValueError(
             f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
@@ -222,4 +223,5 @@ def _of_weights(group: list[Path], part: str) -> Part:
     words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
     more = (beside,) if beside.is_file() else ()
     tokenizer = words if part == "text_encoder" else None
-    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, tokenizer)
+    others = tuple(each for _, each in found if each != prefix)
+    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, others, tokenizer)

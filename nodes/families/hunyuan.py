@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.original import Layout
 from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
 
 TEXT_TOKENS = 95 + 256

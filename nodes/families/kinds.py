@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
-from kineograph.nodes.families.original import CLIP, Layout
+from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
     CLIPVision,

@@ -143,7 +143,8 @@ def renamed(part: Part, state: Mapping[str, Placed]) -> dict[str, Placed]:
         return dict(state)
     known: dict[str, Placed] = {}
     unknown: list[str] = []
-    for name, placed in part.layout.split(state).items():
+    own = {name: placed for name, placed in state.items() if not part.others or not name.startswith(part.others)}
+    for name, placed in part.layout.split(own).items():
         new = part.layout.rename(name.removeprefix(part.prefix)) if name.startswith(part.prefix) else None
         if new is None:
             unknown.append(name)

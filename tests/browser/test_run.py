@@ -143,7 +143,7 @@ def test_reload_restores_the_draft(page):
 
 
 def test_an_edit_made_as_soon_as_the_page_shows_is_kept(context, server):
-    context.add_init_script("window.requestIdleCallback = act => setTimeout(act, 600_000)")  # a machine with no idle moment
+    context.add_init_script("window.requestIdleCallback = act => setTimeout(act, 600_000)")  # never an idle moment
     page = opened(context, server.url)
     with page.expect_response(lambda r: r.request.method == "PUT" and '"default":4711' in r.request.post_data):
         page.get_by_role("textbox", name="Input seed").fill("4711")
