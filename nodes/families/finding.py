@@ -16,6 +16,7 @@ from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.layouts.known import recognised
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.published import PUBLISHED
+from kineograph.nodes.families.readers import APART, READERS, part_of, read_by
 from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
@@ -59,18 +60,26 @@ class Part:
     beside: Part | None = None
 
 
-def find(path: str, part: str) -> Part:
+def find(path: str, part: str, reads_as: str = "") -> Part:
     """A part of a model.
+
+    Args:
+        path: see above.
+        part: dit, vae, text_encoder or image_encoder.
+        reads_as: who reads a text encoder that several families have, a name of ``readers.READERS``; empty where that
+            shows in what lies beside it.
 
     Raises:
         ValueError: there is none; with what there could be.
     """
-    place = Path(path)
+    place, reader = Path(path), READERS.get(reads_as, "")
     if "\0" not in path and place.is_file():
-        return _of_files(place, part)
+        return _of_files(place, part, reader)
     if "\0" not in path and place.is_dir():
         below = place / FOLDERS[part] if folders.is_pipeline(place) else place
-        return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
+        if below != place or _is_part(place):
+            return _of_part(below, part, reader)
+        return _of_folder(place, part, reader)
     if path in wan.SIZES:
         return {
             "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
@@ -87,9 +96,9 @@ def find(path: str, part: str) -> Part:
     )
 
 
-def files(path: str, part: str) -> list[Path]:
+def files(path: str, part: str, reads_as: str = "") -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
-    found = find(path, part)
+    found = find(path, part, reads_as)
     own = _files(found)
     if part != "dit" or (second := second_dit(path)) is None or not found.files:
         return own
@@ -126,14 +135,14 @@ def second_dit(path: str) -> tuple[str, float] | None:
 def _is_part(folder: Path) -> bool:
     """Whether a folder is one part of a model as its library writes it."""
     config = folder / "config.json"
-    return config.is_file() and _class(folders.settings(config)) in NETWORKS
+    return config.is_file() and _class(folders.settings(config)) in {name.split(APART)[0] for name in NETWORKS}
 
 
-def _of_part(below: Path, part: str) -> Part:
+def _of_part(below: Path, part: str, reader: str = "") -> Part:
     folder = below.parent
     found = folders.settings(below / "config.json")
     name = _class(found)
-    kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
+    kind = read_by(name, reader or (_family(folder) if part == "text_encoder" else ""))
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
         raise ValueError(f"{shown(below.name)} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
@@ -171,15 +180,17 @@ def _family(folder: Path) -> str:
     return _class(folders.settings(config)) if config.is_file() else ""
 
 
-def _of_folder(folder: Path, part: str) -> Part:
+def _of_folder(folder: Path, part: str, reader: str) -> Part:
     """The part that the files beside each other in a folder hold."""
     sharded = sorted(folder.glob("*.safetensors.index.json"))
     groups = [folders.parts(index) for index in sharded]
     taken = {path for group in groups for path in group}
     single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    found = [group for group in [*groups, *([each] for each in single)] if part in _parts_in(group)]
+    held = [(group, _networks_in(group)) for group in [*groups, *([each] for each in single)]]
+    found = [group for group, networks in held if part in map(part_of, networks)]
     if len(found) == 1:
-        return _of_weights(found[0], part)
+        dits = [each for _, networks in held for each in networks if part_of(each) == "dit"]
+        return _of_weights(found[0], part, reader or next(iter(dits), ""))
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
         raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
@@ -189,32 +200,34 @@ def _of_folder(folder: Path, part: str) -> Part:
     )
 
 
-def _of_files(path: Path, part: str) -> Part:
-    if part not in (found := _parts_in([path])):
+def _of_files(path: Path, part: str, reader: str) -> Part:
+    if part not in (found := [part_of(each) for each in _networks_in([path])]):
         held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
         raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
-    return _of_weights([path], part)
+    return _of_weights([path], part, reader)
 
 
-def _parts_in(group: list[Path]) -> list[str]:
-    """The parts of a model that files hold, as far as they are known. A file that lies about itself is an error."""
+def _networks_in(group: list[Path]) -> list[str]:
+    """The networks that files hold, as far as they are known. A file that lies about itself is an error."""
     from kineograph.nodes.networks.mapped import shapes_in
 
-    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group))]
+    return [layout.kind for layout, _ in recognised(shapes_in(group))]
 
 
-def _of_weights(group: list[Path], part: str) -> Part:
+def _of_weights(group: list[Path], part: str, reader: str) -> Part:
     from kineograph.nodes.networks.mapped import shapes_in
 
     shapes = shapes_in(group)
     found = recognised(shapes)
-    layout, prefix = next(each for each in found if NETWORKS[each[0].kind].part == part)
+    layout, prefix = next(each for each in found if part_of(each[0].kind) == part)
     folder = group[0].parent
     beside = folder / "config.json"
     said = folders.settings(beside) if beside.is_file() and part == "dit" else {}
     plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    kind = read_by(layout.kind, reader)
+    assert kind is not None, "layouts are of known networks"
     try:
-        config = layout.sizes(plain, said)
+        config = kind.schema(**layout.sizes(plain, said).model_dump())
     except (ValueError, LookupError, TypeError, ZeroDivisionError):
         raise ValueError(
             f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
@@ -224,4 +237,4 @@ def _of_weights(group: list[Path], part: str) -> Part:
     more = (beside,) if beside.is_file() else ()
     tokenizer = words if part == "text_encoder" else None
     others = tuple(each for _, each in found if each != prefix)
-    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, others, tokenizer)
+    return Part(kind, config, tuple(group), more, layout, prefix, others, tokenizer)

@@ -184,7 +184,7 @@ def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip
     return TextEncoder(made)
 
 
-def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
     made: Any = T5Text(network, tokenizer, ltx.TEXT_TOKENS, hears_padding=True)
@@ -214,7 +214,9 @@ NETWORKS = {
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
     "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
-    "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),
+    "T5EncoderModel of LTXVideoTransformer3DModel": Kind(
+        "text_encoder", T5Encoder, _t5, _ltx_text, tokens=ltx.TEXT_TOKENS
+    ),
     "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
     "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
