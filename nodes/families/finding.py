@@ -6,6 +6,7 @@ the name of a published model, of which the sizes are known. What a file holds, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,10 @@ def _of_folder(folder: Path, part: str, reader: str) -> Part:
 def _of_files(path: Path, part: str, reader: str) -> Part:
     if part not in (found := [part_of(each) for each in _networks_in([path])]):
         held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
-        raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
+        raise ValueError(
+            f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed. Put them beside each other into a folder "
+            "and give its path, or load each part by a node of its own."
+        )
     return _of_weights([path], part, reader)
 
 
@@ -222,7 +226,7 @@ def _of_weights(group: list[Path], part: str, reader: str) -> Part:
     layout, prefix = next(each for each in found if part_of(each[0].kind) == part)
     folder = group[0].parent
     beside = folder / "config.json"
-    said = folders.settings(beside) if beside.is_file() and part == "dit" else {}
+    said = _said(layout, group[0], beside)
     plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     kind = read_by(layout.kind, reader)
     assert kind is not None, "layouts are of known networks"
@@ -234,7 +238,14 @@ def _of_weights(group: list[Path], part: str, reader: str) -> Part:
         ) from None
     places = [folder / name for name in TOKENIZERS]
     words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
-    more = (beside,) if beside.is_file() else ()
+    more = (beside,) if beside.is_file() and layout.header is None else ()
     tokenizer = words if part == "text_encoder" else None
     others = tuple(each for _, each in found if each != prefix)
     return Part(kind, config, tuple(group), more, layout, prefix, others, tokenizer)
+
+
+def _said(layout: Layout, file: Path, beside: Path) -> Mapping[str, Any]:
+    """What is said of a network whose files have a layout: in their header, or in a config.json beside a DiT."""
+    if layout.header is not None:
+        return read(layout.header, folders.header(file), f"The header of {shown(file.name)}").model_dump()
+    return folders.settings(beside) if part_of(layout.kind) == "dit" and beside.is_file() else {}

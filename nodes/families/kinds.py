@@ -91,7 +91,7 @@ def _wan_spec(config: WanAutoencoder) -> LatentSpec:
 def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
 
-    made: Any = LTXDiT(network)
+    made: Any = LTXDiT(network, causal=config.causal_positions)
     return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
 
 

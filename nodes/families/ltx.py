@@ -15,7 +15,9 @@ def transformer(config: LTXTransformer) -> Any:
     import torch
 
     with torch.device("meta"):
-        return network_class("diffusers", "LTXVideoTransformer3DModel")(**config.model_dump())
+        return network_class("diffusers", "LTXVideoTransformer3DModel")(
+            **config.model_dump(exclude={"causal_positions"})
+        )
 
 
 def autoencoder(config: LTXAutoencoder) -> Any:

@@ -26,11 +26,17 @@ class LTXDiT(AdaptedDiT):
 
     name: ClassVar[str] = "LTX-Video"
 
-    def __init__(self, network: Any) -> None:
-        """Put an adapter around a ``LTXVideoTransformer3DModel``."""
+    def __init__(self, network: Any, *, causal: bool = False) -> None:
+        """Put an adapter around a ``LTXVideoTransformer3DModel``.
+
+        Args:
+            network: of the library; not copied.
+            causal: whether it was trained to count time as its VAE does, the first latent frame as one frame.
+        """
         config = network.config
         patch = (config.patch_size_t, config.patch_size, config.patch_size)
         super().__init__(network, AdapterConfig(config.out_channels, patch))
+        self.causal = causal
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
         """See :meth:`AdaptedDiT.ask`."""
