@@ -19,7 +19,7 @@ from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Latent, Levels, Tex
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
-Reader = Literal["", "ltx-video", "cogvideox", "mochi"]
+Reader = Literal["", "ltx-video", "ltx-video-0.9.5", "cogvideox", "mochi"]
 Made = Callable[[str, str, Numbers], Any]
 PARTS = ("dit", "vae", "text_encoder")
 
@@ -190,8 +190,8 @@ def load_video_text_encoder(
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
             google/umt5-xxl there.
         dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
-        reads_as: who reads a T5, where no DiT lies beside it (t5xxl_fp16.safetensors): ltx-video, cogvideox or mochi,
-            each of which gives it another length and treats its padding in another way.
+        reads_as: who reads a T5, where no DiT lies beside it (t5xxl_fp16.safetensors): ltx-video, from 0.9.5 on
+            ltx-video-0.9.5, cogvideox or mochi. Each gives it another length or treats its padding in another way.
 
     Raises:
         ValueError: it holds none, or is not what it says; or there is no tokenizer.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families import folders, wan
+from kineograph.nodes.families import folders, ltx, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.layouts.known import recognised
 from kineograph.nodes.families.layouts.layout import Layout
@@ -152,6 +152,9 @@ def _of_part(below: Path, part: str, reader: str = "") -> Part:
     for path in filter(Path.is_file, elsewhere):
         said = folders.settings(path)
         found |= {name: said[name] for name in wanted & said.keys()}
+    if "causal_positions" in kind.schema.model_fields:
+        elsewhere.append(folder / FOLDERS["vae"] / "config.json")
+        found["causal_positions"] = ltx.is_later(_vae_blocks(folder))
     return Part(
         kind,
         read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}"),
@@ -178,7 +181,15 @@ def _class(found: dict[str, Any]) -> str:
 def _family(folder: Path) -> str:
     """The class of a model's DiT, which says how it reads a text encoder that others have too."""
     config = folder / FOLDERS["dit"] / "config.json"
-    return _class(folders.settings(config)) if config.is_file() else ""
+    name = _class(folders.settings(config)) if config.is_file() else ""
+    return ltx.LATER if name == ltx.TRANSFORMER and ltx.is_later(_vae_blocks(folder)) else name
+
+
+def _vae_blocks(folder: Path) -> list[Any]:
+    """The kinds of blocks of a model's VAE, which tell generations of LTX-Video apart."""
+    config = folder / FOLDERS["vae"] / "config.json"
+    found = folders.settings(config).get("down_block_types") if config.is_file() else None
+    return found if isinstance(found, list) else []
 
 
 def _of_folder(folder: Path, part: str, reader: str) -> Part:
@@ -190,8 +201,7 @@ def _of_folder(folder: Path, part: str, reader: str) -> Part:
     held = [(group, _networks_in(group)) for group in [*groups, *([each] for each in single)]]
     found = [group for group, networks in held if part in map(part_of, networks)]
     if len(found) == 1:
-        dits = [each for _, networks in held for each in networks if part_of(each) == "dit"]
-        return _of_weights(found[0], part, reader or next(iter(dits), ""))
+        return _of_weights(found[0], part, reader or (_reader(held) if part == "text_encoder" else ""))
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
         raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
@@ -199,6 +209,15 @@ def _of_folder(folder: Path, part: str, reader: str) -> Part:
         f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
         f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
     )
+
+
+def _reader(held: list[tuple[list[Path], list[str]]]) -> str:
+    """Who reads a text encoder: the class of the DiT that lies beside it, in one of some files; empty without one."""
+    for group, networks in held:
+        if dits := [each for each in networks if part_of(each) == "dit"]:
+            later = getattr(_of_weights(group, "dit", "").config, "causal_positions", False)
+            return ltx.LATER if later else dits[0]
+    return ""
 
 
 def _of_files(path: Path, part: str, reader: str) -> Part:

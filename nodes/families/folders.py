@@ -55,9 +55,8 @@ def header(path: Path) -> dict[str, Any]:
     try:
         return strict_json(said.encode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"The config in the header of {shown(path.name)} cannot be read: {as_sentence(error)}"
-        ) from None
+        where = f"The config in the header of {shown(path.name)}"
+        raise ValueError(f"{where} cannot be read: {as_sentence(error)}") from None
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -103,7 +103,9 @@ def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
 
 
 def _ltx_spec(config: LTXAutoencoder) -> LatentSpec:
-    return LatentSpec(config.latent_channels, *ltx.ratios(config), causal=True)
+    return LatentSpec(
+        config.latent_channels, *ltx.ratios(config), causal=True, passes=ltx.is_later(config.down_block_types)
+    )
 
 
 def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
@@ -191,6 +193,13 @@ def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     return TextEncoder(made)
 
 
+def _later_ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, ltx.LATER_TEXT_TOKENS)
+    return TextEncoder(made)
+
+
 def _wan_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
@@ -216,6 +225,9 @@ NETWORKS = {
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
     "T5EncoderModel of LTXVideoTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _ltx_text, tokens=ltx.TEXT_TOKENS
+    ),
+    f"T5EncoderModel of {ltx.LATER}": Kind(
+        "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
     ),
     "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
     "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from kineograph.nodes.families import ltx
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 
 READERS = {
-    "ltx-video": "LTXVideoTransformer3DModel",
+    "ltx-video": ltx.TRANSFORMER,
+    "ltx-video-0.9.5": ltx.LATER,
     "cogvideox": "CogVideoXTransformer3DModel",
     "mochi": "MochiTransformer3DModel",
 }

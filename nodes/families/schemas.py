@@ -90,8 +90,8 @@ class LTXTransformer(NetworkConfig):
 
     in_channels: Size = 128
     out_channels: Size = 128
-    patch_size: Count = 1
-    patch_size_t: Count = 1
+    patch_size: Literal[1] = 1
+    patch_size_t: Literal[1] = 1
     num_attention_heads: Count = 32
     attention_head_dim: Size = 64
     cross_attention_dim: Size = 2048

@@ -14,6 +14,9 @@ from kineograph.nodes.families.schemas import Count, NetworkConfig, Size
 
 One = Annotated[float, Field(ge=1, le=1)]
 Numbers = dict[Literal["num_layers", "multiplier", "residual", "inject_noise"], bool | Size]
+Reach = Annotated[list[Literal[20, 2048]], Field(min_length=3, max_length=3)]
+REACH: list[Literal[20, 2048]] = [20, 2048, 2048]
+"""Seconds and pixels that positions are counted in."""
 Resamplers = Literal["compress_all", "compress_all_res", "compress_space_res", "compress_time_res"]
 Blocks = Annotated[
     list[Annotated[list[Literal["res_x", "res_x_y"] | Resamplers | Size | Numbers], Field(min_length=2, max_length=2)]],
@@ -34,11 +37,7 @@ class TransformerHeader(NetworkConfig):
     double_self_attention: Literal[False] = False
     only_cross_attention: Literal[False] = False
     norm_eps: Annotated[float, Field(ge=1e-6, le=1e-6)] = 1e-6
-    positional_embedding_max_pos: Annotated[list[Literal[20, 2048]], Field(min_length=3, max_length=3)] = [
-        20,
-        2048,
-        2048,
-    ]
+    positional_embedding_max_pos: Reach = REACH
     positional_embedding_theta: Annotated[float, Field(ge=1e4, le=1e4)] = 1e4
     positional_embedding_type: Literal["rope"] = "rope"
     qk_norm: Literal["rms_norm"] = "rms_norm"
@@ -73,11 +72,9 @@ class AutoencoderHeader(NetworkConfig):
     @classmethod
     def _without_notes(cls, found: Any) -> Any:
         """Entries with a leading underscore are the library's notes, as in ``schemas.read``."""
-        return (
-            {name: each for name, each in found.items() if not name.startswith("_")}
-            if isinstance(found, dict)
-            else found
-        )
+        if not isinstance(found, dict):
+            return found
+        return {name: each for name, each in found.items() if not name.startswith("_")}
 
     def residuals(self) -> list[bool] | None:
         """Whether the decoder's upsamplers add what they were given; None where nothing is said of its blocks."""
