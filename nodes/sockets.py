@@ -54,6 +54,8 @@ class LatentSpec:
             elsewhere than first, and none is without a first frame alone.
         shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
             control (VACE); empty for one that is given cells of level 0.
+        passes: whether a DiT behind a causal VAE was trained to pass through what is encoded by itself and stands
+            beside the video (:class:`Keyframes`): pictures, and beginnings of clips.
     """
 
     channels: int
@@ -63,6 +65,7 @@ class LatentSpec:
     patch: int = 1
     causal: bool = False
     shows: Shows = ""
+    passes: bool = False
 
 
 @dataclass(frozen=True)

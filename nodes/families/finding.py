@@ -6,16 +6,18 @@ the name of a published model, of which the sizes are known. What a file holds, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families import folders, wan
+from kineograph.nodes.families import folders, ltx, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
 from kineograph.nodes.families.layouts.known import recognised
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.published import PUBLISHED
+from kineograph.nodes.families.readers import APART, READERS, part_of, read_by
 from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
@@ -59,18 +61,26 @@ class Part:
     beside: Part | None = None
 
 
-def find(path: str, part: str) -> Part:
+def find(path: str, part: str, reads_as: str = "") -> Part:
     """A part of a model.
+
+    Args:
+        path: see above.
+        part: dit, vae, text_encoder or image_encoder.
+        reads_as: who reads a text encoder that several families have, a name of ``readers.READERS``; empty where that
+            shows in what lies beside it.
 
     Raises:
         ValueError: there is none; with what there could be.
     """
-    place = Path(path)
+    place, reader = Path(path), READERS.get(reads_as, "")
     if "\0" not in path and place.is_file():
-        return _of_files(place, part)
+        return _of_files(place, part, reader)
     if "\0" not in path and place.is_dir():
         below = place / FOLDERS[part] if folders.is_pipeline(place) else place
-        return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
+        if below != place or _is_part(place):
+            return _of_part(below, part, reader)
+        return _of_folder(place, part, reader)
     if path in wan.SIZES:
         return {
             "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
@@ -87,9 +97,9 @@ def find(path: str, part: str) -> Part:
     )
 
 
-def files(path: str, part: str) -> list[Path]:
+def files(path: str, part: str, reads_as: str = "") -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
-    found = find(path, part)
+    found = find(path, part, reads_as)
     own = _files(found)
     if part != "dit" or (second := second_dit(path)) is None or not found.files:
         return own
@@ -126,14 +136,14 @@ def second_dit(path: str) -> tuple[str, float] | None:
 def _is_part(folder: Path) -> bool:
     """Whether a folder is one part of a model as its library writes it."""
     config = folder / "config.json"
-    return config.is_file() and _class(folders.settings(config)) in NETWORKS
+    return config.is_file() and _class(folders.settings(config)) in {name.split(APART)[0] for name in NETWORKS}
 
 
-def _of_part(below: Path, part: str) -> Part:
+def _of_part(below: Path, part: str, reader: str = "") -> Part:
     folder = below.parent
     found = folders.settings(below / "config.json")
     name = _class(found)
-    kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
+    kind = read_by(name, reader or (_family(folder) if part == "text_encoder" else ""))
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
         raise ValueError(f"{shown(below.name)} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
@@ -142,6 +152,9 @@ def _of_part(below: Path, part: str) -> Part:
     for path in filter(Path.is_file, elsewhere):
         said = folders.settings(path)
         found |= {name: said[name] for name in wanted & said.keys()}
+    if "causal_positions" in kind.schema.model_fields:
+        elsewhere.append(folder / FOLDERS["vae"] / "config.json")
+        found["causal_positions"] = ltx.is_later(_vae_blocks(folder))
     return Part(
         kind,
         read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}"),
@@ -168,18 +181,27 @@ def _class(found: dict[str, Any]) -> str:
 def _family(folder: Path) -> str:
     """The class of a model's DiT, which says how it reads a text encoder that others have too."""
     config = folder / FOLDERS["dit"] / "config.json"
-    return _class(folders.settings(config)) if config.is_file() else ""
+    name = _class(folders.settings(config)) if config.is_file() else ""
+    return ltx.LATER if name == ltx.TRANSFORMER and ltx.is_later(_vae_blocks(folder)) else name
 
 
-def _of_folder(folder: Path, part: str) -> Part:
+def _vae_blocks(folder: Path) -> list[Any]:
+    """The kinds of blocks of a model's VAE, which tell generations of LTX-Video apart."""
+    config = folder / FOLDERS["vae"] / "config.json"
+    found = folders.settings(config).get("down_block_types") if config.is_file() else None
+    return found if isinstance(found, list) else []
+
+
+def _of_folder(folder: Path, part: str, reader: str) -> Part:
     """The part that the files beside each other in a folder hold."""
     sharded = sorted(folder.glob("*.safetensors.index.json"))
     groups = [folders.parts(index) for index in sharded]
     taken = {path for group in groups for path in group}
     single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    found = [group for group in [*groups, *([each] for each in single)] if part in _parts_in(group)]
+    held = [(group, _networks_in(group)) for group in [*groups, *([each] for each in single)]]
+    found = [group for group, networks in held if part in map(part_of, networks)]
     if len(found) == 1:
-        return _of_weights(found[0], part)
+        return _of_weights(found[0], part, reader or (_reader(held) if part == "text_encoder" else ""))
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
         raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
@@ -189,39 +211,60 @@ def _of_folder(folder: Path, part: str) -> Part:
     )
 
 
-def _of_files(path: Path, part: str) -> Part:
-    if part not in (found := _parts_in([path])):
+def _reader(held: list[tuple[list[Path], list[str]]]) -> str:
+    """Who reads a text encoder: the class of the DiT that lies beside it, in one of some files; empty without one."""
+    for group, networks in held:
+        if dits := [each for each in networks if part_of(each) == "dit"]:
+            later = getattr(_of_weights(group, "dit", "").config, "causal_positions", False)
+            return ltx.LATER if later else dits[0]
+    return ""
+
+
+def _of_files(path: Path, part: str, reader: str) -> Part:
+    if part not in (found := [part_of(each) for each in _networks_in([path])]):
         held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
-        raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
-    return _of_weights([path], part)
+        raise ValueError(
+            f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed. Put them beside each other into a folder "
+            "and give its path, or load each part by a node of its own."
+        )
+    return _of_weights([path], part, reader)
 
 
-def _parts_in(group: list[Path]) -> list[str]:
-    """The parts of a model that files hold, as far as they are known. A file that lies about itself is an error."""
+def _networks_in(group: list[Path]) -> list[str]:
+    """The networks that files hold, as far as they are known. A file that lies about itself is an error."""
     from kineograph.nodes.networks.mapped import shapes_in
 
-    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group))]
+    return [layout.kind for layout, _ in recognised(shapes_in(group))]
 
 
-def _of_weights(group: list[Path], part: str) -> Part:
+def _of_weights(group: list[Path], part: str, reader: str) -> Part:
     from kineograph.nodes.networks.mapped import shapes_in
 
     shapes = shapes_in(group)
     found = recognised(shapes)
-    layout, prefix = next(each for each in found if NETWORKS[each[0].kind].part == part)
+    layout, prefix = next(each for each in found if part_of(each[0].kind) == part)
     folder = group[0].parent
     beside = folder / "config.json"
-    said = folders.settings(beside) if beside.is_file() and part == "dit" else {}
+    said = _said(layout, group[0], beside)
     plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    kind = read_by(layout.kind, reader)
+    assert kind is not None, "layouts are of known networks"
     try:
-        config = layout.sizes(plain, said)
+        config = kind.schema(**layout.sizes(plain, said).model_dump())
     except (ValueError, LookupError, TypeError, ZeroDivisionError):
         raise ValueError(
             f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
         ) from None
     places = [folder / name for name in TOKENIZERS]
     words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
-    more = (beside,) if beside.is_file() else ()
+    more = (beside,) if beside.is_file() and layout.header is None else ()
     tokenizer = words if part == "text_encoder" else None
     others = tuple(each for _, each in found if each != prefix)
-    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, others, tokenizer)
+    return Part(kind, config, tuple(group), more, layout, prefix, others, tokenizer)
+
+
+def _said(layout: Layout, file: Path, beside: Path) -> Mapping[str, Any]:
+    """What is said of a network whose files have a layout: in their header, or in a config.json beside a DiT."""
+    if layout.header is not None:
+        return read(layout.header, folders.header(file), f"The header of {shown(file.name)}").model_dump()
+    return folders.settings(beside) if part_of(layout.kind) == "dit" and beside.is_file() else {}
