@@ -27,9 +27,11 @@ NAMES = {
     "dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder",
     "text_encoder_2": "text encoder of CLIP",
 }  # fmt: skip
-REPOSITORIES = ("hunyuan-video-t2v-720p", "")
-INSIDE = {"dit": "transformers", "vae": "vae"}
-"""Where the repository of HunyuanVideo keeps its parts."""
+KEPT = {
+    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers"),
+    "vae": ("hunyuan-video-t2v-720p/vae", "vae"),
+}
+"""Where the repository of HunyuanVideo keeps parts that are no folders of a library."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
@@ -132,13 +134,14 @@ def second_dit(path: str) -> tuple[str, float] | None:
 
 
 def _of_place(place: Path, part: str) -> Part:
+    """The part that a folder holds, of a library or of authors."""
     if folders.is_pipeline(place):
         return _of_part(place / FOLDERS[part], part)
     for below in (place / FOLDERS[part], place):
         if _is_part(below):
             return _of_part(below, part)
-    kept = [place / each / INSIDE[part] for each in REPOSITORIES if part in INSIDE]
-    return _of_folder(next(filter(Path.is_dir, kept), place), part)
+    kept = filter(Path.is_dir, (place / each for each in KEPT.get(part, ())))
+    return _of_folder(next(kept, place), part)
 
 
 def _is_part(folder: Path) -> bool:
@@ -205,10 +208,11 @@ def _of_folder(folder: Path, part: str) -> Part:
         return _of_weights(found[0], part)
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
-        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
+        way = "Give one file's path." if part != "text_encoder_2" else "Leave one beside the other text encoder."
+        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. {way}")
     raise ValueError(
         f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
-        f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
+        f"one of its {len(single)} files of weights what the authors of a model or ComfyUI call so."
     )
 
 
@@ -241,11 +245,11 @@ def _of_files(path: Path, part: str) -> Part:
             f"The factors of {shown(path.name)} stand in {shown(_map(path).name)}, which is not read here. Take the "
             "same weights in bfloat16, and float8_e4m3fn as dtype."
         )
-    group = [each for each in _weights(path.parent) if _half(each)] if _half(path) else [path]
+    halved = bool(_half(path))
+    group = [each for each in _weights(path.parent) if _half(each)] if halved else [path]
     if part not in (found := _parts_in(group)):
         held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
-        if group != [path] or _half(path):
-            held = "half of a VAE"
+        held = "half of a VAE, with no other half beside it" if halved and not found else held
         raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
     return _of_weights(group, part)
 

@@ -97,7 +97,7 @@ def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
 
 def dit_sizes(shapes: Shapes, _: Said) -> HunyuanTransformer:
     """The sizes of HunyuanVideo's transformer."""
-    width, channels, time, patch, _ = shapes["img_in.proj.weight"]
+    width, channels, time, patch = shapes["img_in.proj.weight"][:4]
     first = "double_blocks.0.img_"
     norm = next(each for each in ("attn_q_norm.weight", "attn.norm.query_norm.scale") if first + each in shapes)
     feed = next(each for each in ("mlp.fc1.weight", "mlp.0.weight") if first + each in shapes)

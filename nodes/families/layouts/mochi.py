@@ -69,7 +69,7 @@ def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
 
 def dit_sizes(shapes: Shapes, _: Said) -> MochiTransformer:
     """The sizes of Mochi's transformer."""
-    width, channels, patch, _ = shapes["x_embedder.proj.weight"]
+    width, channels, patch = shapes["x_embedder.proj.weight"][:3]
     head = shapes["blocks.0.attn.q_norm_x.weight"][0]
     pooled, text = shapes["t5_yproj.weight"]
     return MochiTransformer(
