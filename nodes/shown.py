@@ -90,8 +90,8 @@ def show_control(
 def show_reference(latent: Latent, vae: VAE, image: Video, seed: int = 0) -> Latent:
     """Show VACE what somebody, something or a place looks like: a picture that is no frame of the video.
 
-    The picture stands before the video while it is sampled, and ``vae_decode`` leaves it out. Chain this node for several
-    pictures, before or behind ``show_control`` and ``give_video``.
+    The picture stands before the video while it is sampled, and ``vae_decode`` leaves it out. Chain this node for
+    several pictures, before or behind ``show_control`` and ``give_video``.
 
     Args:
         latent: of the video to come.
@@ -125,7 +125,8 @@ def show_reference(latent: Latent, vae: VAE, image: Video, seed: int = 0) -> Lat
 def _check_vace(latent: Latent) -> None:
     if latent.spec.shows != "control":
         raise ValueError(
-            "Only VACE models are led by a clip or shown references: load one by load_video_model, or sdedit this one's."
+            "Only VACE models are led by a clip or shown references: load one by load_video_model, or sdedit this "
+            "one's."
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kineograph.nodes.families.layouts import clip, text, wan
+from kineograph.nodes.families.layouts import clip, text, wan, wan22
 from kineograph.nodes.families.layouts.layout import Layout
 
-LAYOUTS = (*wan.LAYOUTS, *text.LAYOUTS, *clip.LAYOUTS)
+LAYOUTS = (*wan22.LAYOUTS, *wan.LAYOUTS, *text.LAYOUTS, *clip.LAYOUTS)
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "vae.", "")
 """Before the names of a network that was saved with what was around it."""
 
