@@ -97,7 +97,7 @@ def show_reference(latent: Latent, vae: VAE, image: Video, seed: int = 0) -> Lat
         latent: of the video to come.
         vae: of a VACE model.
         image: a picture, of any size: it is fitted into the video's, with white around; of a clip, each frame.
-        seed: of the noise that stands for it; another than the latent's.
+        seed: of the noise that it is drawn from; same seed, same noise, and never the latent's.
 
     Raises:
         ValueError: the model is no VACE.
