@@ -80,6 +80,8 @@ class WanAutoencoder(NetworkConfig):
     patch_size: Count | None = None
     scale_factor_temporal: Annotated[int, Field(ge=1, le=16)] = 4
     scale_factor_spatial: Annotated[int, Field(ge=1, le=64)] = 8
+    clip_output: Annotated[bool, Field(exclude=True)] = True
+    """Wan 2.2 5B's file says it, to the library it means nothing."""
 
 
 class LTXTransformer(NetworkConfig):
