@@ -1,64 +1,35 @@
 """From a path to the parts of a model: which files hold it, in which layout, of which sizes. Loads no weights.
 
-A path is a folder as diffusers writes it, a folder or a file with weights as Wan's repository or ComfyUI name them, or
-the name of a published model, of which the sizes are known. What a file holds, its tensors say, not its name.
+A path is a folder as diffusers writes it, a folder or a file with weights as authors or ComfyUI name them, or the name
+of a published model, of which the sizes are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families import folders, ltx, wan
-from kineograph.nodes.families.kinds import NETWORKS, Kind
-from kineograph.nodes.families.layouts.known import recognised
-from kineograph.nodes.families.layouts.layout import Layout
+from kineograph.nodes.families import bare, folders, ltx, wan
+from kineograph.nodes.families.kinds import NETWORKS
+from kineograph.nodes.families.parts import Part, words
 from kineograph.nodes.families.published import PUBLISHED
-from kineograph.nodes.families.readers import APART, READERS, part_of, read_by
-from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.readers import APART, READERS, read_by
+from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
 FOLDERS = {
     "dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2",
     "image_encoder": "image_encoder",
 }  # fmt: skip
-NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
+KEPT = {
+    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers"),
+    "vae": ("hunyuan-video-t2v-720p/vae", "vae"),
+}
+"""Where the repository of HunyuanVideo keeps parts that are no folders of a library."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-WEIGHTS = (".safetensors", ".pth", ".pt")
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
 """What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
-TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
-"""Where a tokenizer.json lies beside weights, in the folders that people have."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a model as it was found.
-
-    Attributes:
-        kind: what it is.
-        config: its sizes.
-        files: its weights; none where only the sizes are known.
-        more: other files that decide what it is.
-        layout: how its files name the weights; None where they do as its library.
-        prefix: of its names in the files.
-        others: prefixes of what else is in them, which other parts read.
-        tokenizer: where its tokenizer.json should lie.
-        beside: another part that its value holds.
-    """
-
-    kind: Kind
-    config: NetworkConfig
-    files: tuple[Path, ...] = ()
-    more: tuple[Path, ...] = ()
-    layout: Layout | None = None
-    prefix: str = ""
-    others: tuple[str, ...] = ()
-    tokenizer: Path | None = None
-    beside: Part | None = None
 
 
 def find(path: str, part: str, reads_as: str = "") -> Part:
@@ -75,12 +46,9 @@ def find(path: str, part: str, reads_as: str = "") -> Part:
     """
     place, reader = Path(path), READERS.get(reads_as, "")
     if "\0" not in path and place.is_file():
-        return _of_files(place, part, reader)
+        return bare.of_file(place, part, reader)
     if "\0" not in path and place.is_dir():
-        below = place / FOLDERS[part] if folders.is_pipeline(place) else place
-        if below != place or _is_part(place):
-            return _of_part(below, part, reader)
-        return _of_folder(place, part, reader)
+        return _of_place(place, part, reader)
     if path in wan.SIZES:
         return {
             "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
@@ -133,6 +101,17 @@ def second_dit(path: str) -> tuple[str, float] | None:
     return str(below), boundary
 
 
+def _of_place(place: Path, part: str, reader: str) -> Part:
+    """The part that a folder holds, of a library or of authors."""
+    if folders.is_pipeline(place):
+        return _of_part(place / FOLDERS[part], part, reader)
+    for below in (place / FOLDERS[part], place):
+        if _is_part(below):
+            return _of_part(below, part, reader)
+    kept = filter(Path.is_dir, (place / each for each in KEPT.get(part, ())))
+    return bare.of_folder(next(kept, place), part, reader)
+
+
 def _is_part(folder: Path) -> bool:
     """Whether a folder is one part of a model as its library writes it."""
     config = folder / "config.json"
@@ -161,7 +140,7 @@ def _of_part(below: Path, part: str, reader: str = "") -> Part:
         tuple(folders.weight_files(below)),
         (below / "config.json", *elsewhere),
         kind.layout,
-        tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
+        tokenizer=words([folder / TOKENIZER[part], below]) if part in TOKENIZER else None,
         beside=_of_part(folder / FOLDERS[kind.beside], kind.beside) if kind.beside else None,
     )
 
@@ -190,81 +169,3 @@ def _vae_blocks(folder: Path) -> list[Any]:
     config = folder / FOLDERS["vae"] / "config.json"
     found = folders.settings(config).get("down_block_types") if config.is_file() else None
     return found if isinstance(found, list) else []
-
-
-def _of_folder(folder: Path, part: str, reader: str) -> Part:
-    """The part that the files beside each other in a folder hold."""
-    sharded = sorted(folder.glob("*.safetensors.index.json"))
-    groups = [folders.parts(index) for index in sharded]
-    taken = {path for group in groups for path in group}
-    single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    held = [(group, _networks_in(group)) for group in [*groups, *([each] for each in single)]]
-    found = [group for group, networks in held if part in map(part_of, networks)]
-    if len(found) == 1:
-        return _of_weights(found[0], part, reader or (_reader(held) if part == "text_encoder" else ""))
-    if found:
-        names = ", ".join(shown(group[0].name) for group in found)
-        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
-    raise ValueError(
-        f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
-        f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
-    )
-
-
-def _reader(held: list[tuple[list[Path], list[str]]]) -> str:
-    """Who reads a text encoder: the class of the DiT that lies beside it, in one of some files; empty without one."""
-    for group, networks in held:
-        if dits := [each for each in networks if part_of(each) == "dit"]:
-            later = getattr(_of_weights(group, "dit", "").config, "causal_positions", False)
-            return ltx.LATER if later else dits[0]
-    return ""
-
-
-def _of_files(path: Path, part: str, reader: str) -> Part:
-    if part not in (found := [part_of(each) for each in _networks_in([path])]):
-        held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
-        raise ValueError(
-            f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed. Put them beside each other into a folder "
-            "and give its path, or load each part by a node of its own."
-        )
-    return _of_weights([path], part, reader)
-
-
-def _networks_in(group: list[Path]) -> list[str]:
-    """The networks that files hold, as far as they are known. A file that lies about itself is an error."""
-    from kineograph.nodes.networks.mapped import shapes_in
-
-    return [layout.kind for layout, _ in recognised(shapes_in(group))]
-
-
-def _of_weights(group: list[Path], part: str, reader: str) -> Part:
-    from kineograph.nodes.networks.mapped import shapes_in
-
-    shapes = shapes_in(group)
-    found = recognised(shapes)
-    layout, prefix = next(each for each in found if part_of(each[0].kind) == part)
-    folder = group[0].parent
-    beside = folder / "config.json"
-    said = _said(layout, group[0], beside)
-    plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    kind = read_by(layout.kind, reader)
-    assert kind is not None, "layouts are of known networks"
-    try:
-        config = kind.schema(**layout.sizes(plain, said).model_dump())
-    except (ValueError, LookupError, TypeError, ZeroDivisionError):
-        raise ValueError(
-            f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
-        ) from None
-    places = [folder / name for name in TOKENIZERS]
-    words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
-    more = (beside,) if beside.is_file() and layout.header is None else ()
-    tokenizer = words if part == "text_encoder" else None
-    others = tuple(each for _, each in found if each != prefix)
-    return Part(kind, config, tuple(group), more, layout, prefix, others, tokenizer)
-
-
-def _said(layout: Layout, file: Path, beside: Path) -> Mapping[str, Any]:
-    """What is said of a network whose files have a layout: in their header, or in a config.json beside a DiT."""
-    if layout.header is not None:
-        return read(layout.header, folders.header(file), f"The header of {shown(file.name)}").model_dump()
-    return folders.settings(beside) if part_of(layout.kind) == "dit" and beside.is_file() else {}

@@ -80,6 +80,8 @@ class WanAutoencoder(NetworkConfig):
     patch_size: Count | None = None
     scale_factor_temporal: Annotated[int, Field(ge=1, le=16)] = 4
     scale_factor_spatial: Annotated[int, Field(ge=1, le=64)] = 8
+    clip_output: Annotated[bool, Field(exclude=True)] = True
+    """Wan 2.2 5B's file says it, to the library it means nothing."""
 
 
 class LTXTransformer(NetworkConfig):
@@ -400,6 +402,15 @@ class ClipTextEncoder(NetworkConfig):
     hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
     layer_norm_eps: Small = 1e-5
     eos_token_id: Annotated[int, Field(ge=0, le=2**20)] = 2
+
+
+class WholeClip(ClipTextEncoder):
+    """Of ``CLIPModel``, whose text encoder alone is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, found: Any) -> Any:
+        return found.get("text_config", found) if isinstance(found, dict) else found
 
 
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:
