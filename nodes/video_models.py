@@ -46,10 +46,17 @@ def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
 def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
     dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
     network: Any = dit.network
-    if network.config.shows:
-        looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
-        vae = replace(vae, spec=replace(vae.spec, shows=network.config.shows), image_encoder=looks)
-    return Model(dit, vae, text_encoder)
+    looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
+    spec = replace(vae.spec, shows=network.config.shows, **_limits(path))
+    return Model(dit, replace(vae, spec=spec, image_encoder=looks), text_encoder)
+
+
+def _limits(path: str) -> dict[str, Any]:
+    """Which sizes of a latent a model's DiT takes alone, as fields of its VAE's ``LatentSpec``."""
+    from kineograph.nodes.families.finding import find
+
+    found = find(path, "dit")
+    return found.kind.limits(found.config)
 
 
 def _outlined(path: str, part: str, dtype: Numbers) -> Any:
@@ -92,7 +99,7 @@ def image_encoder_digest(path: str) -> str:
 def foretold_video_model(path: str) -> Model:
     """Of the model, what its sizes must fit: the latent's."""
     nothing: Any = None
-    return Model(nothing, foretold_video_vae(path), nothing)
+    return Model(nothing, replace(foretold_video_vae(path), **_limits(path)), nothing)
 
 
 def foretold_video_vae(path: str) -> Any:
