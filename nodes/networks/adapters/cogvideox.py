@@ -6,6 +6,7 @@ CogVideoX: Yang et al. 2024 (arXiv 2408.06072). The networks are diffusers' ``Co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -37,6 +38,17 @@ def training_levels(snr_divisor: float) -> Tensor:
     signal = (1 - betas).cumprod(0)
     signal = signal / (snr_divisor + (1 - snr_divisor) * signal)
     return levels_of(without_signal_at_the_end(signal))
+
+
+def dynamic_scale(timestep: int, steps: int, scale: float) -> float:
+    """1 + g (1 - cos(pi ((N - t) / N)^5)) / 2, as CogVideoX's authors and diffusers compute it.
+
+    Args:
+        timestep: t, of a thousand, though the formula looks made for the number of the step.
+        steps: N, of the whole schedule.
+        scale: g.
+    """
+    return 1 + scale * (1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2
 
 
 def rotary_tables(grid: Triple, width: int, base: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
@@ -94,14 +106,14 @@ class CogVideoXDiT(AdaptedDiT):
         beside = config.in_channels - config.out_channels
         shows = {"beside": beside, "shows": "first"} if beside else {}
         super().__init__(network, AdapterConfig(config.out_channels, patch, predicts="v", **shows))
-        self.register_buffer("levels_T", levels, persistent=False)
+        self.levels = levels
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training."""
         assert batch.grid is not None
         dtype = self.network.patch_embed.proj.weight.dtype
         level = one_level(levels_K, self.name)
-        timestep = (self.levels_T - level).abs().argmin()[None]  # type: ignore[operator]
+        timestep = (self.levels.to(level.device) - level).abs().argmin()[None]
         config = self.network.config
         self._check_size(x_1CthW)
         if batch.beside_BKthw is not None:
