@@ -13,7 +13,7 @@ from typing import Any
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import folders, wan
 from kineograph.nodes.families.kinds import NETWORKS, Kind
-from kineograph.nodes.families.layouts.known import recognised
+from kineograph.nodes.families.layouts.known import half, recognised
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
@@ -23,12 +23,23 @@ FOLDERS = {
     "dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2",
     "image_encoder": "image_encoder",
 }  # fmt: skip
-NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
+NAMES = {
+    "dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder",
+    "text_encoder_2": "text encoder of CLIP",
+}  # fmt: skip
+KEPT = {
+    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers"),
+    "vae": ("hunyuan-video-t2v-720p/vae", "vae"),
+}
+"""Where the repository of HunyuanVideo keeps parts that are no folders of a library."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
 """What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
-TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
+TOKENIZERS = {
+    "text_encoder": ("tokenizer", "google/umt5-xxl", "umt5-xxl", "."),
+    "text_encoder_2": ("tokenizer_2",),
+}
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
 
 
@@ -69,8 +80,7 @@ def find(path: str, part: str) -> Part:
     if "\0" not in path and place.is_file():
         return _of_files(place, part)
     if "\0" not in path and place.is_dir():
-        below = place / FOLDERS[part] if folders.is_pipeline(place) else place
-        return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
+        return _of_place(place, part)
     if path in wan.SIZES:
         return {
             "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
@@ -123,6 +133,17 @@ def second_dit(path: str) -> tuple[str, float] | None:
     return str(below), boundary
 
 
+def _of_place(place: Path, part: str) -> Part:
+    """The part that a folder holds, of a library or of authors."""
+    if folders.is_pipeline(place):
+        return _of_part(place / FOLDERS[part], part)
+    for below in (place / FOLDERS[part], place):
+        if _is_part(below):
+            return _of_part(below, part)
+    kept = filter(Path.is_dir, (place / each for each in KEPT.get(part, ())))
+    return _of_folder(next(kept, place), part)
+
+
 def _is_part(folder: Path) -> bool:
     """Whether a folder is one part of a model as its library writes it."""
     config = folder / "config.json"
@@ -148,9 +169,14 @@ def _of_part(below: Path, part: str) -> Part:
         tuple(folders.weight_files(below)),
         (below / "config.json", *elsewhere),
         kind.layout,
-        tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
+        tokenizer=_words([folder / TOKENIZER[part], below]) if part in TOKENIZER else None,
         beside=_of_part(folder / FOLDERS[kind.beside], kind.beside) if kind.beside else None,
     )
+
+
+def _words(places: list[Path]) -> Path:
+    """Where a tokenizer lies; where it should, if it does not."""
+    return next((place for place in places if any((place / table).is_file() for table in TABLES)), places[0])
 
 
 def _published(name: str, part: str) -> Part:
@@ -176,37 +202,69 @@ def _of_folder(folder: Path, part: str) -> Part:
     sharded = sorted(folder.glob("*.safetensors.index.json"))
     groups = [folders.parts(index) for index in sharded]
     taken = {path for group in groups for path in group}
-    single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    found = [group for group in [*groups, *([each] for each in single)] if part in _parts_in(group)]
+    single = [path for path in _weights(folder) if path not in taken]
+    found = [group for group in [*groups, *_whole(single)] if part in _parts_in(group)]
     if len(found) == 1:
         return _of_weights(found[0], part)
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
-        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
+        way = "Give one file's path." if part != "text_encoder_2" else "Leave one beside the other text encoder."
+        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. {way}")
     raise ValueError(
         f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
-        f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
+        f"one of its {len(single)} files of weights what the authors of a model or ComfyUI call so."
     )
 
 
+def _weights(folder: Path) -> list[Path]:
+    """The files of weights in a folder, but those in fp8 whose factors stand in another file (HunyuanVideo's)."""
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS]
+    maps = {_map(path) for path in found} & set(found)
+    return [path for path in found if path not in maps and _map(path) not in maps]
+
+
+def _map(path: Path) -> Path:
+    return path.with_stem(f"{path.stem}_map")
+
+
+def _whole(single: list[Path]) -> list[list[Path]]:
+    """Files that hold networks, each alone, and those that hold a half of one, together."""
+    halves = [path for path in single if _half(path)]
+    return [[path] for path in single if path not in halves] + ([halves] if halves else [])
+
+
+def _half(path: Path) -> str:
+    from kineograph.nodes.networks.mapped import placed_in
+
+    return half(placed_in([path]))
+
+
 def _of_files(path: Path, part: str) -> Part:
-    if part not in (found := _parts_in([path])):
+    if _map(path).is_file():
+        raise ValueError(
+            f"The factors of {shown(path.name)} stand in {shown(_map(path).name)}, which is not read here. Take the "
+            "same weights in bfloat16, and float8_e4m3fn as dtype."
+        )
+    halved = bool(_half(path))
+    group = [each for each in _weights(path.parent) if _half(each)] if halved else [path]
+    if part not in (found := _parts_in(group)):
         held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
+        held = "half of a VAE, with no other half beside it" if halved and not found else held
         raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
-    return _of_weights([path], part)
+    return _of_weights(group, part)
 
 
 def _parts_in(group: list[Path]) -> list[str]:
     """The parts of a model that files hold, as far as they are known. A file that lies about itself is an error."""
     from kineograph.nodes.networks.mapped import shapes_in
 
-    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group))]
+    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group, half))]
 
 
 def _of_weights(group: list[Path], part: str) -> Part:
     from kineograph.nodes.networks.mapped import shapes_in
 
-    shapes = shapes_in(group)
+    shapes = shapes_in(group, half)
     found = recognised(shapes)
     layout, prefix = next(each for each in found if NETWORKS[each[0].kind].part == part)
     folder = group[0].parent
@@ -219,9 +277,10 @@ def _of_weights(group: list[Path], part: str) -> Part:
         raise ValueError(
             f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
         ) from None
-    places = [folder / name for name in TOKENIZERS]
-    words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
+    kind, tokenizer = NETWORKS[layout.kind], None
+    if part in TOKENIZERS:
+        tokenizer = _words([folder / name for name in TOKENIZERS[part]])
     more = (beside,) if beside.is_file() else ()
-    tokenizer = words if part == "text_encoder" else None
     others = tuple(each for _, each in found if each != prefix)
-    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, others, tokenizer)
+    second = _of_folder(folder, kind.beside) if kind.beside else None
+    return Part(kind, config, tuple(group), more, layout, prefix, others, tokenizer, second)

@@ -6,12 +6,14 @@ Knows no files.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
+from kineograph.nodes.families.layouts.language import LLAMA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
@@ -31,6 +33,7 @@ from kineograph.nodes.families.schemas import (
     VACETransformer,
     WanAutoencoder,
     WanTransformer,
+    WholeClip,
 )
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 
@@ -213,6 +216,18 @@ def _clip_pictures(network: Any, config: CLIPVision, _: Any) -> ImageEncoder:
     return ImageEncoder(CLIPPictures(network, config.image_size))
 
 
+_LLAMA = Kind(
+    "text_encoder",
+    LlamaEncoder,
+    hunyuan.language_network,
+    _hunyuan_text,
+    tokens=hunyuan.TEXT_TOKENS,
+    beside="text_encoder_2",
+    layout=LLAMA,
+)
+_CLIP_TEXT = Kind(
+    "text_encoder_2", ClipTextEncoder, hunyuan.clip_network, None, tokens=hunyuan.CLIP_TOKENS, layout=CLIP_TEXT
+)
 _vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
@@ -238,21 +253,9 @@ NETWORKS = {
     ),
     "HunyuanVideoTransformer3DModel": Kind("dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit),
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
-    "LlamaModel": Kind(
-        "text_encoder",
-        LlamaEncoder,
-        hunyuan.language_network,
-        _hunyuan_text,
-        tokens=hunyuan.TEXT_TOKENS,
-        beside="text_encoder_2",
-    ),
-    "CLIPTextModel": Kind(
-        "text_encoder_2",
-        ClipTextEncoder,
-        hunyuan.clip_network,
-        None,
-        tokens=hunyuan.CLIP_TOKENS,
-        layout=hunyuan.CLIP,
-    ),
+    "LlamaModel": _LLAMA,
+    "LlamaForCausalLM": _LLAMA,
+    "CLIPTextModel": _CLIP_TEXT,
+    "CLIPModel": replace(_CLIP_TEXT, schema=WholeClip, layout=WHOLE_CLIP),
 }
 """By the class's name in its library; where families read the same encoder otherwise, with the DiT's behind it."""

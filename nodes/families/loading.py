@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families.finding import Part, find
+from kineograph.nodes.families.layouts.known import half
 from kineograph.nodes.families.tokens import Later, Unread, tokenizer
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _placed(found: Part, network: Any) -> dict[str, Placed]:
     """
     from kineograph.nodes.networks.mapped import placed_in, with_factors
 
-    placed = renamed(found, with_factors(placed_in(found.files)))
+    placed = renamed(found, with_factors(placed_in(found.files, half)))
     for name, same in _tied(network).items():
         if found_one := [placed[each] for each in (same, name) if each in placed]:
             placed[name] = placed[same] = found_one[0]

@@ -403,6 +403,15 @@ class ClipTextEncoder(NetworkConfig):
     eos_token_id: Annotated[int, Field(ge=0, le=2**20)] = 2
 
 
+class WholeClip(ClipTextEncoder):
+    """Of ``CLIPModel``, whose text encoder alone is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, found: Any) -> Any:
+        return found.get("text_config", found) if isinstance(found, dict) else found
+
+
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:
     """A configuration by its schema; entries with a leading underscore are the library's notes.
 
