@@ -6,7 +6,7 @@ the name of a published model, of which the sizes are known. What a file holds, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ NAMES = {
     "text_encoder_2": "text encoder of CLIP",
 }  # fmt: skip
 KEPT = {
-    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers"),
+    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers", "transformer/1", "transformer_t2v/1000"),
     "vae": ("hunyuan-video-t2v-720p/vae", "vae"),
 }
-"""Where the repository of HunyuanVideo keeps parts that are no folders of a library."""
+"""Where the repositories of HunyuanVideo and CogVideoX keep parts that are no folders of a library."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 WEIGHTS = (".safetensors", ".pth", ".pt")
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
@@ -141,7 +141,18 @@ def _of_place(place: Path, part: str) -> Part:
         if _is_part(below):
             return _of_part(below, part)
     kept = filter(Path.is_dir, (place / each for each in KEPT.get(part, ())))
-    return _of_folder(next(kept, place), part)
+    return _settled(_of_folder(next(kept, place), part), place)
+
+
+def _settled(found: Part, place: Path) -> Part:
+    """A part whose files leave out what its DiT tells, if that lies beside it."""
+    if found.kind.settle is None:
+        return found
+    try:
+        dit = _of_place(place, "dit")
+    except ValueError:
+        return found
+    return replace(found, config=found.kind.settle(found.config, dit.config), more=(*found.more, *dit.files))
 
 
 def _is_part(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
 from kineograph.nodes.families.layouts.language import LLAMA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
@@ -50,6 +51,7 @@ class Kind:
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
+        settle: of a part whose bare files leave something out, from its configuration and its DiT's to the whole.
         limits: of a DiT, from a configuration to fields of ``LatentSpec`` that say which sizes alone it takes.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
@@ -64,6 +66,7 @@ class Kind:
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
+    settle: Callable[[Any, Any], NetworkConfig] | None = None
     limits: Callable[[Any], dict[str, Any]] = lambda _: {}
 
 
@@ -242,7 +245,9 @@ NETWORKS = {
     "CogVideoXTransformer3DModel": Kind(
         "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, limits=_cogvideox_limits
     ),
-    "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
+    "AutoencoderKLCogVideoX": Kind(
+        "vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec, settle=settled
+    ),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kineograph.nodes.families.layouts import clip, hunyuan, language, mochi, text, wan
+from kineograph.nodes.families.layouts import clip, cogvideox, hunyuan, language, mochi, text, wan
 from kineograph.nodes.families.layouts.layout import Layout
 
-LAYOUTS = (*wan.LAYOUTS, *hunyuan.LAYOUTS, *mochi.LAYOUTS, *text.LAYOUTS, *clip.LAYOUTS, *language.LAYOUTS)
+LAYOUTS = (
+    *wan.LAYOUTS,
+    *hunyuan.LAYOUTS,
+    *mochi.LAYOUTS,
+    *cogvideox.LAYOUTS,
+    *text.LAYOUTS,
+    *clip.LAYOUTS,
+    *language.LAYOUTS,
+)
 PREFIXES = ("model.diffusion_model.", "model.model.", "diffusion_model.", "vae.", "")
 """Before the names of a network that was saved with what was around it."""
 
