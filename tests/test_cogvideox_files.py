@@ -17,6 +17,8 @@ import tiny_families
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
 from kineograph.nodes import video_models
+from kineograph.nodes.families.layouts import cogvideox
+from kineograph.nodes.families.schemas import CogVideoXAutoencoder, CogVideoXTransformer
 from kineograph.nodes.networks.weights import save_weights
 
 ROTARY = {"use_rotary_positional_embeddings": True, "attention_head_dim": 16, "num_attention_heads": 2, "num_layers": 2}
@@ -112,23 +114,29 @@ def test_the_transformer_of_either_file_is_that_of_diffusers(kind, tmp_path):
     check_same(outlined.network, network.state_dict())
 
 
-def test_the_vae_of_either_file_is_that_of_diffusers_and_its_dit_tells_the_scale(vae, tmp_path):
-    """The authors' file serves 2b and 5b, whose latents are scaled otherwise."""
+def test_the_vae_of_either_file_is_that_of_diffusers_and_its_dit_tells_how_it_was_shown(vae, tmp_path):
+    """The authors' file serves all models; 1.5-I2V was trained on pictures that were scaled the other way."""
     (tmp_path / "vae").mkdir()
     torch.save({"state_dict": authors_vae(vae)}, tmp_path / "vae" / "3d-vae.pt")
     save_weights(tmp_path / "cogvideox_vae.safetensors", vae.state_dict())
     for path in (tmp_path, tmp_path / "cogvideox_vae.safetensors"):
-        found = video_models.load_video_vae(str(path))
-        check_same(found.network.network, vae.state_dict())
-        assert found.network.network.config.scaling_factor == 0.7
-    sizes = {"num_attention_heads": 30, "attention_head_dim": 64, "num_layers": 1}
-    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | sizes)
+        found = video_models.load_video_vae(str(path)).network
+        check_same(found.network, vae.state_dict())
+        assert found.network.config.scaling_factor == 0.7
+        assert found.shown_scale == 1.0
+    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["1.5-I2V"])
     (tmp_path / "transformer" / "1").mkdir(parents=True)
     torch.save({"module": authors_dit(dit)}, tmp_path / "transformer" / "1" / "mp_rank_00_model_states.pt")
-    assert video_models.load_video_vae(str(tmp_path)).network.network.config.scaling_factor == 1.15258426
-    own = video_models.outlined_video_dit(str(tmp_path), "float32").network
-    assert not own.network.config.use_rotary_positional_embeddings
-    assert torch.equal(own.levels, video_models.cogvideox_levels(3.0).values)
+    assert video_models.load_video_vae(str(tmp_path)).network.shown_scale == 0.7**-2
+
+
+def test_the_width_of_2b_tells_its_places_its_levels_and_the_scale_of_its_latents():
+    with torch.device("meta"):
+        network = CogVideoXTransformer3DModel(num_layers=1)
+    shapes = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+    config = cogvideox.dit_sizes(shapes, {})
+    assert config == CogVideoXTransformer(num_layers=1)
+    assert cogvideox.settled(CogVideoXAutoencoder(scaling_factor=0.7), config) == CogVideoXAutoencoder()
 
 
 def test_a_tensor_that_nobody_knows_is_told(tmp_path):

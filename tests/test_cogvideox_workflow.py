@@ -1,4 +1,4 @@
-"""The workflow file of CogVideoX: planned by published names, run on tiny folders of 2b and 1.5."""
+"""The workflow files of CogVideoX: planned by published names, run on tiny folders of 2b and 1.5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import tiny_families
 from kineograph import default_runtime
 from kineograph.nodes import video_models
 
-WORKFLOW = Path(__file__).parent.parent / "workflows" / "cogvideox_text_to_video.json"
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+WORKFLOW = WORKFLOWS / "cogvideox_text_to_video.json"
 IN_15 = {"use_rotary_positional_embeddings": True, "attention_head_dim": 16, "num_attention_heads": 2}
 IN_15 |= {"patch_size_t": 2, "patch_bias": False, "sample_height": 300, "sample_width": 300}
 PARAMETERS = {"cogvideox-2b": 1.694, "cogvideox-5b": 5.571}
@@ -26,12 +27,23 @@ def test_the_workflow_file_runs_on_a_folder(frames, snr, sizes, tmp_path):
     folder = tiny_families.saved(tiny_families.cogvideox_pipeline(snr, **sizes), tmp_path / "model")
     raw = json.loads(WORKFLOW.read_text())
     raw["nodes"]["model"]["params"] = {"dtype": "float32"}
-    inputs = {"frames": frames, "height": 32, "width": 32, "model": folder, "steps": 2}
+    inputs = {"frames": frames, "height": 32, "width": 32, "model": folder, "steps": 2, "tile": 0}
     assert default_runtime().run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 9, 3, 32, 32)
     rows = default_runtime().estimate(raw, inputs).nodes
     assert {row.path for row in rows if row.unknown} == {"file"}
     own = video_models.load_video_dit(folder, "float32")
     assert video_models.cogvideox_levels(dit=own).values.equal(video_models.cogvideox_levels(snr).values)
+
+
+def test_the_file_of_image_to_video_runs_on_a_folder_and_is_the_same_again(tmp_path):
+    shown = IN_15 | {"in_channels": 8, "ofs_embed_dim": 2}
+    folder = tiny_families.saved(tiny_families.cogvideox_pipeline(1.0, **shown), tmp_path / "model")
+    raw = json.loads((WORKFLOWS / "cogvideox_image_to_video.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": 13, "height": 32, "width": 32, "model": folder, "steps": 2, "tile": 0}
+    first, again = (default_runtime().run(raw, inputs, out=tmp_path).outputs["video"].frames for _ in range(2))
+    assert first.shape == (1, 9, 3, 32, 32)
+    assert first.equal(again)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

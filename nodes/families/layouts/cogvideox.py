@@ -50,7 +50,7 @@ MIXED = (
     (r"mixins\.adaln_layer\.adaLN_modulations\.(\d+)\.1\.(?=norm)", ""),
 )
 """What the authors keep outside of blocks, and its place in one."""
-NO_WEIGHTS = r"transformer\.(word|position)_embeddings\.|mixins\.pos_embed\.freqs_(sin|cos)$|.*embed_tokens"
+NO_WEIGHTS = r"transformer\.(word|position)_embeddings\.|.*freqs_(sin|cos)$|.*embed_tokens"
 
 
 def dit_name(name: str) -> str | None:
