@@ -419,6 +419,7 @@ OPTIONAL = {
     "load_image_encoder",
     "show_given_frames",
     "show_control",
+    "show_reference",
     "join_experts",
     "embedded_guidance",
 }
