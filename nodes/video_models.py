@@ -139,7 +139,8 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
     Args:
         path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), or one with the files of
             Wan's repository. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
-            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, mochi-1, hunyuanvideo) can be planned, and not run.
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, mochi-1, hunyuanvideo, hunyuanvideo-i2v) can be
+            planned, and not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
             layers in eight bits and computes in bfloat16.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.

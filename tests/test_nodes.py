@@ -27,6 +27,7 @@ from kineograph.nodes import (
     load,
     lora,
     model,
+    pictures,
     prompts,
     report,
     sample,
@@ -309,6 +310,10 @@ CALLS = {
     "sdedit_frames": lambda run: (edit.sdedit_frames, NOISE, CLEAN_ONE, [0.0, 0.9]),
     "morph": lambda run: (edit.morph, NOISE, CLEAN_ONE, edit.sdedit(NOISE, NOISE), 0.8),
     "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
+    "steady_noise": lambda run: (
+        pictures.steady_noise,
+        edit.give_video(NOISE, VAE, Video(BATCH.video.frames[:1, :1], 8.0)),
+    ),
     "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
     "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),
     "flow_edit_step": lambda run: (edit.flow_edit_step, NOISE, NOISE, CLEAN_ONE, STEP),
@@ -417,6 +422,7 @@ OPTIONAL = {
     "load_image_encoder",
     "show_given_frames",
     "show_control",
+    "encode_text_with_picture",
     "join_experts",
     "embedded_guidance",
 }

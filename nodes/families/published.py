@@ -10,6 +10,7 @@ from kineograph.nodes.families.schemas import (
     HunyuanAutoencoder,
     HunyuanTransformer,
     LlamaEncoder,
+    LlavaEncoder,
     MochiAutoencoder,
     MochiText,
     MochiTransformer,
@@ -26,6 +27,12 @@ PUBLISHED: dict[str, dict[str, tuple[str, NetworkConfig]]] = {
         "dit": ("HunyuanVideoTransformer3DModel", HunyuanTransformer()),
         "vae": ("AutoencoderKLHunyuanVideo", HunyuanAutoencoder()),
         "text_encoder": ("LlamaModel", LlamaEncoder()),
+        "text_encoder_2": ("CLIPTextModel", ClipTextEncoder()),
+    },
+    "hunyuanvideo-i2v": {
+        "dit": ("HunyuanVideoTransformer3DModel", HunyuanTransformer(image_condition_type="token_replace")),
+        "vae": ("AutoencoderKLHunyuanVideo", HunyuanAutoencoder()),
+        "text_encoder": ("LlavaForConditionalGeneration", LlavaEncoder()),
         "text_encoder_2": ("CLIPTextModel", ClipTextEncoder()),
     },
 }
