@@ -79,6 +79,7 @@ def decode_to_file(
 
     target = run.output_path(path)
     side = vae.spec.space_ratio * min(latent.x.shape[-2:])
+    latent = latent.without_references()
     pieces = _reported(decoded_pieces(vae.network, latent.x, latent.time), latent, run)
     write_video(target, pieces, latent.fps, upscale=_factor(side, upscale), provenance=run.provenance)
     run.wrote(target)

@@ -56,6 +56,7 @@ def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
     """
     from kineograph.nodes.networks.pieces import decoded
 
+    latent = latent.without_references()
     frames = decoded(vae.network, latent.x, latent.time, tile, latent.frames)
     return Video(frames, latent.fps, loop=latent.time == "circle")
 

@@ -19,14 +19,15 @@ from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Latent, Levels, Tex
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
+Reader = Literal["", "ltx-video", "ltx-video-0.9.5", "cogvideox", "mochi"]
 Made = Callable[[str, str, Numbers], Any]
 PARTS = ("dit", "vae", "text_encoder")
 
 
-def _digest(path: str, *parts: str) -> str:
+def _digest(path: str, *parts: str, reads_as: str = "") -> str:
     from kineograph.nodes.families import finding, folders
 
-    return folders.digest(file for part in parts for file in finding.files(path, part))
+    return folders.digest(file for part in parts for file in finding.files(path, part, reads_as))
 
 
 def _parts(path: str) -> tuple[str, ...]:
@@ -52,16 +53,16 @@ def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
     return Model(dit, vae, text_encoder)
 
 
-def _outlined(path: str, part: str, dtype: Numbers) -> Any:
+def _outlined(path: str, part: str, dtype: Numbers, reads_as: str = "") -> Any:
     from kineograph.nodes.families.loading import outline
 
-    return outline(path, part, dtype)
+    return outline(path, part, dtype, reads_as)
 
 
-def _loaded(path: str, part: str, dtype: Numbers) -> Any:
+def _loaded(path: str, part: str, dtype: Numbers, reads_as: str = "") -> Any:
     from kineograph.nodes.families.loading import load
 
-    return load(path, part, dtype)
+    return load(path, part, dtype, reads_as)
 
 
 def video_model_digest(path: str) -> str:
@@ -79,9 +80,9 @@ def video_vae_digest(path: str) -> str:
     return _digest(path, "vae")
 
 
-def video_text_digest(path: str) -> str:
+def video_text_digest(path: str, reads_as: Reader) -> str:
     """The digest of a model's text encoder and tokenizer."""
-    return _digest(path, "text_encoder")
+    return _digest(path, "text_encoder", reads_as=reads_as)
 
 
 def image_encoder_digest(path: str) -> str:
@@ -118,9 +119,9 @@ def outlined_video_vae(path: str, dtype: Half) -> VAE:
     return _outlined(path, "vae", dtype)
 
 
-def outlined_video_text(path: str, dtype: Numbers) -> TextEncoder:
+def outlined_video_text(path: str, dtype: Numbers, reads_as: Reader) -> TextEncoder:
     """What ``load_video_text_encoder`` loads, without its weights."""
-    return _outlined(path, "text_encoder", dtype)
+    return _outlined(path, "text_encoder", dtype, reads_as)
 
 
 def outlined_image_encoder(path: str, dtype: Half) -> ImageEncoder:
@@ -181,18 +182,22 @@ def load_video_vae(path: str = "wan2.1-t2v-1.3b", dtype: Half = "float32") -> VA
 
 
 @node(fingerprint=video_text_digest, estimate=outlined_video_text)
-def load_video_text_encoder(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> TextEncoder:
+def load_video_text_encoder(
+    path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16", reads_as: Reader = ""
+) -> TextEncoder:
     """Load the text encoder of an open video model alone.
 
     Args:
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
             google/umt5-xxl there.
         dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
+        reads_as: who reads a T5, where no DiT lies beside it (t5xxl_fp16.safetensors): ltx-video, from 0.9.5 on
+            ltx-video-0.9.5, cogvideox or mochi. Each gives it another length or treats its padding in another way.
 
     Raises:
         ValueError: it holds none, or is not what it says; or there is no tokenizer.
     """
-    return _loaded(path, "text_encoder", dtype)
+    return _loaded(path, "text_encoder", dtype, reads_as)
 
 
 @node(fingerprint=image_encoder_digest, estimate=outlined_image_encoder)

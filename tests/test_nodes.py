@@ -423,6 +423,7 @@ OPTIONAL = {
     "show_given_frames",
     "show_control",
     "encode_text_with_picture",
+    "show_reference",
     "join_experts",
     "embedded_guidance",
 }

@@ -95,7 +95,7 @@ def _wan_spec(config: WanAutoencoder) -> LatentSpec:
 def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
 
-    made: Any = LTXDiT(network)
+    made: Any = LTXDiT(network, causal=config.causal_positions)
     return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
 
 
@@ -107,7 +107,9 @@ def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
 
 
 def _ltx_spec(config: LTXAutoencoder) -> LatentSpec:
-    return LatentSpec(config.latent_channels, *ltx.ratios(config), causal=True)
+    return LatentSpec(
+        config.latent_channels, *ltx.ratios(config), causal=True, passes=ltx.is_later(config.down_block_types)
+    )
 
 
 def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
@@ -195,10 +197,17 @@ def _hunyuan_picture_text(network: Any, _: LlavaEncoder, tokenizer: Any, clip: A
     return TextEncoder(made)
 
 
-def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
     made: Any = T5Text(network, tokenizer, ltx.TEXT_TOKENS, hears_padding=True)
+    return TextEncoder(made)
+
+
+def _later_ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, ltx.LATER_TEXT_TOKENS)
     return TextEncoder(made)
 
 
@@ -237,7 +246,12 @@ NETWORKS = {
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
     "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
-    "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),
+    "T5EncoderModel of LTXVideoTransformer3DModel": Kind(
+        "text_encoder", T5Encoder, _t5, _ltx_text, tokens=ltx.TEXT_TOKENS
+    ),
+    f"T5EncoderModel of {ltx.LATER}": Kind(
+        "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
+    ),
     "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
     "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(

@@ -80,15 +80,20 @@ class WanAutoencoder(NetworkConfig):
     patch_size: Count | None = None
     scale_factor_temporal: Annotated[int, Field(ge=1, le=16)] = 4
     scale_factor_spatial: Annotated[int, Field(ge=1, le=64)] = 8
+    clip_output: Annotated[bool, Field(exclude=True)] = True
+    """Wan 2.2 5B's file says it, to the library it means nothing."""
 
 
 class LTXTransformer(NetworkConfig):
-    """Of ``LTXVideoTransformer3DModel``; the defaults are those of the library, for LTX-Video 2B."""
+    """Of ``LTXVideoTransformer3DModel``; the defaults are those of the library, for LTX-Video 2B.
+
+    ``causal_positions`` is how it counts time: since 0.9.5 the first latent frame is one frame long, as its VAE has it.
+    """
 
     in_channels: Size = 128
     out_channels: Size = 128
-    patch_size: Count = 1
-    patch_size_t: Count = 1
+    patch_size: Literal[1] = 1
+    patch_size_t: Literal[1] = 1
     num_attention_heads: Count = 32
     attention_head_dim: Size = 64
     cross_attention_dim: Size = 2048
@@ -100,6 +105,7 @@ class LTXTransformer(NetworkConfig):
     caption_channels: Size = 4096
     attention_bias: bool = True
     attention_out_bias: bool = True
+    causal_positions: bool = False
 
 
 Counts = Annotated[list[Size], Field(min_length=1, max_length=8)]

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kineograph.nodes.families.layouts import clip, hunyuan, language, mochi, text, wan
+from kineograph.nodes.families.layouts import clip, hunyuan, language, ltx, mochi, text, wan, wan22
 from kineograph.nodes.families.layouts.layout import Layout
 
-LAYOUTS = (*wan.LAYOUTS, *hunyuan.LAYOUTS, *mochi.LAYOUTS, *text.LAYOUTS, *clip.LAYOUTS, *language.LAYOUTS)
+KINDS = (
+    wan22,  # before wan: its VAE has the names of that one too
+    wan,
+    ltx,
+    hunyuan,
+    mochi,
+    text,
+    clip,
+    language,
+)
+LAYOUTS: tuple[Layout, ...] = tuple(layout for kind in KINDS for layout in kind.LAYOUTS)
 PREFIXES = ("model.diffusion_model.", "model.model.", "diffusion_model.", "vae.", "")
 """Before the names of a network that was saved with what was around it."""
 
