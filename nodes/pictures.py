@@ -21,7 +21,8 @@ def encode_text_with_picture(
         encoder: of such a model.
         picture: a single frame, of any size; its middle square is looked at.
         prompt: what shall happen, in plain words.
-        every: of the words that stand for the picture, each how many-th is given on; 4 as trained.
+        every: of the words that stand for the picture, each how many-th is given on: 4 as trained, 2 for the first
+            release, which has channels for the picture.
 
     Raises:
         ValueError: the encoder reads words alone, or the clip has more frames than one.
@@ -52,6 +53,7 @@ def steady_noise(latent: Latent, share: Annotated[float, Field(ge=0, le=1)] = 0.
     Raises:
         ValueError: the first latent frame is not given.
     """
-    if latent.mask[:, :, 0].any():
+    if latent.shown is None and latent.mask[:, :, 0].any():
         raise ValueError("No first frame is given that noise could lean on: put give_video before this node.")
-    return replace(latent, x=(1 - share) * latent.x + share * latent.clean[:, :, :1])
+    first = latent.clean if latent.shown is None else latent.shown.channels[:, : latent.x.shape[1]]
+    return replace(latent, x=(1 - share) * latent.x + share * first[:, :, :1])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @node(views=("vae", "image_encoder"))
 def show_given_frames(
-    vae: VAE, image_encoder: ImageEncoder | None = None, kind: Literal["frames", "control"] = "frames"
+    vae: VAE, image_encoder: ImageEncoder | None = None, kind: Literal["frames", "control", "picture"] = "frames"
 ) -> VAE:
     """Let ``give_video`` tell the DiT of given frames in channels of their own, as Wan's image-to-video models need it.
 
@@ -33,7 +33,8 @@ def show_given_frames(
     Args:
         vae: of such a model, loaded alone.
         image_encoder: for models that are also told what the first picture shows: Wan 2.1's, not 2.2's.
-        kind: frames for image to video, control for VACE.
+        kind: frames for image to video, control for VACE, picture for the first release of HunyuanVideo's image to
+            video, which is shown a first frame alone.
 
     Raises:
         ValueError: the VAE is of another kind.
@@ -175,6 +176,10 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int, drawn: Tensor
     if latent.spec.shows == "frames":
         values = encoded_frames(vae, shown.grey_clip(pixels, frames, total))
         channels, drawn = shown.beside(values, frames, ratio), None
+    elif latent.spec.shows == "picture":
+        if frames != (0,):
+            raise ValueError("This model is shown a single picture, which is the first frame: give one at 0.")
+        channels, drawn = shown.picture(encoded_frames(vae, pixels), latent.x.shape[2]), None
     else:
         assert before.drawn is not None
         drawn, _ = shown.merged((before.drawn, before.frames), (drawn, places))

@@ -37,7 +37,7 @@ class Video:
     loop: bool = False
 
 
-Shows = Literal["", "frames", "control"]
+Shows = Literal["", "frames", "control", "picture"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
-        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
-            control (VACE); empty for one that is given cells of level 0.
+        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video),
+            control (VACE) or picture (HunyuanVideo's first image to video); empty for one that is given cells of
+            level 0.
         passes: whether a DiT behind a causal VAE was trained to pass through what is encoded by itself and stands
             beside the video (:class:`Keyframes`): pictures, and beginnings of clips.
     """

@@ -18,7 +18,7 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_image2video import
 from PIL import Image
 
 from kineograph import default_runtime
-from kineograph.nodes import edit, pictures, sample, text, video, video_models
+from kineograph.nodes import edit, fit, pictures, sample, shown, text, video, video_models
 from kineograph.nodes.sockets import Video
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -136,3 +136,31 @@ def test_the_workflow_file_runs_with_less_memory_too_and_is_planned(folder, pict
     assert free.shape == (1, 5, 3, 32, 48)
     rows = runtime.estimate(WORKFLOW, inputs).nodes
     assert {row.path for row in rows if row.unknown} == {"file"}
+
+
+def test_the_first_release_is_told_of_the_picture_in_channels_as_the_pipeline_does(pipeline, model, picture, tmp_path):
+    sizes = {"in_channels": 9, "guidance_embeds": False, "image_condition_type": "latent_concat"}
+    torch.manual_seed(2)
+    first = HunyuanVideoTransformer3DModel(**tiny_families.HUNYUAN_DIT | sizes).eval()
+    first.save_pretrained(tmp_path)
+    dit = video_models.load_video_dit(str(tmp_path), dtype="float32")
+    vae = shown.show_given_frames(model.vae, kind="picture")
+    noise = sample.latent_noise(vae, 9, 32, 48, fps=24.0, seed=3)
+    latent = edit.begin_sampling(pictures.steady_noise(edit.give_video(noise, vae, as_video(picture)), LEAN))
+    words = pictures.encode_text_with_picture(model.text_encoder, as_video(picture), WORDS, 2)
+    for step in sample.shifted_sigmas(STEPS, 7.0):
+        said = sample.dit_velocity(dit, sample.patchify(latent, 1, 2, 2), words, step.sigma)
+        latent = sample.euler_step(latent, sample.unpatchify(said), step)
+    asked = {
+        "image": picture, "prompt_embeds": words.tokens, "prompt_attention_mask": words.mask.float(),
+        "pooled_prompt_embeds": words.pooled, "height": 32, "width": 48, "num_frames": 9, "latents": noise.x.clone(),
+    }  # fmt: skip
+    parts = pipeline.components | {"transformer": first}
+    reference = tiny_families.quiet(HunyuanVideoImageToVideoPipeline(**parts))
+    theirs = reference(**asked, num_inference_steps=STEPS, guidance_scale=1.0, output_type="latent").frames
+    assert (latent.x[:, :, 1:] - theirs).abs().max() < 1e-5
+    pixels = reference(**asked, num_inference_steps=STEPS, guidance_scale=1.0, output_type="pt").frames
+    ours = fit.trim_video(video.vae_decode(model.vae, latent), 4)
+    assert (ours.frames - pixels).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="shown a single picture, which is the first frame"):
+        edit.give_video(noise, vae, as_video(picture), at=4)

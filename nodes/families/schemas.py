@@ -331,7 +331,7 @@ class HunyuanTransformer(NetworkConfig):
         56,
         56,
     ]
-    image_condition_type: Literal["token_replace"] | None = None
+    image_condition_type: Literal["token_replace", "latent_concat"] | None = None
 
 
 class HunyuanAutoencoder(NetworkConfig):

@@ -52,7 +52,9 @@ class HunyuanVideoDiT(AdaptedDiT):
         """Put an adapter around a ``HunyuanVideoTransformer3DModel``."""
         config = network.config
         patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        super().__init__(network, AdapterConfig(config.out_channels, patch))
+        beside = config.in_channels - config.out_channels
+        shows = {"beside": beside, "shows": "picture"} if beside else {}
+        super().__init__(network, AdapterConfig(config.out_channels, patch, **shows))
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
         """See :meth:`AdaptedDiT.ask`."""
@@ -64,6 +66,8 @@ class HunyuanVideoDiT(AdaptedDiT):
         dtype = self.network.x_embedder.proj.weight.dtype
         replaces = self.network.config.image_condition_type == "token_replace"
         level = behind_the_first(levels_K) if replaces else one_level(levels_K, self.name)
+        if batch.beside_BKthw is not None:
+            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW)], dim=1)
         guidance = GUIDANCE if batch.guidance is None else batch.guidance
         told = torch.full_like(level, guidance, dtype=dtype) * 1000.0
         return self.network(
