@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from kineograph.nodes.networks.lora import layers
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Loss, TextEmbedding
 from kineograph.nodes.text import encode_text
-from kineograph.nodes.train import optimizer
+from kineograph.nodes.train import evaluate, optimizer
+from kineograph.nodes.train.data import step_generator
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_lora.json"
 SMALL = {"steps": 6, "rate": 3e-3, "rank": 2, "clips": 2, "frames": 5, "height": 32, "width": 32, "look_every": 3}
@@ -338,6 +340,22 @@ def test_gradients_through_wan_are_the_same_when_blocks_are_recomputed(wan, wan_
     assert again_bytes < plain_bytes / 2
     assert same(bits(found.network), before)
     assert not any(parameter.requires_grad for parameter in found.network.parameters())
+
+
+def test_wan_is_judged_in_patches_of_its_own(wan, wan_asked, tmp_path):
+    """At one level of the middle, against the definition: the mean square of what it says less noise minus clip."""
+    found = video_models.load_video_dit(wan[0], "float32")
+    heard: list[float] = []
+    run = Run(tmp_path)
+    run.metric = lambda name, step, value: heard.append(value)
+    latent = wan_asked[0].latent
+    loss = evaluate.held_out_loss(found, latent, wan_asked[1], run, levels=1, seed=4)
+    noise = torch.randn(latent.x.shape, generator=step_generator(4, 500))
+    level = torch.full_like(latent.mask, 0.5)
+    noisy = sample.patchify(replace(latent, x=(latent.x + noise) / 2, mask=level), 1, 2, 2)
+    velocity = sample.unpatchify(sample.dit_velocity(found, noisy, wan_asked[1])).x
+    assert loss == pytest.approx((velocity - (noise - latent.x)).square().mean().item(), rel=1e-5)
+    assert heard == [loss, loss]
 
 
 def test_a_file_for_wan_is_what_diffusers_loads(wan, tmp_path):
