@@ -129,7 +129,7 @@ def folding_vae_sizes(shapes: Shapes, said: Said) -> LTXAutoencoder:
     """The sizes of the VAE since 0.9.5."""
     widths = [_width(shapes, f"encoder.down_blocks.{i}") for i in range(0, 10, 2)]
     made = [shapes[f"encoder.down_blocks.{i}.conv.conv.weight"][0] for i in range(1, 9, 2)]
-    folds = [FOLDS[out // own] for out, own in zip(widths[1:], made, strict=True)]
+    folds: list[Fold] = [FOLDS[out // own] for out, own in zip(widths[1:], made, strict=True)]
     ends = _vae_ends(shapes, said)
     return LTXAutoencoder(
         **ends,
