@@ -12,8 +12,9 @@ from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
-from kineograph.nodes.families.layouts.language import LLAMA, WHOLE_CLIP
+from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
@@ -23,6 +24,7 @@ from kineograph.nodes.families.schemas import (
     HunyuanAutoencoder,
     HunyuanTransformer,
     LlamaEncoder,
+    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
@@ -50,6 +52,8 @@ class Kind:
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
+        settle: of a part whose bare files leave something out, from its configuration and its DiT's to the whole.
+        limits: of a DiT, from a configuration to fields of ``LatentSpec`` that say which sizes alone it takes.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
         layout: how its library's files name the weights, where that is not as the network does.
@@ -63,6 +67,8 @@ class Kind:
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
+    settle: Callable[[Any, Any], NetworkConfig] | None = None
+    limits: Callable[[Any], dict[str, Any]] = lambda _: {}
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -118,6 +124,11 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
 
 
+def _cogvideox_limits(config: CogVideoXTransformer) -> dict[str, Any]:
+    only = (config.sample_height, config.sample_width) if config.use_learned_positional_embeddings else None
+    return {"patch_time": config.patch_size_t or 1, "only": only}
+
+
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXVAE
 
@@ -127,7 +138,9 @@ def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
 
 def _cogvideox_spec(config: CogVideoXAutoencoder) -> LatentSpec:
     space = 2 ** (len(config.block_out_channels) - 1)
-    return LatentSpec(config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True)
+    return LatentSpec(
+        config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True, together=2
+    )
 
 
 def _cogvideox_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
@@ -189,6 +202,13 @@ def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip
     return TextEncoder(made)
 
 
+def _hunyuan_picture_text(network: Any, _: LlavaEncoder, tokenizer: Any, clip: Any, clip_tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.hunyuan_pictures import HunyuanVideoPictureText
+
+    made: Any = HunyuanVideoPictureText(network, tokenizer, hunyuan.PICTURE_TEXT_TOKENS, clip, clip_tokenizer)
+    return TextEncoder(made)
+
+
 def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
@@ -244,8 +264,12 @@ NETWORKS = {
     f"T5EncoderModel of {ltx.LATER}": Kind(
         "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
     ),
-    "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
-    "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
+    "CogVideoXTransformer3DModel": Kind(
+        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, limits=_cogvideox_limits
+    ),
+    "AutoencoderKLCogVideoX": Kind(
+        "vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec, settle=settled
+    ),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),
@@ -258,6 +282,15 @@ NETWORKS = {
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
     "LlamaModel": _LLAMA,
     "LlamaForCausalLM": _LLAMA,
+    "LlavaForConditionalGeneration": Kind(
+        "text_encoder",
+        LlavaEncoder,
+        hunyuan.picture_network,
+        _hunyuan_picture_text,
+        tokens=hunyuan.PICTURE_TEXT_TOKENS,
+        beside="text_encoder_2",
+        layout=LLAVA,
+    ),
     "CLIPTextModel": _CLIP_TEXT,
     "CLIPModel": replace(_CLIP_TEXT, schema=WholeClip, layout=WHOLE_CLIP),
 }
