@@ -16,7 +16,7 @@ pytest.importorskip("transformers", reason="needs pip install 'kineograph[models
 import tiny_families
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-from kineograph.nodes import video_models
+from kineograph.nodes import text, video_models
 from kineograph.nodes.families.layouts import cogvideox
 from kineograph.nodes.families.schemas import CogVideoXAutoencoder, CogVideoXTransformer
 from kineograph.nodes.networks.weights import save_weights
@@ -128,6 +128,19 @@ def test_the_vae_of_either_file_is_that_of_diffusers_and_its_dit_tells_how_it_wa
     (tmp_path / "transformer" / "1").mkdir(parents=True)
     torch.save({"module": authors_dit(dit)}, tmp_path / "transformer" / "1" / "mp_rank_00_model_states.pt")
     assert video_models.load_video_vae(str(tmp_path)).network.shown_scale == 0.7**-2
+
+
+def test_bare_files_in_one_folder_are_a_model(vae, tmp_path):
+    """The DiT says who reads the T5, and how the VAE's latents are scaled."""
+    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["1.5-I2V"])
+    save_weights(tmp_path / "CogVideoX_1_5_5b_I2V.safetensors", dit.state_dict())
+    save_weights(tmp_path / "cogvideox_vae.safetensors", vae.state_dict())
+    save_weights(tmp_path / "t5xxl.safetensors", tiny_families.text_encoder("T5").state_dict())
+    tiny_families.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    model = video_models.load_video_model(str(tmp_path), dtype="float32")
+    assert text.encode_text(model.text_encoder, "a cat").tokens.shape == (1, 226, tiny_families.TEXT_WIDTH)
+    assert (model.vae.spec.shows, model.vae.spec.patch_time, model.dit.patch) == ("first", 2, (2, 2, 2))
+    assert model.vae.network.shown_scale == 0.7**-2
 
 
 def test_the_width_of_2b_tells_its_places_its_levels_and_the_scale_of_its_latents():
