@@ -71,7 +71,13 @@ def estimate(
 
 class _Walk:
     def __init__(
-        self, tried: Trial, ledger: Ledger, repeats: Repeats, cache: MemoryCache, store: Store | None, reads: Reads | None
+        self,
+        tried: Trial,
+        ledger: Ledger,
+        repeats: Repeats,
+        cache: MemoryCache,
+        store: Store | None,
+        reads: Reads | None,
     ) -> None:
         self.tried, self.ledger, self.cache, self.store, self.reads = tried, ledger, cache, store, reads
         self.repeats = repeats
