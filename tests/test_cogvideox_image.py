@@ -141,6 +141,13 @@ def test_the_embedded_models_own_file_of_image_to_video_runs(kind, frames, reque
     assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
 
 
+def test_the_embedded_models_own_file_of_sdedit_runs(words_5b, tmp_path):
+    raw = on_cogvideox("sdedit", words_5b.folder, {"height": 2, "width": 2})
+    given = {"steps": 2, "height": 32, "width": 32, "frames": 9}
+    ran = default_runtime().run(raw, given, out=tmp_path)
+    assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
+
+
 def test_what_these_models_cannot_have_is_told_with_the_way_out(shown_5b):
     vae, picture = shown_5b.model.vae, whole_pixels()
     with pytest.raises(ValueError, match="trim_video to one frame, and give it at 0"):
