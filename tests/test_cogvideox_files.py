@@ -125,6 +125,19 @@ def test_the_vae_of_either_file_is_that_of_diffusers(vae, tmp_path):
         assert found.shown_scale == 1.0
 
 
+def test_the_authors_folder_is_a_model(vae, tmp_path):
+    (tmp_path / "vae").mkdir()
+    torch.save({"state_dict": authors_vae(vae)}, tmp_path / "vae" / "3d-vae.pt")
+    (tmp_path / "transformer" / "1").mkdir(parents=True)
+    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["5b"])
+    torch.save({"module": authors_dit(dit)}, tmp_path / "transformer" / "1" / "mp_rank_00_model_states.pt")
+    tiny_families.text_encoder("T5").save_pretrained(tmp_path / "t5-v1_1-xxl")
+    tiny_families.tokenizer().save_pretrained(tmp_path / "t5-v1_1-xxl")
+    model = video_models.load_video_model(str(tmp_path), dtype="float32")
+    assert text.encode_text(model.text_encoder, "a cat").tokens.shape == (1, 226, tiny_families.TEXT_WIDTH)
+    assert (model.vae.spec.shows, model.vae.spec.patch_time, model.dit.patch) == ("", 1, (1, 2, 2))
+
+
 def test_bare_files_in_one_folder_are_a_model(vae, tmp_path):
     """The DiT says who reads the T5, and how a picture is scaled: 1.5 was shown it the other way."""
     dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["1.5-I2V"])
