@@ -162,6 +162,13 @@ def test_what_these_models_cannot_have_is_told_with_the_way_out(shown_5b):
         shown_5b.ours(wide)
 
 
+def test_offspring_with_other_channels_are_refused(tmp_path):
+    """CogVideoX-Fun has a mask among them."""
+    folder = tiny_families.saved(tiny_families.cogvideox_pipeline(1.0, **ROTARY, in_channels=9), tmp_path / "Fun")
+    with pytest.raises(ValueError, match="9 channels in and 4 out are those of CogVideoX-Fun"):
+        video_models.load_video_dit(folder)
+
+
 def test_sizes_are_judged_when_the_workflow_is_checked(shown_5b, shown_15):
     """Tokens of two latent frames need an even number of them; a learned table of places knows one size."""
 
