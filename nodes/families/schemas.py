@@ -187,6 +187,15 @@ class CogVideoXTransformer(NetworkConfig):
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
 
     @model_validator(mode="after")
+    def _channels_are_known(self) -> Self:
+        if self.in_channels not in (self.out_channels, 2 * self.out_channels):
+            raise ValueError(
+                f"{self.in_channels} channels in and {self.out_channels} out are those of CogVideoX-Fun or another "
+                "offspring, which is told of frames in a way that is not known here"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _table_is_small(self) -> Self:
         if self.use_learned_positional_embeddings and not self.use_rotary_positional_embeddings:
             raise ValueError("a learned table of places stands beside rotary ones in what was published")
