@@ -39,7 +39,8 @@ def give_video(
 
     Groups of frames that the clip fills are given bit by bit. Frames of it that fill no group of the VAE, and a picture
     that does not stand first in a line, are given as keyframes: the video passes through them. A model with channels of
-    its own for given frames (``show_given_frames``) is told of them there.
+    its own for given frames (``show_given_frames``) is told of them there. LTX-Video from 0.9.5 on is given the first
+    frames of a clip that does not stand first as keyframes, and the others bit by bit.
 
     Args:
         latent: of the video to come.
@@ -55,6 +56,8 @@ def give_video(
     count, first = video.frames.shape[1], check_given(latent, video, at, from_end)
     if latent.spec.shows:
         return with_shown(latent, vae, video, first)
+    if latent.spec.passes and first > 0:
+        return _passing(latent, vae, video, first)
     groups, loose = _filled_groups(latent, first, count)
     _check_causal(latent, groups, loose, count)
     if groups:
@@ -283,6 +286,34 @@ def _first_frame(latent: Latent, group: int) -> int:
     """The first of the frames that a latent frame stands for."""
     ratio = latent.spec.time_ratio
     return max(0, group * ratio - ratio + 1) if latent.time == "line" else group * ratio
+
+
+BEGINNING = 2
+"""Latent frames of a clip that stand beside a video, where the clip does not stand first (LTX-Video 0.9.5)."""
+
+
+def _passing(latent: Latent, vae: VAE, video: Video, first: int) -> Latent:
+    """A clip that a causal VAE encodes by itself, given inside a longer video as LTX-Video was trained since 0.9.5.
+
+    Its first latent frames mean something else than those of the video at that place, so they stand beside it.
+    """
+    count, ratio = video.frames.shape[1], latent.spec.time_ratio
+    if left := (count - 1) % ratio:
+        raise ValueError(
+            f"This model's VAE encodes 1 + a multiple of {ratio} frames, and the given clip has {count}: trim_video to "
+            f"{count - left} frames makes it fit."
+        )
+    values = _encoded(latent, vae, video, range(count))
+    for number in range(min(BEGINNING, values.shape[2])):
+        latent = _with_keyframe(latent, values[:, :, number : number + 1], first + number)
+    if values.shape[2] <= BEGINNING:
+        return latent
+    if first % ratio:
+        raise ValueError(
+            f"A clip of more than {1 + ratio} frames stands at a multiple of {ratio} frames with this model, and here "
+            f"{first} are before it: {first - first % ratio} or {first + ratio - first % ratio} fit."
+        )
+    return _written(latent, values[:, :, BEGINNING:], first // ratio + BEGINNING)
 
 
 def _check_causal(latent: Latent, groups: range, loose: list[int], count: int) -> None:

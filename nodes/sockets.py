@@ -37,7 +37,7 @@ class Video:
     loop: bool = False
 
 
-Shows = Literal["", "frames", "control"]
+Shows = Literal["", "frames", "control", "first", "picture"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,15 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
-        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
-            control (VACE); empty for one that is given cells of level 0.
+        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video),
+            control (VACE), first (CogVideoX's, the first frame alone) or picture (the same, HunyuanVideo's first
+            image to video); empty for one that is given cells of level 0.
+        together: latent frames behind the first that a VAE decodes at a time; there is a multiple of them.
+        patch_time: latent frames of a token, for a DiT that takes no others; there is a multiple of them, of which
+            ``leave_out_padding`` leaves what the VAE decodes.
+        only: latent cells down and across, for a DiT that takes no others.
+        passes: whether a DiT behind a causal VAE was trained to pass through what is encoded by itself and stands
+            beside the video (:class:`Keyframes`): pictures, and beginnings of clips.
     """
 
     channels: int
@@ -63,6 +70,10 @@ class LatentSpec:
     patch: int = 1
     causal: bool = False
     shows: Shows = ""
+    together: int = 1
+    patch_time: int = 1
+    only: tuple[int, int] | None = None
+    passes: bool = False
 
 
 @dataclass(frozen=True)

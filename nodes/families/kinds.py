@@ -6,12 +6,15 @@ Knows no files.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.cogvideox import settled
+from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
+from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
@@ -21,6 +24,7 @@ from kineograph.nodes.families.schemas import (
     HunyuanAutoencoder,
     HunyuanTransformer,
     LlamaEncoder,
+    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
@@ -31,6 +35,7 @@ from kineograph.nodes.families.schemas import (
     VACETransformer,
     WanAutoencoder,
     WanTransformer,
+    WholeClip,
 )
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 
@@ -47,6 +52,8 @@ class Kind:
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
+        settle: of a part whose bare files leave something out, from its configuration and its DiT's to the whole.
+        limits: of a DiT, from a configuration to fields of ``LatentSpec`` that say which sizes alone it takes.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
         layout: how its library's files name the weights, where that is not as the network does.
@@ -60,6 +67,8 @@ class Kind:
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
+    settle: Callable[[Any, Any], NetworkConfig] | None = None
+    limits: Callable[[Any], dict[str, Any]] = lambda _: {}
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -91,7 +100,7 @@ def _wan_spec(config: WanAutoencoder) -> LatentSpec:
 def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
 
-    made: Any = LTXDiT(network)
+    made: Any = LTXDiT(network, causal=config.causal_positions)
     return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
 
 
@@ -103,7 +112,9 @@ def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
 
 
 def _ltx_spec(config: LTXAutoencoder) -> LatentSpec:
-    return LatentSpec(config.latent_channels, *ltx.ratios(config), causal=True)
+    return LatentSpec(
+        config.latent_channels, *ltx.ratios(config), causal=True, passes=ltx.is_later(config.down_block_types)
+    )
 
 
 def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
@@ -111,6 +122,11 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
 
     made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
     return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
+
+
+def _cogvideox_limits(config: CogVideoXTransformer) -> dict[str, Any]:
+    only = (config.sample_height, config.sample_width) if config.use_learned_positional_embeddings else None
+    return {"patch_time": config.patch_size_t or 1, "only": only}
 
 
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
@@ -122,7 +138,9 @@ def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
 
 def _cogvideox_spec(config: CogVideoXAutoencoder) -> LatentSpec:
     space = 2 ** (len(config.block_out_channels) - 1)
-    return LatentSpec(config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True)
+    return LatentSpec(
+        config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True, together=2
+    )
 
 
 def _cogvideox_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
@@ -184,10 +202,24 @@ def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip
     return TextEncoder(made)
 
 
-def _t5_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+def _hunyuan_picture_text(network: Any, _: LlavaEncoder, tokenizer: Any, clip: Any, clip_tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.hunyuan_pictures import HunyuanVideoPictureText
+
+    made: Any = HunyuanVideoPictureText(network, tokenizer, hunyuan.PICTURE_TEXT_TOKENS, clip, clip_tokenizer)
+    return TextEncoder(made)
+
+
+def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
     made: Any = T5Text(network, tokenizer, ltx.TEXT_TOKENS, hears_padding=True)
+    return TextEncoder(made)
+
+
+def _later_ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.text import T5Text
+
+    made: Any = T5Text(network, tokenizer, ltx.LATER_TEXT_TOKENS)
     return TextEncoder(made)
 
 
@@ -204,6 +236,18 @@ def _clip_pictures(network: Any, config: CLIPVision, _: Any) -> ImageEncoder:
     return ImageEncoder(CLIPPictures(network, config.image_size))
 
 
+_LLAMA = Kind(
+    "text_encoder",
+    LlamaEncoder,
+    hunyuan.language_network,
+    _hunyuan_text,
+    tokens=hunyuan.TEXT_TOKENS,
+    beside="text_encoder_2",
+    layout=LLAMA,
+)
+_CLIP_TEXT = Kind(
+    "text_encoder_2", ClipTextEncoder, hunyuan.clip_network, None, tokens=hunyuan.CLIP_TOKENS, layout=CLIP_TEXT
+)
 _vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
@@ -214,9 +258,18 @@ NETWORKS = {
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
     "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
-    "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),
-    "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
-    "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
+    "T5EncoderModel of LTXVideoTransformer3DModel": Kind(
+        "text_encoder", T5Encoder, _t5, _ltx_text, tokens=ltx.TEXT_TOKENS
+    ),
+    f"T5EncoderModel of {ltx.LATER}": Kind(
+        "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
+    ),
+    "CogVideoXTransformer3DModel": Kind(
+        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, limits=_cogvideox_limits
+    ),
+    "AutoencoderKLCogVideoX": Kind(
+        "vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec, settle=settled
+    ),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),
@@ -227,21 +280,18 @@ NETWORKS = {
     ),
     "HunyuanVideoTransformer3DModel": Kind("dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit),
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
-    "LlamaModel": Kind(
+    "LlamaModel": _LLAMA,
+    "LlamaForCausalLM": _LLAMA,
+    "LlavaForConditionalGeneration": Kind(
         "text_encoder",
-        LlamaEncoder,
-        hunyuan.language_network,
-        _hunyuan_text,
-        tokens=hunyuan.TEXT_TOKENS,
+        LlavaEncoder,
+        hunyuan.picture_network,
+        _hunyuan_picture_text,
+        tokens=hunyuan.PICTURE_TEXT_TOKENS,
         beside="text_encoder_2",
+        layout=LLAVA,
     ),
-    "CLIPTextModel": Kind(
-        "text_encoder_2",
-        ClipTextEncoder,
-        hunyuan.clip_network,
-        None,
-        tokens=hunyuan.CLIP_TOKENS,
-        layout=hunyuan.CLIP,
-    ),
+    "CLIPTextModel": _CLIP_TEXT,
+    "CLIPModel": replace(_CLIP_TEXT, schema=WholeClip, layout=WHOLE_CLIP),
 }
 """By the class's name in its library; where families read the same encoder otherwise, with the DiT's behind it."""
