@@ -123,7 +123,7 @@ def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> 
     Raises:
         ValueError: their ranks or scales differ.
     """
-    ranks, scales = ({get(each) for each in updates.values()} for get in (_rank, _scale))
+    ranks, scales = {each.down.shape[0] for each in updates.values()}, {each.scale for each in updates.values()}
     if len(ranks) > 1 or len(scales) > 1:
         raise ValueError(
             f"{file} has ranks of {_range(ranks)} and scales of {_range(scales)}, and one rank and one alpha for all "
@@ -136,14 +136,6 @@ def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> 
         pair.down.weight = nn.Parameter(updates[name].down.float())  # type: ignore[union-attr]
         pair.up.weight = nn.Parameter(updates[name].up.float())  # type: ignore[union-attr]
     return made
-
-
-def _rank(update: LowRank) -> float:
-    return update.down.shape[0]
-
-
-def _scale(update: LowRank) -> float:
-    return update.scale
 
 
 def _range(found: Collection[float]) -> str:
