@@ -1,4 +1,4 @@
-"""Models that are told of given frames in channels beside the noise, as Wan's image to video and VACE are.
+"""Models that are told of given frames in channels beside the noise: Wan's and CogVideoX's image to video, VACE.
 
 ``give_video`` does so by itself where the VAE says it; nothing else of a workflow differs. Knows no network's inside.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @node(views=("vae", "image_encoder"))
 def show_given_frames(
-    vae: VAE, image_encoder: ImageEncoder | None = None, kind: Literal["frames", "control", "picture"] = "frames"
+    vae: VAE, image_encoder: ImageEncoder | None = None, kind: Literal["frames", "control", "first"] = "frames"
 ) -> VAE:
     """Let ``give_video`` tell the DiT of given frames in channels of their own, as Wan's image-to-video models need it.
 
@@ -33,15 +33,16 @@ def show_given_frames(
     Args:
         vae: of such a model, loaded alone.
         image_encoder: for models that are also told what the first picture shows: Wan 2.1's, not 2.2's.
-        kind: frames for image to video, control for VACE, picture for the first release of HunyuanVideo's image to
-            video, which is shown a first frame alone.
+        kind: frames for Wan's image to video, control for VACE, first for CogVideoX's and the first release of
+            HunyuanVideo's, which are shown the first frame alone.
 
     Raises:
         ValueError: the VAE is of another kind.
     """
     if not vae.spec.causal:
         raise ValueError(
-            "Frames are shown so to models of Wan, whose VAE is causal. This one is given frames as they are."
+            "Frames are shown so to models of Wan and CogVideoX, whose VAE is causal. This one is given frames as they "
+            "are."
         )
     return replace(vae, spec=replace(vae.spec, shows=kind), image_encoder=image_encoder)
 
@@ -169,6 +170,8 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int, drawn: Tensor
         )
     clips, total, ratio = latent.x.shape[0], latent.frames, latent.spec.time_ratio
     given = video.frames.expand(clips, -1, -1, -1, -1)
+    if latent.spec.shows == "first":
+        return _with_first(latent, vae, given, first)
     drawn = torch.zeros_like(given[:, :, :1]) if drawn is None else drawn.expand(clips, -1, -1, -1, -1)
     places = range(first, first + given.shape[1])
     before = latent.shown or Shown(given[:, :0], given[:, :0], (), drawn=drawn[:, :0])
@@ -176,10 +179,6 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int, drawn: Tensor
     if latent.spec.shows == "frames":
         values = encoded_frames(vae, shown.grey_clip(pixels, frames, total))
         channels, drawn = shown.beside(values, frames, ratio), None
-    elif latent.spec.shows == "picture":
-        if frames != (0,):
-            raise ValueError("This model is shown a single picture, which is the first frame: give one at 0.")
-        channels, drawn = shown.picture(encoded_frames(vae, pixels), latent.x.shape[2]), None
     else:
         assert before.drawn is not None
         drawn, _ = shown.merged((before.drawn, before.frames), (drawn, places))
@@ -189,3 +188,18 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int, drawn: Tensor
     looks = vae.image_encoder
     pictures = None if looks is None else shown.looked_at(looks.network, pixels, frames)
     return replace(latent, shown=Shown(channels, pixels, frames, pictures, drawn, before.strength, before.references))
+
+
+def _with_first(latent: Latent, vae: VAE, given_BnCHW: Tensor, first: int) -> Latent:
+    """The encoding of the first frame alone, and zeros behind it, as CogVideoX and HunyuanVideo were trained."""
+    import torch
+
+    if first or given_BnCHW.shape[1] > 1:
+        raise ValueError(
+            f"This model is shown the first frame of a video alone, and {given_BnCHW.shape[1]} from frame {first} on "
+            "are given: trim_video to one frame, and give it at 0."
+        )
+    network: Any = vae.network
+    values = encoded_frames(vae, given_BnCHW) * network.shown_scale
+    channels = torch.cat([values, torch.zeros_like(latent.x[:, :, 1:])], dim=2)
+    return replace(latent, shown=Shown(channels, given_BnCHW, (0,)))

@@ -37,7 +37,7 @@ class Video:
     loop: bool = False
 
 
-Shows = Literal["", "frames", "control", "picture"]
+Shows = Literal["", "frames", "control", "first"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,12 @@ class LatentSpec:
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
         shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video),
-            control (VACE) or picture (HunyuanVideo's first image to video); empty for one that is given cells of
-            level 0.
+            control (VACE) or first (CogVideoX's and HunyuanVideo's, the first frame alone); empty for one that is given
+            cells of level 0.
+        together: latent frames behind the first that a VAE decodes at a time; there is a multiple of them.
+        patch_time: latent frames of a token, for a DiT that takes no others; there is a multiple of them, of which
+            ``leave_out_padding`` leaves what the VAE decodes.
+        only: latent cells down and across, for a DiT that takes no others.
         passes: whether a DiT behind a causal VAE was trained to pass through what is encoded by itself and stands
             beside the video (:class:`Keyframes`): pictures, and beginnings of clips.
     """
@@ -66,6 +70,9 @@ class LatentSpec:
     patch: int = 1
     causal: bool = False
     shows: Shows = ""
+    together: int = 1
+    patch_time: int = 1
+    only: tuple[int, int] | None = None
     passes: bool = False
 
 

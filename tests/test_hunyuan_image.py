@@ -144,7 +144,7 @@ def test_the_first_release_is_told_of_the_picture_in_channels_as_the_pipeline_do
     first = HunyuanVideoTransformer3DModel(**tiny_families.HUNYUAN_DIT | sizes).eval()
     first.save_pretrained(tmp_path)
     dit = video_models.load_video_dit(str(tmp_path), dtype="float32")
-    vae = shown.show_given_frames(model.vae, kind="picture")
+    vae = shown.show_given_frames(model.vae, kind="first")
     noise = sample.latent_noise(vae, 9, 32, 48, fps=24.0, seed=3)
     latent = edit.begin_sampling(pictures.steady_noise(edit.give_video(noise, vae, as_video(picture)), LEAN))
     words = pictures.encode_text_with_picture(model.text_encoder, as_video(picture), WORDS, 2)
@@ -162,5 +162,5 @@ def test_the_first_release_is_told_of_the_picture_in_channels_as_the_pipeline_do
     pixels = reference(**asked, num_inference_steps=STEPS, guidance_scale=1.0, output_type="pt").frames
     ours = fit.trim_video(video.vae_decode(model.vae, latent), 4)
     assert (ours.frames - pixels).abs().max() < 1e-5
-    with pytest.raises(ValueError, match="shown a single picture, which is the first frame"):
+    with pytest.raises(ValueError, match="shown the first frame of a video alone"):
         edit.give_video(noise, vae, as_video(picture), at=4)

@@ -120,6 +120,22 @@ def test_a_header_that_says_what_the_library_cannot_be_is_refused(said, match, t
         find(str(path), part)
 
 
+def test_a_decoder_that_draws_noise_draws_the_same_and_no_others(tmp_path):
+    vae = video_models.load_video_vae(str(ltx_names.write(tmp_path / "ltxv.safetensors", "0.9.1")))
+    latent, before = torch.randn(1, 8, 2, 2, 2), torch.get_rng_state()
+    first = vae.network.decode(latent)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert torch.equal(vae.network.decode(latent), first)
+    torch.manual_seed(0)
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+    shift, scale = vae.network.moments(latent)
+    z = torch.lerp(latent * scale + shift, noise, 0.025)
+    theirs = ltx_names.vae("0.9.1")
+    torch.manual_seed(0)
+    assert (theirs.decode(z, torch.tensor([0.05])).sample / 2 + 0.5).clamp(0, 1).sub(first).abs().max() < 1e-5
+
+
 def test_a_header_that_is_no_json_is_told(tmp_path):
     state = ltx_names.old_state("0.9.0")
     for config in ("{", "[" * 100_000, '{"vae": NaN}', "3"):

@@ -6,6 +6,7 @@ of a published model, of which the sizes are known.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ FOLDERS = {
     "image_encoder": "image_encoder",
 }  # fmt: skip
 KEPT = {
-    "dit": ("hunyuan-video-t2v-720p/transformers", "hunyuan-video-i2v-720p/transformers", "transformers"),
+    "dit": (
+        "hunyuan-video-t2v-720p/transformers", "hunyuan-video-i2v-720p/transformers", "transformers",
+        "transformer/1", "transformer_t2v/1000",
+    ),
     "vae": ("hunyuan-video-t2v-720p/vae", "hunyuan-video-i2v-720p/vae", "vae"),
     "text_encoder": ("text_encoder_i2v",),
-}
-"""Where the repositories of HunyuanVideo keep parts that a library keeps elsewhere."""
+}  # fmt: skip
+"""Where the repositories of HunyuanVideo and CogVideoX keep parts that a library keeps elsewhere."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
 """What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
@@ -110,7 +114,18 @@ def _of_place(place: Path, part: str, reader: str) -> Part:
     for below in (place / FOLDERS[part], *kept, place):
         if _is_part(below):
             return _of_part(below, part, reader)
-    return bare.of_folder(next(filter(Path.is_dir, kept), place), part, reader)
+    return _settled(bare.of_folder(next(filter(Path.is_dir, kept), place), part, reader), place)
+
+
+def _settled(found: Part, place: Path) -> Part:
+    """A part whose files leave out what its DiT tells, if that lies beside it."""
+    if found.kind.settle is None:
+        return found
+    try:
+        dit = _of_place(place, "dit", "")
+    except ValueError:
+        return found
+    return replace(found, config=found.kind.settle(found.config, dit.config), more=(*found.more, *dit.files))
 
 
 def _is_part(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
 from kineograph.nodes.families.layouts.clip import CLIP
+from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
 from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
@@ -51,6 +52,8 @@ class Kind:
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
         foretell: of a VAE, from a configuration to what its latents mean.
+        settle: of a part whose bare files leave something out, from its configuration and its DiT's to the whole.
+        limits: of a DiT, from a configuration to fields of ``LatentSpec`` that say which sizes alone it takes.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
         layout: how its library's files name the weights, where that is not as the network does.
@@ -64,6 +67,8 @@ class Kind:
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
+    settle: Callable[[Any, Any], NetworkConfig] | None = None
+    limits: Callable[[Any], dict[str, Any]] = lambda _: {}
 
 
 def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
@@ -119,6 +124,11 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
 
 
+def _cogvideox_limits(config: CogVideoXTransformer) -> dict[str, Any]:
+    only = (config.sample_height, config.sample_width) if config.use_learned_positional_embeddings else None
+    return {"patch_time": config.patch_size_t or 1, "only": only}
+
+
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXVAE
 
@@ -128,7 +138,9 @@ def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
 
 def _cogvideox_spec(config: CogVideoXAutoencoder) -> LatentSpec:
     space = 2 ** (len(config.block_out_channels) - 1)
-    return LatentSpec(config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True)
+    return LatentSpec(
+        config.latent_channels, config.temporal_compression_ratio, space, patch=2, causal=True, together=2
+    )
 
 
 def _cogvideox_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
@@ -252,8 +264,12 @@ NETWORKS = {
     f"T5EncoderModel of {ltx.LATER}": Kind(
         "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
     ),
-    "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
-    "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
+    "CogVideoXTransformer3DModel": Kind(
+        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, limits=_cogvideox_limits
+    ),
+    "AutoencoderKLCogVideoX": Kind(
+        "vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec, settle=settled
+    ),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),

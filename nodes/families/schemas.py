@@ -148,7 +148,9 @@ Few = Annotated[int, Field(ge=1, le=96)]
 
 
 class CogVideoXTransformer(NetworkConfig):
-    """Of ``CogVideoXTransformer3DModel``, text to video: places are a table as large as the sample's size, or rotary.
+    """Of ``CogVideoXTransformer3DModel``: places are a table as large as the sample's size, or rotary, or both.
+
+    Image to video has twice the channels; what is learned as a table is a weight, and knows no other height and width.
 
     ``snr_shift_scale`` is the scheduler's: it decides which timestep a noise level has.
     """
@@ -160,7 +162,7 @@ class CogVideoXTransformer(NetworkConfig):
     flip_sin_to_cos: bool = True
     freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
     time_embed_dim: Size = 512
-    ofs_embed_dim: None = None
+    ofs_embed_dim: Size | None = None
     text_embed_dim: Size = 4096
     num_layers: Count = 30
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -179,13 +181,16 @@ class CogVideoXTransformer(NetworkConfig):
     spatial_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.875
     temporal_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.0
     use_rotary_positional_embeddings: bool = False
-    use_learned_positional_embeddings: Literal[False] = False
+    use_learned_positional_embeddings: bool = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
 
     @model_validator(mode="after")
     def _table_is_small(self) -> Self:
-        if not self.use_rotary_positional_embeddings and max(self.sample_height, self.sample_width) > 96:
+        if self.use_learned_positional_embeddings and not self.use_rotary_positional_embeddings:
+            raise ValueError("a learned table of places stands beside rotary ones in what was published")
+        table = self.use_learned_positional_embeddings or not self.use_rotary_positional_embeddings
+        if table and max(self.sample_height, self.sample_width) > 96:
             raise ValueError("a table of places for more than 96 x 96 cells is none that was published")
         return self
 
@@ -215,7 +220,7 @@ class CogVideoXAutoencoder(NetworkConfig):
     force_upcast: bool = True
     use_quant_conv: Literal[False] = False
     use_post_quant_conv: Literal[False] = False
-    invert_scale_latents: Literal[False] = False
+    invert_scale_latents: bool = False
 
 
 Factors = Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(min_length=1, max_length=8)]

@@ -37,13 +37,19 @@ WRAPPERS = ("module", "state_dict")
 class Placed(NamedTuple):
     """A weight: its file, where it stands there, and what it is to be multiplied by (scaled fp8 files).
 
-    Where ``turned``, the second half of its rows stands first in the file.
+    Where ``turned``, the second half of its rows stands first in the file. The rows of those ``behind`` follow its own.
     """
 
     path: Path
     entry: Entry
     scale: Tensor | None = None
     turned: bool = False
+    behind: tuple[Placed, ...] = ()
+
+    @property
+    def shape(self) -> list[int]:
+        """Of the whole, with what follows."""
+        return [self.entry.shape[0] + sum(each.shape[0] for each in self.behind), *self.entry.shape[1:]]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,6 +81,11 @@ class Placed(NamedTuple):
         return self._replace(entry=self.entry._replace(shape=self.entry.shape[axes:], strides=strides))
 
 
+def joined(first: Placed, *behind: Placed) -> Placed:
+    """One weight of the rows of several, which are alike but for their number."""
+    return first._replace(behind=behind)
+
+
 class Stored:
     """Weights of files that must stay what they were. What is read is mapped, and only as long as that is needed.
 
@@ -92,7 +103,7 @@ class Stored:
         Raises:
             ValueError: every missing, unexpected or mis-shaped weight, in one list.
         """
-        shapes = {name: torch.empty(each.entry.shape, device="meta") for name, each in placed.items()}
+        shapes = {name: torch.empty(each.shape, device="meta") for name, each in placed.items()}
         check_fit(network, shapes, source)
         self._placed = dict(placed)
         self._stats = {path: _stat(path) for path in {each.path for each in placed.values()}}
@@ -178,8 +189,10 @@ def is_archive(path: Path) -> bool:
 
 
 def mapped(placed: Placed) -> Tensor:
-    """A tensor of a file; the map ends with it. One that stands there turned is copied."""
-    path, entry, _, turned = placed
+    """A tensor of a file; the map ends with it. One that stands there turned, or in pieces, is copied."""
+    if placed.behind:
+        return torch.cat([mapped(each) for each in (placed._replace(behind=()), *placed.behind)])
+    path, entry, turned = placed.path, placed.entry, placed.turned
     count = entry.reach()
     if not count:
         return torch.empty(entry.shape, dtype=placed.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kineograph.nodes.families.layouts import clip, hunyuan, language, ltx, mochi, text, wan, wan22
+from kineograph.nodes.families.layouts import clip, cogvideox, hunyuan, language, ltx, mochi, text, wan, wan22
 from kineograph.nodes.families.layouts.layout import Layout
 
 KINDS = (
@@ -13,6 +13,7 @@ KINDS = (
     ltx,
     hunyuan,
     mochi,
+    cogvideox,
     text,
     clip,
     language,

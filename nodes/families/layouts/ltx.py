@@ -29,11 +29,10 @@ def dit_name(name: str) -> str | None:
     return None if found is None else block + found
 
 
-def aliases(blocks: int) -> dict[str, str]:
-    """From the names of the layers of LTX-Video's transformer in its authors' files to those of diffusers."""
-    inner = {f"transformer_blocks.{i}.{old}": f"transformer_blocks.{i}.{new}" for i in range(blocks)
-             for old, new in BLOCK.items()}  # fmt: skip
-    return OUTER | inner
+ALIASES = {"patchify_proj": "proj_in", "adaln_single.linear": "time_embed.linear"}
+for _layer in ("emb.timestep_embedder.linear_1", "emb.timestep_embedder.linear_2"):
+    ALIASES[f"adaln_single.{_layer}"] = f"time_embed.{_layer}"
+"""From the layers that the authors' files call otherwise than diffusers; those of the blocks have one name."""
 
 
 def dit_sizes(shapes: Shapes, said: Said) -> LTXTransformer:

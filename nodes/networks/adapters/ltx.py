@@ -117,4 +117,7 @@ class LTXVAE(CausalVAE):
             noise = torch.randn(raw_BCthw.shape, generator=torch.Generator().manual_seed(0)).to(raw_BCthw)
             raw_BCthw = torch.lerp(raw_BCthw, noise, DECODED_WITH)
             told = self.plain(raw_BCthw.new_full((len(raw_BCthw),), DECODED_AT))
-        return self.network.decode(self.plain(raw_BCthw), told, return_dict=False)[0]
+        where = [raw_BCthw.device] if raw_BCthw.is_cuda else []
+        with torch.random.fork_rng(where):  # the decoder of 0.9.1 draws noise in its blocks, and takes no generator
+            torch.manual_seed(0)
+            return self.network.decode(self.plain(raw_BCthw), told, return_dict=False)[0]
