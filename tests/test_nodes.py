@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -528,9 +528,12 @@ def test_given_cells_keep_their_bits_through_the_whole_sampling() -> None:
 
 
 def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
-    guided = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1.0)
+    unasked = replace(NO_TEXT, tokens=NO_TEXT.tokens * float("nan"))  # what the model says of it would be refused
+    guided = sample.guided_velocity(DIT, PATCHES, TEXT, unasked, STEP, scale=1.0)
     plain = sample.dit_velocity(DIT, PATCHES, TEXT, sigma=STEP.sigma)
-    torch.testing.assert_close(guided.tokens, plain.tokens, atol=1e-5, rtol=1e-5)
+    assert torch.equal(guided.tokens, plain.tokens)
+    nearly = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1 + 1e-6)
+    torch.testing.assert_close(guided.tokens, nearly.tokens, atol=1e-5, rtol=1e-5)
     more = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=5.0)
     assert not torch.allclose(more.tokens, plain.tokens, atol=1e-3)
 

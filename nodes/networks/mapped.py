@@ -101,7 +101,7 @@ class Stored:
             source: where they are, for errors.
 
         Raises:
-            ValueError: every missing, unexpected or mis-shaped weight, in one list.
+            ValueError: as :func:`weights.check_fit`.
         """
         shapes = {name: torch.empty(each.shape, device="meta") for name, each in placed.items()}
         check_fit(network, shapes, source)
