@@ -170,7 +170,10 @@ def test_rows_of_single_blocks_are_what_diffusers_says_they_are(tmp_path):
     old = {"linear1.weight": rows[:, None], "linear1.bias": -rows, "linear2.weight": torch.zeros(3072, 1)}
     old = {f"single_blocks.7.{name}": tensor for name, tensor in old.items()}
     save_weights(tmp_path / "block.safetensors", old)
-    ours = hunyuan.dit_split(placed_in([tmp_path / "block.safetensors"]))
+    whole = placed_in([tmp_path / "block.safetensors"])
+    whole |= {"img_in.proj.weight": whole["single_blocks.7.linear2.weight"]}  # by which the width is known
+    ours = hunyuan.dit_split(whole)
+    del ours["img_in.proj.weight"]
     theirs = single_file_utils.convert_hunyuan_video_transformer_to_diffusers(dict(old))
     assert {hunyuan.dit_name(name): mapped(each).tolist() for name, each in ours.items()} == {
         name: each.tolist() for name, each in theirs.items()
@@ -256,6 +259,13 @@ def test_weights_in_fp8_with_factors_elsewhere_and_unknown_wrappings_are_refused
     torch.save({"module": {"module": old}}, tmp_path / "twice.pt")
     with pytest.raises(ValueError, match="something else than tensors by name"):
         video_models.load_video_dit(str(tmp_path / "twice.pt"))
+    other = old | {"img_in.proj.weight": torch.zeros(128, 32, 1, 2, 2)}  # SkyReels' image to video
+    save_weights(tmp_path / "other.safetensors", other)
+    with pytest.raises(ValueError, match="have no shapes that HunyuanVideo's transformer can have"):
+        video_models.load_video_dit(str(tmp_path / "other.safetensors"))
+    save_weights(tmp_path / "short.safetensors", old | {"single_blocks.1.linear1.bias": torch.zeros(300)})
+    with pytest.raises(ValueError, match="has 300 rows, and 256 to 384 are asked for"):
+        video_models.load_video_dit(str(tmp_path / "short.safetensors"))
 
 
 def test_the_repository_of_image_to_video_is_known_by_its_folder_and_a_file_by_what_is_said_beside_it(

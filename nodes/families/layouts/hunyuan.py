@@ -81,12 +81,12 @@ def dit_name(name: str) -> str | None:
 
 def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The transformer's tensors: queries, keys, values and the feed-forward's apart, scales before shifts."""
+    width = next(placed.entry.shape[0] for name, placed in state.items() if name.endswith("img_in.proj.weight"))
     apart: dict[str, Placed] = {}
     for name, placed in state.items():
         if re.search(r"attn[._]qkv\.", name):
             apart |= {name.replace("qkv", each): placed.rows(part, 3) for part, each in enumerate("qkv")}
         elif ".linear1." in name:
-            width = state[f"{name.rpartition('.')[0].removesuffix('1')}2.weight"].entry.shape[0]
             for part, each in enumerate("qkv"):
                 apart[name.replace("linear1", f"linear1_{each}")] = placed.span(part * width, (part + 1) * width)
             apart[name.replace("linear1", "linear1_mlp")] = placed.span(3 * width, placed.entry.shape[0])
@@ -103,6 +103,8 @@ def dit_sizes(shapes: Shapes, said: Said) -> HunyuanTransformer:
     feed = next(each for each in ("mlp.fc1.weight", "mlp.0.weight") if first + each in shapes)
     head = shapes[first + norm][0]
     given = shapes["final_layer.linear.weight"][0] // (time * patch**2)
+    if channels not in (given, 2 * given + 1):
+        raise ValueError("these are the channels of another model")
     return HunyuanTransformer(
         in_channels=channels,
         out_channels=given,
@@ -163,7 +165,7 @@ def latent_vae_name(name: str) -> str | None:
 def latent_vae_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The VAE's tensors, with the matrices of its attention, which are convolutions there, as matrices."""
     return {
-        name: placed.without_last(3) if ".mid.attn_1." in name and len(placed.entry.shape) > 1 else placed
+        name: placed.without_last(3) if ".mid.attn_1." in name and len(placed.entry.shape) == 5 else placed
         for name, placed in state.items()
     }
 
@@ -176,11 +178,13 @@ def latent_vae_sizes(shapes: Shapes, said: Said) -> HunyuanAutoencoder:
 LAYOUTS = (
     Layout("HunyuanVideo's transformer", "HunyuanVideoTransformer3DModel",
            ("img_in.proj.weight", "txt_in.individual_token_refiner.blocks.0.norm1.weight", "vector_in.in_layer.weight",
-            "double_blocks.0.img_mlp.fc1.weight", "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
+            "double_blocks.0.img_mlp.fc1.weight", "double_blocks.0.img_attn_q_norm.weight",
+            "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
            dit_name, dit_sizes, dit_split),
     Layout("HunyuanVideo's transformer as ComfyUI names it", "HunyuanVideoTransformer3DModel",
            ("img_in.proj.weight", "txt_in.individual_token_refiner.blocks.0.norm1.weight", "vector_in.in_layer.weight",
-            "double_blocks.0.img_mlp.0.weight", "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
+            "double_blocks.0.img_mlp.0.weight", "double_blocks.0.img_attn.norm.query_norm.scale",
+            "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
            dit_name, dit_sizes, dit_split),
     Layout("HunyuanVideo's VAE", "AutoencoderKLHunyuanVideo",
            ("encoder.down_blocks.0.resnets.0.conv1.conv.weight", "decoder.up_blocks.0.resnets.0.conv1.conv.weight",
