@@ -19,10 +19,11 @@ import transformers
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.loaders import single_file_utils
 
-from kineograph.nodes import text, video_models
+from kineograph.nodes import lora, text, video_models
 from kineograph.nodes.families.finding import find
 from kineograph.nodes.families.layouts import hunyuan
 from kineograph.nodes.families.schemas import LlavaEncoder
+from kineograph.nodes.networks.lora import LoraLinear
 from kineograph.nodes.networks.mapped import mapped, placed_in
 from kineograph.nodes.networks.weights import save_weights
 
@@ -90,6 +91,10 @@ def old() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def converted(old) -> dict[str, torch.Tensor]:
+    return in_diffusers_names(old)
+
+
+def in_diffusers_names(old: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """By diffusers, which knows single blocks of width 3072 alone: those are cut here, by what their rows are."""
     rest = {name: tensor.clone() for name, tensor in old.items() if ".linear1." not in name}
     found = single_file_utils.convert_hunyuan_video_transformer_to_diffusers(rest)
@@ -289,3 +294,34 @@ def test_the_repository_of_image_to_video_is_known_by_its_folder_and_a_file_by_w
     wide = old | {"img_in.proj.weight": torch.zeros(128, 33, 1, 2, 2)}
     save_weights(tmp_path / "concat.safetensors", {as_comfyui_names(name): each for name, each in wide.items()})
     assert find(str(tmp_path / "concat.safetensors"), "dit").config.image_condition_type == "latent_concat"
+
+
+@pytest.mark.parametrize("layout", ["authors", "comfyui", "musubi"])
+def test_a_lora_in_other_names_changes_weights_as_that_of_diffusers(old, converted, layout, tmp_path):
+    save_weights(tmp_path / "dit.safetensors", old)
+    dit = video_models.load_video_dit(str(tmp_path / "dit.safetensors"), dtype="float32")
+    generator = torch.Generator().manual_seed(1)
+    given = {name.removesuffix(".weight"): each for name, each in old.items() if each.ndim == 2}
+    del given["final_layer.adaLN_modulation.1"]
+    state, theirs = {}, {}
+    for name, weight in given.items():
+        up, down = (
+            torch.randn(len(weight), 2, generator=generator),
+            torch.randn(2, weight.shape[1], generator=generator),
+        )
+        place = {"authors": f"transformer.{name}", "musubi": f"lora_unet_{name.replace('.', '_')}"}.get(layout)
+        place = (
+            place or as_comfyui_names(f"{name}.weight").replace("model.model.", "diffusion_model.")[: -len(".weight")]
+        )
+        kinds = ("lora_down", "lora_up") if layout == "musubi" else ("lora_A", "lora_B")
+        state |= {f"{place}.{kinds[0]}.weight": down, f"{place}.{kinds[1]}.weight": up}
+        theirs[f"{name}.weight"] = weight + up @ down
+    save_weights(tmp_path / "lora.safetensors", state)
+    updated = lora.apply_lora(dit, str(tmp_path / "lora.safetensors")).network.network
+    merged = in_diffusers_names(old | theirs)
+    for name, layer in updated.named_modules():
+        if isinstance(layer, LoraLinear):
+            changed = converted[f"{name}.weight"] + layer.up @ layer.down
+            assert (changed - merged[f"{name}.weight"]).abs().max() < 1e-4
+            del merged[f"{name}.weight"]
+    assert all(torch.equal(each, converted[name]) for name, each in merged.items())

@@ -63,20 +63,41 @@ REFINER |= {f"mlp.{each}": "ff.net.0.proj" for each in ("fc1", "0")} | {
     f"mlp.{each}": "ff.net.2" for each in ("fc2", "2")
 }
 BLOCKS = (
-    (r"double_blocks\.\d+\.", DOUBLE, "transformer_blocks"),
-    (r"single_blocks\.\d+\.", SINGLE, "single_transformer_blocks"),
-    (r"txt_in\.individual_token_refiner\.blocks\.\d+\.", REFINER, "context_embedder.token_refiner.refiner_blocks"),
+    ("double_blocks", DOUBLE, "transformer_blocks"),
+    ("single_blocks", SINGLE, "single_transformer_blocks"),
+    ("txt_in.individual_token_refiner.blocks", REFINER, "context_embedder.token_refiner.refiner_blocks"),
 )
 
 
 def dit_name(name: str) -> str | None:
     """A tensor of HunyuanVideo's transformer, after :func:`dit_split`, in the names of diffusers."""
-    for pattern, table, new in BLOCKS:
-        block, rest = numbered(pattern, name)
+    for old, table, new in BLOCKS:
+        block, rest = numbered(rf"{re.escape(old)}\.\d+\.", name)
         if block:
             found = exchanged(rest, table)
             return found and f"{new}.{block.split('.')[-2]}.{found}"
     return exchanged(name, OUTER)
+
+
+def aliases(double: int, single: int, refiner: int) -> dict[str, str | tuple[str, ...]]:
+    """From the names of the transformer's layers in both of its other namings to those of diffusers, for LoRA.
+
+    Args:
+        double: blocks of text and video apart. single: blocks of both together. refiner: blocks that read text alone.
+
+    Returns:
+        Those of a layer that is several in diffusers in the order of its rows. No layer whose rows stand turned.
+    """
+    found: dict[str, str | tuple[str, ...]] = {old: new for old, new in OUTER.items() if "adaLN" not in old}
+    for (old, table, new), count in zip(BLOCKS, (double, single, refiner), strict=True):
+        inner: dict[str, tuple[str, ...]] = {name: (each,) for name, each in table.items()}
+        for name in (each for each in table if re.search(r"attn[._]q$", each)):
+            inner[f"{name}kv"] = tuple(table[name[:-1] + each] for each in "qkv")
+        if table is SINGLE:
+            inner["linear1"] = tuple(table[f"linear1_{each}"] for each in (*"qkv", "mlp"))
+        for i in range(count):
+            found |= {f"{old}.{i}.{name}": tuple(f"{new}.{i}.{one}" for one in each) for name, each in inner.items()}
+    return found
 
 
 def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
