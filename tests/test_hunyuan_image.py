@@ -20,6 +20,7 @@ from PIL import Image
 
 from kineograph import default_runtime
 from kineograph.nodes import edit, fit, pictures, sample, shown, text, video, video_models
+from kineograph.nodes.families.layouts import language
 from kineograph.nodes.sockets import Video
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -60,6 +61,18 @@ def folder(pipeline, tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def model(folder):
     return video_models.load_video_model(folder, dtype="float32")
+
+
+def test_llavas_tensors_are_known_in_the_names_of_older_and_newer_releases():
+    same = "layers.0.mlp.up_proj.weight", "vision.encoder.layers.0.mlp.fc1.weight", "projector.2.bias"
+    for start, seen in (
+        ("language_model.model.", "vision_tower.vision_model."),
+        ("model.language_model.", "model.vision_tower."),
+    ):
+        names = f"{start}{same[0]}", seen + same[1].removeprefix("vision."), "multi_modal_projector.linear_2.bias"
+        assert [language.llava_name(name) for name in names] == [f"language.{same[0]}", *same[1:]]
+    assert language.llava_name("language_model.lm_head.weight") == language.llava_name("lm_head.weight") == ""
+    assert language.llava_name("model.layers.0.mlp.up_proj.weight") is None
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,7 @@ SINGLE |= {"norm.query_norm.scale": "attn.norm_q.weight", "norm.key_norm.scale":
 REFINER = {"norm1": "norm1", "norm2": "norm2", "adaLN_modulation.1": "norm_out.linear"}
 REFINER |= {f"self_attn{dot}proj": "attn.to_out.0" for dot in "_."}
 REFINER |= {f"self_attn{dot}{each}": f"attn.to_{each}" for dot in "_." for each in "qkv"}
-REFINER |= {f"mlp.{each}": "ff.net.0.proj" for each in ("fc1", "0")} | {
-    f"mlp.{each}": "ff.net.2" for each in ("fc2", "2")
-}
+REFINER |= {"mlp.fc1": "ff.net.0.proj", "mlp.0": "ff.net.0.proj", "mlp.fc2": "ff.net.2", "mlp.2": "ff.net.2"}
 BLOCKS = (
     ("double_blocks", DOUBLE, "transformer_blocks"),
     ("single_blocks", SINGLE, "single_transformer_blocks"),
