@@ -22,7 +22,7 @@ from diffusers.loaders import single_file_utils
 from kineograph.nodes import lora, text, video_models
 from kineograph.nodes.families.finding import find
 from kineograph.nodes.families.layouts import hunyuan
-from kineograph.nodes.families.schemas import LlavaEncoder
+from kineograph.nodes.families.schemas import HunyuanAutoencoder, HunyuanTransformer, LlavaEncoder
 from kineograph.nodes.networks.lora import LoraLinear
 from kineograph.nodes.networks.mapped import mapped, placed_in
 from kineograph.nodes.networks.weights import save_weights
@@ -325,3 +325,19 @@ def test_a_lora_in_other_names_changes_weights_as_that_of_diffusers(old, convert
             assert (changed - merged[f"{name}.weight"]).abs().max() < 1e-4
             del merged[f"{name}.weight"]
     assert all(torch.equal(each, converted[name]) for name, each in merged.items())
+
+
+def test_shapes_tell_the_published_sizes():
+    shapes = dit_shapes(3072, 12288, 40)
+    for i in range(1, 20):
+        shapes |= {re.sub(r"^double_blocks\.0", f"double_blocks.{i}", name): each for name, each in shapes.items()}
+    shapes |= {re.sub(r"^(txt_in.*blocks)\.0", r"\1.1", name): each for name, each in shapes.items()}
+    shapes |= {"txt_in.input_embedder.weight": (3072, 4096), "vector_in.in_layer.weight": (3072, 768)}
+    comfyui = {as_comfyui_names(name).removeprefix("model.model."): each for name, each in shapes.items()}
+    assert sum("double_blocks" in name for name in comfyui) == 480  # as in hunyuan_video_t2v_720p_bf16.safetensors
+    assert sum("single_blocks" in name for name in comfyui) == 320
+    assert hunyuan.dit_sizes(shapes, {}) == hunyuan.dit_sizes(comfyui, {}) == HunyuanTransformer()
+    with torch.device("meta"):
+        state = {name: tuple(each.shape) for name, each in AutoencoderKLHunyuanVideo().state_dict().items()}
+    latent = {in_latent_names(name): each for name, each in state.items()}
+    assert hunyuan.vae_sizes(state, {}) == hunyuan.latent_vae_sizes(latent, {}) == HunyuanAutoencoder()
