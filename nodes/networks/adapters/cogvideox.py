@@ -156,7 +156,7 @@ class CogVideoXVAE(CausalVAE):
 
     @property
     def shown_scale(self) -> float:
-        """What a latent is multiplied by before the DiT is shown it: 1.5's was trained on one divided by the factor."""
+        """See :attr:`CausalVAE.shown_scale`: 1.5's DiT was trained on a latent divided by the factor."""
         config = self.network.config
         return config.scaling_factor**-2 if config.invert_scale_latents else 1.0
 
