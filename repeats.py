@@ -48,7 +48,7 @@ class _Made:
     """A tensor that a block made: a view of a storage, of one of its arguments' or of its own."""
 
     of: int
-    """Number of the argument; of a storage of its own, -1 - its number."""
+    """Number of the argument, behind whose beginning it begins; of a storage of its own, -1 - its number."""
     nbytes: int
     sides: tuple[int, ...]
     strides: tuple[int, ...]
@@ -214,7 +214,8 @@ class Repeats:
         for each in told:
             place = each.sides, each.strides, each.offset
             if each.of >= 0:
-                made.append(given[each.of].as_strided(*place))
+                of = given[each.of]
+                made.append(of.as_strided(each.sides, each.strides, of.storage_offset() + each.offset))
                 continue
             with _disable_current_modes(), self._trial.fakes:
                 if each.of not in own:
@@ -224,13 +225,9 @@ class Repeats:
 
     def _like_tensor(self, tensor: Tensor) -> Likeness:
         """A tensor's layout; of one whose numbers are known, also these."""
-        if self._trial.is_unknown(tensor):
-            numbers = None
-        else:
-            numbers = self._digest(tensor)
-        sides, strides = tuple(tensor.shape), tensor.stride()
+        numbers = None if self._trial.is_unknown(tensor) else self._digest(tensor)
         kind = type(tensor), tensor.dtype, tensor.device, tensor.requires_grad
-        return kind, sides, strides, tensor.storage_offset(), tensor.untyped_storage().nbytes(), numbers
+        return kind, tuple(tensor.shape), tensor.stride(), tensor.untyped_storage().nbytes(), numbers
 
     def _digest(self, tensor: Tensor) -> bytes:
         storage = tensor.untyped_storage()
@@ -391,14 +388,16 @@ def _describe(made: list[Tensor], given: list[Tensor | None]) -> Iterator[_Made]
     for tensor in made:
         storage = tensor.untyped_storage()
         place = places.get(storage._cdata)
+        number, dtype, offset = place, tensor.dtype, tensor.storage_offset()
         if place is None:
             number, dtype = own.setdefault(storage._cdata, (-1 - len(own), tensor.dtype))
         else:
-            number, dtype = place, given[place].dtype  # type: ignore[union-attr]
+            dtype = given[place].dtype  # type: ignore[union-attr]
+            offset -= given[place].storage_offset()  # type: ignore[union-attr]
         known = place is None and not isinstance(tensor, FakeTensor)
         if known or dtype is not tensor.dtype or tensor.requires_grad or storage.nbytes() % dtype.itemsize:
             raise _Unlike
-        yield _Made(number, storage.nbytes(), tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), dtype)
+        yield _Made(number, storage.nbytes(), tuple(tensor.shape), tensor.stride(), offset, dtype)
 
 
 def _without_none(parts: dict[str, Any]) -> dict[str, Any]:
