@@ -28,8 +28,8 @@ from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 if TYPE_CHECKING:
     from kineograph.graph_runtime.memory.reads import Reads
     from kineograph.graph_runtime.store import Store
-    from kineograph.repeats import Repeats
     from kineograph.trial import Ledger, Trial
+    from kineograph.trial.repeats import Repeats
 
 WALKED = 32
 """Passes of a loop that are walked one by one where they are not alike."""
@@ -57,8 +57,8 @@ def estimate(
     """
     import torch
 
-    from kineograph.repeats import Repeats
     from kineograph.trial import trial
+    from kineograph.trial.repeats import Repeats
 
     before = torch.is_grad_enabled()
     try:
