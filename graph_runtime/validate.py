@@ -41,7 +41,7 @@ class _Scope:
     passed: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Of the bypassed nodes: output -> the input that stands for it."""
     foretold: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What nodes say of their outputs before anything runs, by ``node`` or ``node.port``."""
+    """What nodes say of their outputs before anything runs, by ``node`` or ``node.port``; in a loop, ``$name`` too."""
 
 
 def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -> list[Problem]:
@@ -270,7 +270,12 @@ class _Check:
             for name, link in spec.links.items()
             if link.startswith("$") and link[1:] in scope.values
         }
-        body = _Scope(spec.body.nodes, f"{place}/", inner, known)
+        foretold = {
+            f"${name}": scope.foretold[link]
+            for name, link in (*spec.links.items(), *spec.carry.items())
+            if link in scope.foretold
+        }
+        body = _Scope(spec.body.nodes, f"{place}/", inner, known, foretold=foretold)
         self.graph(body)
         made = {
             name: self.source(body, f"{place}/outputs.{name}", link) or ANY for name, link in spec.body.outputs.items()

@@ -19,6 +19,7 @@ MODULES = (
     "load",
     "shown",
     "edit",
+    "replacement",
     "splice",
     "hand_over",
     "sizes",

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
+from kineograph.nodes.foretold import given_facts, same_facts, uneven_facts
 from kineograph.nodes.shown import with_shown
 from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
@@ -66,7 +67,7 @@ def give_video(
     return latent
 
 
-@node
+@node(foretells=given_facts)
 def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] = 0, from_end: bool = False) -> Latent:
     """Give latent frames that another sampling left, as they are: longer videos are handed on like this.
 
@@ -109,7 +110,7 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
     return _written(latent, given.x.expand(latent.x.shape[0], -1, -1, -1, -1), first)
 
 
-@node
+@node(foretells=same_facts)
 def sdedit(latent: Latent, source: Latent, level: Level = 0.6) -> Latent:
     """SDEdit: start from a clip with noise up to a level, and keep what survives it (Meng et al. 2022).
 
@@ -125,7 +126,7 @@ def sdedit(latent: Latent, source: Latent, level: Level = 0.6) -> Latent:
     return _softened(latent, source, latent.mask.new_full((1, 1, 1), level))
 
 
-@node
+@node(foretells=uneven_facts)
 def sdedit_frames(latent: Latent, source: Latent, levels: Annotated[list[Level], Field(min_length=2)]) -> Latent:
     """SDEdit with a noise level of its own for every frame: a cut that is made anew, say, between frames that stay.
 
@@ -144,7 +145,7 @@ def sdedit_frames(latent: Latent, source: Latent, levels: Annotated[list[Level],
     return _softened(latent, source, level_t.view(-1, 1, 1))
 
 
-@node
+@node(foretells=uneven_facts)
 def morph(latent: Latent, first: Latent, second: Latent, most: Level = 0.8) -> Latent:
     """One clip turns into another over the whole duration: both stand under noise that is highest in the middle.
 
@@ -187,7 +188,7 @@ def turn_velocity(first: Latent, second: Latent) -> Latent:
     return replace(first, x=torch.lerp(first.x, second.x, _turn(first)))
 
 
-@node
+@node(foretells=same_facts)
 def begin_sampling(latent: Latent) -> Latent:
     """Where sampling begins: given cells clean, free ones noise, soft ones between, (1 - m) clean + m noise.
 

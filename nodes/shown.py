@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
+from kineograph.nodes.foretold import given_facts
 from kineograph.nodes.sockets import VAE, ImageEncoder, Latent, Shown, Video
 from kineograph.nodes.video import encoded_frames
 
@@ -44,7 +45,7 @@ def show_given_frames(
     return replace(vae, spec=replace(vae.spec, shows=kind), image_encoder=image_encoder)
 
 
-@node
+@node(foretells=given_facts)
 def show_control(
     latent: Latent,
     vae: VAE,

@@ -8,10 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.foretold import same_facts
 from kineograph.nodes.sockets import Latent
 
 
-@node
+@node(foretells=same_facts)
 def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False) -> Latent:
     """Turn a latent in time, another way at each step: loops with models that know no circular time (Mobius).
 

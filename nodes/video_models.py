@@ -45,10 +45,9 @@ def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
 
 def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
     dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
-    network: Any = dit.network
-    if network.config.shows:
+    if dit.shows:
         looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
-        vae = replace(vae, spec=replace(vae.spec, shows=network.config.shows), image_encoder=looks)
+        vae = replace(vae, spec=replace(vae.spec, shows=dit.shows), image_encoder=looks)
     return Model(dit, vae, text_encoder)
 
 
@@ -90,9 +89,18 @@ def image_encoder_digest(path: str) -> str:
 
 
 def foretold_video_model(path: str) -> Model:
-    """Of the model, what its sizes must fit: the latent's."""
+    """Of the model, what its sizes must fit and what its DiT can be told."""
     nothing: Any = None
-    return Model(nothing, foretold_video_vae(path), nothing)
+    dit, spec = foretold_video_dit(path), foretold_video_vae(path)
+    return Model(dit, replace(spec, shows=dit.shows), nothing)
+
+
+def foretold_video_dit(path: str) -> Any:
+    """Of a DiT, what it can be told, from its configuration."""
+    from kineograph.nodes.families.finding import find
+
+    found = find(path, "dit")
+    return found.kind.foretell(found.config)
 
 
 def foretold_video_vae(path: str) -> Any:
@@ -150,7 +158,7 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
     return _model(path, dtype, vae_dtype, _loaded)
 
 
-@node(fingerprint=video_dit_digest, estimate=outlined_video_dit)
+@node(fingerprint=video_dit_digest, estimate=outlined_video_dit, foretells=foretold_video_dit)
 def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> DiT:
     """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
 

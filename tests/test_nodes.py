@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from kineograph.nodes import (
     lora,
     model,
     prompts,
+    replacement,
     report,
     sample,
     save,
@@ -244,6 +245,7 @@ CALLS = {
     "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
     "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
     "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "model_sigmas": lambda run: (schedules.model_sigmas, DIT, CLEAN, 5),
     "token_shift": lambda run: (schedules.token_shift, CLEAN),
     "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
@@ -308,6 +310,13 @@ CALLS = {
     "sdedit": lambda run: (edit.sdedit, NOISE, CLEAN_ONE, 0.4),
     "sdedit_frames": lambda run: (edit.sdedit_frames, NOISE, CLEAN_ONE, [0.0, 0.9]),
     "morph": lambda run: (edit.morph, NOISE, CLEAN_ONE, edit.sdedit(NOISE, NOISE), 0.8),
+    "renoise_given": lambda run: (
+        replacement.renoise_given,
+        replace(DIT, one_level=True),
+        edit.sdedit(NOISE, CLEAN_ONE),
+        NOISE,
+        STEP,
+    ),
     "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
     "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
     "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),

@@ -6,7 +6,7 @@ Knows no files.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ from kineograph.nodes.families.schemas import (
 )
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 
+NOTHING: Any = None
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -46,7 +48,8 @@ class Kind:
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
-        foretell: of a VAE, from a configuration to what its latents mean.
+        foretell: from a configuration to what is known without a network: of a VAE what its latents mean, of a DiT all
+            but the network.
         tokens: of a text encoder, of every prompt with its padding.
         beside: a part of a model that this one cannot do without.
         layout: how its library's files name the weights, where that is not as the network does.
@@ -56,7 +59,7 @@ class Kind:
     schema: type[NetworkConfig]
     build: Callable[[Any], Any]
     adapt: Callable[..., Any] | None
-    foretell: Callable[[Any], LatentSpec | None] = lambda _: None
+    foretell: Callable[[Any], LatentSpec | DiT | None] = lambda _: None
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
@@ -66,14 +69,33 @@ def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import WanDiT
 
     made: Any = WanDiT(network)
-    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+    return replace(_wan_dit_declared(config), network=made)
+
+
+def _wan_dit_declared(config: WanTransformer) -> DiT:
+    return DiT(
+        NOTHING,
+        (config.patch_size[0], config.patch_size[1], config.patch_size[2]),
+        family="Wan",
+        shows="frames" if config.in_channels != config.out_channels else "",
+    )
 
 
 def _vace_dit(network: Any, config: VACETransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import VACEDiT
 
     made: Any = VACEDiT(network)
-    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+    return replace(_vace_dit_declared(config), network=made)
+
+
+def _vace_dit_declared(config: VACETransformer) -> DiT:
+    return DiT(
+        NOTHING,
+        (config.patch_size[0], config.patch_size[1], config.patch_size[2]),
+        family="VACE",
+        one_level=True,
+        shows="control",
+    )
 
 
 def _wan_vae(network: Any, config: WanAutoencoder, _: Any) -> VAE:
@@ -92,7 +114,11 @@ def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
 
     made: Any = LTXDiT(network)
-    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+    return replace(_ltx_dit_declared(config), network=made)
+
+
+def _ltx_dit_declared(config: LTXTransformer) -> DiT:
+    return DiT(NOTHING, (config.patch_size_t, config.patch_size, config.patch_size), family="LTX-Video")
 
 
 def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
@@ -110,7 +136,13 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXDiT, training_levels
 
     made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
-    return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
+    return replace(_cogvideox_dit_declared(config), network=made)
+
+
+def _cogvideox_dit_declared(config: CogVideoXTransformer) -> DiT:
+    return DiT(
+        NOTHING, (config.patch_size_t or 1, config.patch_size, config.patch_size), family="CogVideoX", one_level=True
+    )
 
 
 def _cogvideox_vae(network: Any, config: CogVideoXAutoencoder, _: Any) -> VAE:
@@ -136,7 +168,11 @@ def _mochi_dit(network: Any, config: MochiTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.mochi import MochiDiT
 
     made: Any = MochiDiT(network)
-    return DiT(made, (1, config.patch_size, config.patch_size))
+    return replace(_mochi_dit_declared(config), network=made)
+
+
+def _mochi_dit_declared(config: MochiTransformer) -> DiT:
+    return DiT(NOTHING, (1, config.patch_size, config.patch_size), family="Mochi", one_level=True)
 
 
 def _mochi_vae(network: Any, config: MochiAutoencoder, _: Any) -> VAE:
@@ -162,7 +198,13 @@ def _hunyuan_dit(network: Any, config: HunyuanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
 
     made: Any = HunyuanVideoDiT(network)
-    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+    return replace(_hunyuan_dit_declared(config), network=made)
+
+
+def _hunyuan_dit_declared(config: HunyuanTransformer) -> DiT:
+    return DiT(
+        NOTHING, (config.patch_size_t, config.patch_size, config.patch_size), family="HunyuanVideo", one_level=True
+    )
 
 
 def _hunyuan_vae(network: Any, config: HunyuanAutoencoder, _: Any) -> VAE:
@@ -207,25 +249,29 @@ def _clip_pictures(network: Any, config: CLIPVision, _: Any) -> ImageEncoder:
 _vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
-    "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
-    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit),
+    "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit, _wan_dit_declared),
+    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit, _vace_dit_declared),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
-    "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
+    "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit, _ltx_dit_declared),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
     "T5EncoderModel": Kind("text_encoder", T5Encoder, _t5, _t5_text, tokens=ltx.TEXT_TOKENS),
-    "CogVideoXTransformer3DModel": Kind("dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit),
+    "CogVideoXTransformer3DModel": Kind(
+        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, _cogvideox_dit_declared
+    ),
     "AutoencoderKLCogVideoX": Kind("vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec),
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),
-    "MochiTransformer3DModel": Kind("dit", MochiTransformer, mochi.transformer, _mochi_dit),
+    "MochiTransformer3DModel": Kind("dit", MochiTransformer, mochi.transformer, _mochi_dit, _mochi_dit_declared),
     "AutoencoderKLMochi": Kind("vae", MochiAutoencoder, mochi.autoencoder, _mochi_vae, _mochi_spec),
     "T5EncoderModel of MochiTransformer3DModel": Kind(
         "text_encoder", MochiText, mochi.text_network, _mochi_text, tokens=mochi.TEXT_TOKENS
     ),
-    "HunyuanVideoTransformer3DModel": Kind("dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit),
+    "HunyuanVideoTransformer3DModel": Kind(
+        "dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit, _hunyuan_dit_declared
+    ),
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
     "LlamaModel": Kind(
         "text_encoder",
