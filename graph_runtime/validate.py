@@ -277,6 +277,11 @@ class _Check:
         }
         body = _Scope(spec.body.nodes, f"{place}/", inner, known, foretold=foretold)
         self.graph(body)
+        scope.foretold |= {
+            f"{place.removeprefix(scope.place)}.{name}": scope.foretold[link]
+            for name, link in spec.carry.items()
+            if link in scope.foretold
+        }
         made = {
             name: self.source(body, f"{place}/outputs.{name}", link) or ANY for name, link in spec.body.outputs.items()
         }

@@ -7,13 +7,22 @@ mask 0 is given and keeps its bits, 1 is free, between is soft: it starts from i
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
-from kineograph.nodes.foretold import given_facts, same_facts, uneven_facts
+from kineograph.nodes.foretold import (
+    NOT_FIRST,
+    check_handed,
+    check_place,
+    given_facts,
+    pair_facts,
+    same_facts,
+    uneven_facts,
+)
 from kineograph.nodes.shown import with_shown
 from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
@@ -22,6 +31,8 @@ from kineograph.nodes.video import encoded_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
+STILL_GROUPS = 2
+"""Groups of a still that a clip is encoded behind, where a causal VAE cannot know what is before it."""
 Level = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -32,9 +43,14 @@ class FlowEditPair(NamedTuple):
     source: Latent
 
 
-@node
+@node(fits=check_place, foretells=given_facts)
 def give_video(
-    latent: Latent, vae: VAE, video: Video, at: Annotated[int, Field(ge=0)] = 0, from_end: bool = False
+    latent: Latent,
+    vae: VAE,
+    video: Video,
+    at: Annotated[int, Field(ge=0)] = 0,
+    from_end: bool = False,
+    near: bool = False,
 ) -> Latent:
     """Give a clip or a picture at a place in time: first (image to video, extend forward), last (backward), anywhere.
 
@@ -48,6 +64,10 @@ def give_video(
         video: the clip or picture, of the size of the video to come; one for all clips of the latent, or one each.
         at: frames of the video to come before the given clip; with ``from_end``, after it.
         from_end: count from the end.
+        near: of a causal VAE, give a clip anywhere and of any length, though its latent is then near the right one
+            only: it is encoded behind a still of its first frame, groups that it fills by half or more are filled up
+            with stills of its ends, and a picture is a still for a whole group. ``paste_video`` behind the decoder
+            puts the very pixels back. Other VAEs, and models with channels for given frames, need none of it.
 
     Raises:
         ValueError: the clip has another size or rate, or does not fit in, or its VAE is causal and the clip does not
@@ -56,18 +76,20 @@ def give_video(
     count, first = video.frames.shape[1], check_given(latent, video, at, from_end)
     if latent.spec.shows:
         return with_shown(latent, vae, video, first)
+    if latent.spec.causal and near:
+        return _given_nearly(latent, vae, video, first)
     groups, loose = _filled_groups(latent, first, count)
     _check_causal(latent, groups, loose, count)
     if groups:
         begin, end = _first_frame(latent, groups.start), _first_frame(latent, groups.stop)
-        values = _encoded(latent, vae, video, range(begin - first, end - first))
+        values = _encoded(latent, vae, _part(video, begin - first, end - first))
         latent = _written(latent, values, groups.start)
     for frame in loose:
-        latent = _with_keyframe(latent, _encoded(latent, vae, video, range(frame - first, frame - first + 1)), frame)
+        latent = _with_keyframe(latent, _encoded(latent, vae, _part(video, frame - first, frame - first + 1)), frame)
     return latent
 
 
-@node(foretells=given_facts)
+@node(fits=check_handed, foretells=given_facts)
 def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] = 0, from_end: bool = False) -> Latent:
     """Give latent frames that another sampling left, as they are: longer videos are handed on like this.
 
@@ -200,7 +222,7 @@ def begin_sampling(latent: Latent) -> Latent:
     return replace(latent, x=flow.start(latent.clean, latent.x, latent.mask))
 
 
-@node
+@node(foretells=pair_facts)
 def flow_edit_pair(latent: Latent, source: Latent, at: SigmaStep, seed: int = 0, step: int = 0) -> FlowEditPair:
     """The two noisy videos whose velocities FlowEdit compares (Kulikov et al. 2024, FlowEdit, alg. 1).
 
@@ -294,13 +316,26 @@ def _check_causal(latent: Latent, groups: range, loose: list[int], count: int) -
         fits = _first_frame(latent, groups.stop)
         raise ValueError(
             f"A clip of {count} frames ends inside a group of this model's VAE: trim_video to {fits} frames makes it "
-            "fit."
+            "fit, or near makes a group of stills of its last frame."
         )
-    raise ValueError(
-        "This model's VAE is causal: what a latent frame holds depends on all frames before it, and here those are not "
-        "known yet. Give the clip first (at 0, from_end false). To extend backward, reverse_video before and after "
-        "extending forward, which is right for movements that look alike both ways."
+    raise ValueError(NOT_FIRST)
+
+
+def _given_nearly(latent: Latent, vae: VAE, video: Video, first: int) -> Latent:
+    """A clip given to a causal VAE wherever it stands, encoded behind stills of its first frame."""
+    import torch
+
+    count, ratio = video.frames.shape[1], latent.spec.time_ratio
+    starts = [_first_frame(latent, group) for group in range(latent.x.shape[2] + 1)]
+    filled = torch.tensor(
+        [max(0, min(stop, first + count) - max(start, first)) / (stop - start) for start, stop in pairwise(starts)]
     )
+    given = (filled >= min(0.5, filled.max())).nonzero().flatten().tolist()
+    begin, end = starts[given[0]], starts[given[-1] + 1]
+    before = 1 + STILL_GROUPS * ratio if begin else 0
+    places = torch.arange(begin - before, end) - first
+    values = _encoded(latent, vae, replace(video, frames=video.frames[:, places.clamp(0, count - 1)]))
+    return _written(latent, values[:, :, -len(given) :], given[0])
 
 
 def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[int]]:
@@ -315,10 +350,13 @@ def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[
     return groups, [frame for frame in range(first, first + count) if frame not in inside]
 
 
-def _encoded(latent: Latent, vae: VAE, video: Video, frames: range) -> Tensor:
-    """The latent values of some frames of a clip, for every clip of the latent."""
-    part = encoded_frames(vae, video.frames[:, frames.start : frames.stop])
-    return part.expand(latent.x.shape[0], -1, -1, -1, -1)
+def _part(video: Video, start: int, stop: int) -> Video:
+    return replace(video, frames=video.frames[:, start:stop])
+
+
+def _encoded(latent: Latent, vae: VAE, video: Video) -> Tensor:
+    """The latent values of a clip, for every clip of the latent."""
+    return encoded_frames(vae, video.frames).expand(latent.x.shape[0], -1, -1, -1, -1)
 
 
 def _written(latent: Latent, values: Tensor, first: int) -> Latent:

@@ -10,6 +10,13 @@ from dataclasses import dataclass, replace
 
 from kineograph.nodes.sockets import DiT, LatentSpec
 
+NOT_FIRST = (
+    "This model's VAE is causal: what a latent frame holds depends on all frames before it, and here those are not "
+    "known yet. Give the clip first (at 0, from_end false), or set near, which gives what is near the right latent. "
+    "Another way to extend backward is to reverse_video before and after extending forward, which is right for "
+    "movements that look alike both ways."
+)
+
 
 @dataclass(frozen=True)
 class LatentFacts:
@@ -19,11 +26,13 @@ class LatentFacts:
         spec: what one cell covers.
         shown: whether frames are given in channels beside it.
         uneven: whether some cells are under less noise than others.
+        grouped: whether it was cut off a video, so that no frame alone begins it.
     """
 
     spec: LatentSpec
     shown: bool = False
     uneven: bool = False
+    grouped: bool = False
 
 
 def noise_facts(vae: LatentSpec) -> LatentFacts:
@@ -49,6 +58,40 @@ def same_facts(latent: LatentFacts) -> LatentFacts:
 def even_facts(dit: DiT, latent: LatentFacts) -> LatentFacts:
     """Of a latent as a model is told of it."""
     return replace(latent, uneven=False) if dit.one_level else latent
+
+
+def pair_facts(latent: LatentFacts) -> tuple[LatentFacts, LatentFacts]:
+    """Of two latents like one."""
+    return latent, latent
+
+
+def grouped_facts(latent: LatentFacts) -> LatentFacts:
+    """Of latent frames cut off a video's end."""
+    return replace(latent, grouped=True)
+
+
+def check_place(latent: LatentFacts, at: int, from_end: bool, near: bool) -> None:
+    """Refuse to give frames where a causal VAE cannot tell their latent.
+
+    Raises:
+        ValueError: why, and the way out.
+    """
+    spec = latent.spec
+    if spec.causal and not spec.shows and not near and (at or from_end):
+        raise ValueError(NOT_FIRST)
+
+
+def check_handed(latent: LatentFacts, given: LatentFacts) -> None:
+    """Refuse to give latent frames of the middle of a video to one whose VAE is causal.
+
+    Raises:
+        ValueError: why, and the way out.
+    """
+    if latent.spec.causal and given.grouped:
+        raise ValueError(
+            "This model's VAE is causal, so latent frames from the middle of a video cannot begin another: hand on "
+            "frames instead (vae_decode, trim_video, give_video), as workflows/long_video_by_frames.json does."
+        )
 
 
 def check_asked(dit: DiT, patches: LatentFacts) -> None:

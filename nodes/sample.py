@@ -242,6 +242,8 @@ def guided_velocity(
         scale: g; 1 is no guidance, larger follows the words more closely.
         precision: of the matrix products.
     """
+    if scale == 1 and dit.family:  # a large model need not be asked twice for nothing
+        return replace(patches, tokens=velocities(dit, [patches], [text], at.sigma, precision)[0])
     with_text, without = velocity_pair(dit, patches, text, no_text, at.sigma, precision)
     return replace(patches, tokens=without + scale * (with_text - without))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.foretold import same_facts
+from kineograph.nodes.foretold import grouped_facts, same_facts
 from kineograph.nodes.sockets import Latent
 
 
@@ -48,7 +48,7 @@ def close_loop(latent: Latent) -> Latent:
     return replace(latent, time="circle")
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=grouped_facts)
 def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_out: bool = False) -> Latent:
     """The last latent frames of a video, to be handed on to the next; or all the others.
 
