@@ -270,11 +270,7 @@ class _Check:
             for name, link in spec.links.items()
             if link.startswith("$") and link[1:] in scope.values
         }
-        foretold = {
-            f"${name}": scope.foretold[link]
-            for name, link in (*spec.links.items(), *spec.carry.items())
-            if link in scope.foretold
-        }
+        foretold = _entering(scope, spec.links | spec.carry)
         body = _Scope(spec.body.nodes, f"{place}/", inner, known, foretold=foretold)
         self.graph(body)
         scope.foretold |= {
@@ -380,12 +376,19 @@ class _Check:
                 values[name] = scope.values[link[1:]]
         before = len(self.problems)
         inputs = {name: port.type for name, port in kind.inputs.items()}
-        self.inside(spec.type, _Scope(self.definitions[spec.type[1:]].nodes, f"{place}/", inputs, values))
+        foretold = _entering(scope, spec.links)
+        inner = _Scope(self.definitions[spec.type[1:]].nodes, f"{place}/", inputs, values, foretold=foretold)
+        self.inside(spec.type, inner)
         found, known = self.problems[before:], self.faults[spec.type]
         del self.problems[before:]
         for problem in found:
             if (problem.place.removeprefix(f"{place}/"), problem.message) not in known:
                 self.say(problem.place, problem.message, f"{problem.hint} It is part of {spec.type}.".strip())
+
+
+def _entering(scope: _Scope, links: Mapping[str, str]) -> dict[str, Any]:
+    """What is foretold of the inputs of a graph inside, by the names that they have there."""
+    return {f"${name}": scope.foretold[link] for name, link in links.items() if link in scope.foretold}
 
 
 def _literals(scope: _Scope, spec: NodeSpec, kind: NodeType) -> dict[str, Any]:
