@@ -49,11 +49,13 @@ class Ledger(TorchDispatchMode):
         live: bytes of the storages that were seen and still exist.
         peak: the most that were live at once; set it to ``live`` to begin anew.
         flops: of matrix products, convolutions and attention, two for each multiplication with an addition.
+        read: the storages set apart that operations took, by address; set it to an empty set to begin anew.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = self.flops = 0
+        self.read: set[int] = set()
         self._held: dict[int, weakref.ref[Any]] = {}
         self._apart: dict[int, Callable[[], None]] = {}
 
@@ -71,6 +73,7 @@ class Ledger(TorchDispatchMode):
             storage = tensor.untyped_storage()
             key = storage._cdata
             if key in self._apart:
+                self.read.add(key)
                 self._apart[key]()
             elif key not in self._held and tensor.device.type != "meta":
                 size = storage.nbytes()
@@ -129,9 +132,14 @@ class Trial(TorchDispatchMode):
                 key = storage._cdata
                 self._forgotten[key] = weakref.ref(storage, lambda _, key=key: self._forgotten.pop(key))
 
-    def settle(self, value: Any) -> Any:
-        """A value whose tensors on the meta device become fakes on the CPU; networks are changed in place."""
-        return _each_tensor(value, self._settled)
+    def settle(self, value: Any, meet: Callable[[nn.Module], None] = lambda _: None) -> Any:
+        """A value whose tensors on the meta device become fakes on the CPU; networks are changed in place.
+
+        Args:
+            value: of any kind.
+            meet: told each network in it.
+        """
+        return _each_tensor(value, self._settled, meet)
 
     def _settled(self, tensor: Tensor) -> Tensor:
         if tensor.device.type != "meta":
@@ -223,7 +231,9 @@ def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
             yield from tensors_in(args[at] if at < len(args) else kwargs.get(argument.name))
 
 
-def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _each_tensor(
+    value: Any, change: Callable[[Tensor], Tensor], meet: Callable[[nn.Module], None] = lambda _: None
+) -> Any:
     """A value with other tensors in the same places."""
     if isinstance(value, Tensor):
         return change(value)
@@ -233,15 +243,16 @@ def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
                 module._parameters[name] = None if parameter is None else cast(nn.Parameter, change(parameter))
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else change(buffer)
+        meet(value)
         return value
     if isinstance(value, dict):
-        return {key: _each_tensor(part, change) for key, part in value.items()}
+        return {key: _each_tensor(part, change, meet) for key, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_each_tensor(part, change) for part in value))
+        return type(value)(*(_each_tensor(part, change, meet) for part in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(_each_tensor(part, change) for part in value)
+        return type(value)(_each_tensor(part, change, meet) for part in value)
     if is_dataclass(value) and not isinstance(value, type):
         found = {part.name: getattr(value, part.name) for part in fields(value) if part.init}
-        changed = {name: _each_tensor(part, change) for name, part in found.items()}
+        changed = {name: _each_tensor(part, change, meet) for name, part in found.items()}
         return value if all(changed[name] is found[name] for name in found) else replace(value, **changed)
     return value

@@ -28,6 +28,7 @@ from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 if TYPE_CHECKING:
     from kineograph.graph_runtime.memory.reads import Reads
     from kineograph.graph_runtime.store import Store
+    from kineograph.repeats import Repeats
     from kineograph.trial import Ledger, Trial
 
 WALKED = 32
@@ -56,22 +57,30 @@ def estimate(
     """
     import torch
 
+    from kineograph.repeats import Repeats
     from kineograph.trial import trial
 
     before = torch.is_grad_enabled()
     try:
         with trial() as (tried, ledger), nullcontext() if reads is None else reads.of(ledger):
             cache = MemoryCache() if memory_bytes is None else MemoryCache(memory_bytes)
-            return _Walk(tried, ledger, cache, store, reads).whole(plan)
+            return _Walk(tried, ledger, Repeats(tried, ledger), cache, store, reads).whole(plan)
     finally:
         torch.set_grad_enabled(before)
 
 
 class _Walk:
     def __init__(
-        self, tried: Trial, ledger: Ledger, cache: MemoryCache, store: Store | None, reads: Reads | None
+        self,
+        tried: Trial,
+        ledger: Ledger,
+        repeats: Repeats,
+        cache: MemoryCache,
+        store: Store | None,
+        reads: Reads | None,
     ) -> None:
         self.tried, self.ledger, self.cache, self.store, self.reads = tried, ledger, cache, store, reads
+        self.repeats = repeats
         self.rows: dict[str, NodeEstimate] = {}
         self.state = RunState()
         self.times: int = 1
@@ -227,13 +236,14 @@ class _Walk:
             arguments |= self.reads.instead(step)
         if kind.run_parameter is not None:
             arguments[kind.run_parameter] = NodeContext(step.path, self.state, 0.0)
+        self.repeats.begin()
         torch.set_grad_enabled(step.record)
         try:
             for port in step.checked:
                 arguments[port] = kind.inputs[port].literal(arguments[port])
             if kind.estimate is not None:
                 arguments.pop(kind.run_parameter or "", None)
-                result = self.tried.settle(kind.estimate(**arguments))
+                result = self.tried.settle(kind.estimate(**arguments), self.repeats.watch)
                 if self.reads is not None:
                     self.reads.adopt(step.path, result)
                 self.ledger.hold(tensors(result))

@@ -7,7 +7,6 @@ mask 0 is given and keeps its bits, 1 is free, between is soft: it starts from i
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
@@ -15,7 +14,6 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
 from kineograph.nodes.foretold import (
-    NOT_FIRST,
     check_handed,
     check_place,
     given_facts,
@@ -23,16 +21,14 @@ from kineograph.nodes.foretold import (
     same_facts,
     uneven_facts,
 )
+from kineograph.nodes.given import with_given, written
 from kineograph.nodes.shown import with_shown
-from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
+from kineograph.nodes.sockets import VAE, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
-from kineograph.nodes.video import encoded_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-STILL_GROUPS = 2
-"""Groups of a still that a clip is encoded behind, where a causal VAE cannot know what is before it."""
 Level = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,7 +52,8 @@ def give_video(
 
     Groups of frames that the clip fills are given bit by bit. Frames of it that fill no group of the VAE, and a picture
     that does not stand first in a line, are given as keyframes: the video passes through them. A model with channels of
-    its own for given frames (``show_given_frames``) is told of them there.
+    its own for given frames (``show_given_frames``) is told of them there. LTX-Video from 0.9.5 on is given the first
+    frames of a clip that does not stand first as keyframes, and the others bit by bit.
 
     Args:
         latent: of the video to come.
@@ -73,20 +70,10 @@ def give_video(
         ValueError: the clip has another size or rate, or does not fit in, or its VAE is causal and the clip does not
             stand first; with what helps.
     """
-    count, first = video.frames.shape[1], check_given(latent, video, at, from_end)
+    first = check_given(latent, video, at, from_end)
     if latent.spec.shows:
         return with_shown(latent, vae, video, first)
-    if latent.spec.causal and near:
-        return _given_nearly(latent, vae, video, first)
-    groups, loose = _filled_groups(latent, first, count)
-    _check_causal(latent, groups, loose, count)
-    if groups:
-        begin, end = _first_frame(latent, groups.start), _first_frame(latent, groups.stop)
-        values = _encoded(latent, vae, _part(video, begin - first, end - first))
-        latent = _written(latent, values, groups.start)
-    for frame in loose:
-        latent = _with_keyframe(latent, _encoded(latent, vae, _part(video, frame - first, frame - first + 1)), frame)
-    return latent
+    return with_given(latent, vae, video, first, near)
 
 
 @node(fits=check_handed, foretells=given_facts)
@@ -129,7 +116,7 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
             "A latent frame that stands for one frame alone can only stand first, where such a one stands: "
             "give groups alone (last_groups), or let both latents begin with a frame alone."
         )
-    return _written(latent, given.x.expand(latent.x.shape[0], -1, -1, -1, -1), first)
+    return written(latent, given.x.expand(latent.x.shape[0], -1, -1, -1, -1), first)
 
 
 @node(foretells=same_facts)
@@ -300,80 +287,6 @@ def _check_same(latent: Latent, other: Latent) -> None:
 
 def _size(video: Video) -> str:
     return f"{video.frames.shape[3]} x {video.frames.shape[4]}"
-
-
-def _first_frame(latent: Latent, group: int) -> int:
-    """The first of the frames that a latent frame stands for."""
-    ratio = latent.spec.time_ratio
-    return max(0, group * ratio - ratio + 1) if latent.time == "line" else group * ratio
-
-
-def _check_causal(latent: Latent, groups: range, loose: list[int], count: int) -> None:
-    """Of a causal VAE, the latents of a clip are those inside a longer video only where nothing is before it."""
-    if not latent.spec.causal or (groups.start == 0 and groups and not loose):
-        return
-    if groups.start == 0 and groups:
-        fits = _first_frame(latent, groups.stop)
-        raise ValueError(
-            f"A clip of {count} frames ends inside a group of this model's VAE: trim_video to {fits} frames makes it "
-            "fit, or near makes a group of stills of its last frame."
-        )
-    raise ValueError(NOT_FIRST)
-
-
-def _given_nearly(latent: Latent, vae: VAE, video: Video, first: int) -> Latent:
-    """A clip given to a causal VAE wherever it stands, encoded behind stills of its first frame."""
-    import torch
-
-    count, ratio = video.frames.shape[1], latent.spec.time_ratio
-    starts = [_first_frame(latent, group) for group in range(latent.x.shape[2] + 1)]
-    filled = torch.tensor(
-        [max(0, min(stop, first + count) - max(start, first)) / (stop - start) for start, stop in pairwise(starts)]
-    )
-    given = (filled >= min(0.5, filled.max())).nonzero().flatten().tolist()
-    begin, end = starts[given[0]], starts[given[-1] + 1]
-    before = 1 + STILL_GROUPS * ratio if begin else 0
-    places = torch.arange(begin - before, end) - first
-    values = _encoded(latent, vae, replace(video, frames=video.frames[:, places.clamp(0, count - 1)]))
-    return _written(latent, values[:, :, -len(given) :], given[0])
-
-
-def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[int]]:
-    """The latent frames that ``count`` frames from ``first`` on fill, and the frames that fill none."""
-    filled = [
-        group
-        for group in range(latent.x.shape[2])
-        if first <= _first_frame(latent, group) and _first_frame(latent, group + 1) <= first + count
-    ]
-    groups = range(filled[0], filled[-1] + 1) if filled else range(0)
-    inside = range(_first_frame(latent, groups.start), _first_frame(latent, groups.stop))
-    return groups, [frame for frame in range(first, first + count) if frame not in inside]
-
-
-def _part(video: Video, start: int, stop: int) -> Video:
-    return replace(video, frames=video.frames[:, start:stop])
-
-
-def _encoded(latent: Latent, vae: VAE, video: Video) -> Tensor:
-    """The latent values of a clip, for every clip of the latent."""
-    return encoded_frames(vae, video.frames).expand(latent.x.shape[0], -1, -1, -1, -1)
-
-
-def _written(latent: Latent, values: Tensor, first: int) -> Latent:
-    """Values given at latent frames from ``first`` on."""
-    clean, mask = latent.clean.clone(), latent.mask.clone()
-    places = slice(first, first + values.shape[2])
-    clean[:, :, places], mask[:, :, places] = values, 0.0
-    return replace(latent, clean=clean, mask=mask)
-
-
-def _with_keyframe(latent: Latent, values: Tensor, frame: int) -> Latent:
-    import torch
-
-    if latent.keyframes is None:
-        return replace(latent, keyframes=Keyframes(values, (float(frame),)))
-    joined = torch.cat([latent.keyframes.values, values], dim=2)
-    return replace(latent, keyframes=Keyframes(joined, (*latent.keyframes.frames, float(frame))))
 
 
 def _turn(latent: Latent) -> Tensor:

@@ -27,17 +27,29 @@ class LatentFacts:
         shown: whether frames are given in channels beside it.
         uneven: whether some cells are under less noise than others.
         grouped: whether it was cut off a video, so that no frame alone begins it.
+        padded: whether latent frames stand before it that fill up its DiT's tokens, and are no part of it.
     """
 
     spec: LatentSpec
     shown: bool = False
     uneven: bool = False
     grouped: bool = False
+    padded: bool = False
 
 
 def noise_facts(vae: LatentSpec) -> LatentFacts:
     """Of noise."""
+    return LatentFacts(vae, padded=vae.patch_time > 1)
+
+
+def encoded_facts(vae: LatentSpec) -> LatentFacts:
+    """Of a clip's latent."""
     return LatentFacts(vae)
+
+
+def unpadded_facts(latent: LatentFacts) -> LatentFacts:
+    """Of a latent without what fills up tokens."""
+    return replace(latent, padded=False)
 
 
 def given_facts(latent: LatentFacts) -> LatentFacts:
@@ -77,7 +89,14 @@ def check_place(latent: LatentFacts, at: int, from_end: bool, near: bool) -> Non
         ValueError: why, and the way out.
     """
     spec = latent.spec
-    if spec.causal and not spec.shows and not near and (at or from_end):
+    if spec.shows == "first" and (at or from_end):
+        raise ValueError("This model is shown the first frame of a video alone: give a picture at 0, from_end false.")
+    if latent.padded and not spec.shows:
+        raise ValueError(
+            f"Before a video of this model stand latent frames that fill up its tokens of {spec.patch_time}, so no "
+            "frame of it can be given: take its image to video model, or sdedit."
+        )
+    if spec.causal and not (spec.shows or spec.passes or near) and (at or from_end):
         raise ValueError(NOT_FIRST)
 
 
@@ -91,6 +110,19 @@ def check_handed(latent: LatentFacts, given: LatentFacts) -> None:
         raise ValueError(
             "This model's VAE is causal, so latent frames from the middle of a video cannot begin another: hand on "
             "frames instead (vae_decode, trim_video, give_video), as workflows/long_video_by_frames.json does."
+        )
+
+
+def check_decoded(latent: LatentFacts) -> None:
+    """Refuse to decode what is no part of a video.
+
+    Raises:
+        ValueError: what it is, and the way out.
+    """
+    if latent.padded:
+        raise ValueError(
+            f"Before this video stand latent frames that fill up its model's tokens of {latent.spec.patch_time}: put "
+            "leave_out_padding before the decoder, as in workflows/cogvideox_text_to_video.json."
         )
 
 

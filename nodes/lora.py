@@ -49,7 +49,7 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
     The model is not copied, and the one that was given stays as it is. Chain this node for several, each with a
     strength of its own. Files of kohya and musubi (lora_unet_...), diffusers and PEFT are read, for the embedded model
-    and for Wan in its own names and in those of diffusers.
+    and, in their own names and in those of diffusers, for Wan and LTX-Video.
 
     Args:
         dit: the model it was trained for.
@@ -66,13 +66,21 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
 
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
-    from kineograph.nodes.families.layouts.wan import wan_aliases
-    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
     from kineograph.nodes.networks.lora import updates_of
 
     inner = _inner(dit)
-    others = wan_aliases(len(inner.blocks)) if isinstance(dit.network, (VACEDiT, WanDiT)) else {}
-    return _updated(dit, updates_of(state, inner, others, scale, Path(path).name), strength)
+    return _updated(dit, updates_of(state, inner, _first_names(dit), scale, Path(path).name), strength)
+
+
+def _first_names(dit: DiT) -> dict[str, str]:
+    """From the names of a DiT's layers in its authors' files to those of its library, where these differ."""
+    from kineograph.nodes.families.layouts import ltx, wan
+    from kineograph.nodes.networks.adapters.ltx import LTXDiT
+    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
+
+    if isinstance(dit.network, (VACEDiT, WanDiT)):
+        return wan.wan_aliases(len(_inner(dit).blocks))
+    return ltx.ALIASES if isinstance(dit.network, LTXDiT) else {}
 
 
 def _updated(dit: DiT, updates: dict[str, LowRank], strength: float) -> DiT:

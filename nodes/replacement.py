@@ -31,11 +31,13 @@ def renoise_given(dit: DiT, latent: Latent, noise: Latent, at: SigmaStep) -> Lat
 
     if not dit.one_level:
         return latent
-    if noise.x.shape != latent.x.shape:
+    # pictures of reference stand before the video, and are as noisy as the sampler says
+    noise_BCthw = torch.cat([latent.x[:, :, : latent.references], noise.x], dim=2)
+    if noise_BCthw.shape != latent.x.shape:
         raise ValueError(
             f"The noise has (B, C, t, h, w) = {tuple(noise.x.shape)}, the latent {tuple(latent.x.shape)}: take the "
             "latent_noise that sampling began with."
         )
-    seen = torch.lerp(latent.clean, noise.x, at.sigma)
+    seen = torch.lerp(latent.clean, noise_BCthw, at.sigma)
     shown = torch.where(latent.mask < at.sigma, seen, latent.x)
     return replace(latent, x=shown, mask=torch.ones_like(latent.mask))

@@ -33,8 +33,11 @@ def check_size(vae: VAE | LatentSpec, frames: int, height: int, width: int, loop
     spec = vae if isinstance(vae, LatentSpec) else vae.spec
     wrong = [_wrong_frames(spec, frames, loop)]
     step = spec.space_ratio * spec.patch
-    for name, side in (("height", height), ("width", width)):
-        if side % step:
+    taken = [None, None] if spec.only is None else [cells * spec.space_ratio for cells in spec.only]
+    for name, side, only in zip(("height", "width"), (height, width), taken, strict=True):
+        if only is not None and side != only:
+            wrong.append(f"{name} = {side}, and this model takes {only} alone, which it learned the places of.")
+        elif side % step:
             nearest = max(1, round(side / step)) * step
             wrong.append(f"{name} = {side} is not a multiple of {step}; the nearest is {nearest}.")
     if told := " ".join(filter(None, wrong)):
@@ -42,8 +45,8 @@ def check_size(vae: VAE | LatentSpec, frames: int, height: int, width: int, loop
 
 
 def _wrong_frames(spec: LatentSpec, frames: int, loop: bool) -> str:
-    alone = frames % spec.time_ratio
-    after_one = 1 + max(0, round((frames - 1) / spec.time_ratio)) * spec.time_ratio
+    alone, step = frames % spec.time_ratio, spec.time_ratio * spec.together
+    after_one = 1 + max(0, round((frames - 1) / step)) * step
     if loop and spec.causal:
         return (
             "This model's VAE begins with one frame alone and knows no circle: set loop to false, and take roll_latent "
@@ -52,9 +55,25 @@ def _wrong_frames(spec: LatentSpec, frames: int, loop: bool) -> str:
     if loop and alone:
         nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
         return f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}."
-    if alone > 1 or (spec.causal and alone != 1 % spec.time_ratio):
-        return f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {after_one}."
+    if spec.patch_time > 1:
+        return _wrong_depth(spec, frames)
+    if alone > 1 or (spec.causal and frames % step != 1 % step):
+        return f"frames = {frames} is not 1 + a multiple of {step}; the nearest is {after_one}."
     return ""
+
+
+def _wrong_depth(spec: LatentSpec, frames: int) -> str:
+    """Of a DiT whose tokens hold several latent frames: whether a token would be left half full."""
+    ratio, depth = spec.time_ratio, spec.patch_time
+    groups = -(-(frames - 1) // ratio) + 1
+    groups += -groups % depth
+    fits = 1 + (groups - 1) * ratio
+    if frames == fits:
+        return ""
+    return (
+        f"frames = {frames}, and this model's tokens hold {depth} latent frames each: sample {fits}, of which "
+        f"leave_out_padding before the decoder leaves {fits - (depth - 1) * ratio}."
+    )
 
 
 @node(fits=check_size, foretells=noise_facts)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import edit, model, sample, splice, text, video
+from kineograph.nodes import edit, given, model, sample, splice, text, video
 from kineograph.nodes.networks.gaussian import GaussianConfig, covariance
 from kineograph.nodes.networks.patches import frame_centres
 from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, TextEmbedding, Video
@@ -78,7 +78,7 @@ def test_a_keyframe_between_groups_is_a_known_moment() -> None:
     clips, t = 20_000, 4
     config = GaussianConfig(seconds=1.0, kernel="smooth")
     latent = free_latent(clips, t)
-    latent = edit._with_keyframe(latent, torch.full((clips, 1, 1, 1, 1), 1.5), 6)
+    latent = given.with_keyframe(latent, torch.full((clips, 1, 1, 1, 1), 1.5), 6)
     found = sampled(model.gaussian_prior(config.seconds, config.kernel), latent).x[:, 0, :, 0, 0].double()
     moments = torch.cat([frame_centres(t, 4, "groups"), torch.tensor([6.0])]) / FPS
     free, gain, spread = conditional([t], moments, config)

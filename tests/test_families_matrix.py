@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_families
 import torch
+
+pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
+pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
+import tiny_families
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow

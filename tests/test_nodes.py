@@ -194,6 +194,7 @@ CALLS = {
     "add_lora": lambda run: (lora.add_lora, DIT, LORA, 0.5),
     "save_lora": lambda run: (lora.save_lora, LORA, run),
     "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
+    "cogvideox_scale": lambda run: (video_models.cogvideox_scale, STEP, noise.ddpm_levels(), 50),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
     "start_dit": lambda run: (model.start_dit, "", 4, 32, 1, 2),
@@ -237,6 +238,7 @@ CALLS = {
     "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
     "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
     "dpmpp_2m_step": lambda run: (solvers.dpmpp_2m_step, NOISE, NOISE, STEP, HISTORY),
+    "dpmpp_2m_sde_step": lambda run: (solvers.dpmpp_2m_sde_step, NOISE, NOISE, STEP, HISTORY, 1, 3),
     "unipc_step": lambda run: (solvers.unipc_step, NOISE, NOISE, STEP, HISTORY, 3),
     "ancestral_step": lambda run: (solvers.ancestral_step, NOISE, NOISE, STEP, 1),
     "karras_sigmas": lambda run: (schedules.karras_sigmas,),
@@ -426,6 +428,7 @@ OPTIONAL = {
     "load_image_encoder",
     "show_given_frames",
     "show_control",
+    "show_reference",
     "join_experts",
     "embedded_guidance",
 }

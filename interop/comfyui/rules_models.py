@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from kineograph.interop.comfyui.pieces import Model, Wire
+from kineograph.interop.comfyui.pieces import Looks, Model, Wire
 from kineograph.interop.comfyui.translation import At, CannotImport, Translation, rule
 
 
@@ -42,9 +42,10 @@ OURS = Family("", "", None, 1)
 LOADERS = {"UNETLoader": "unet_name", "CheckpointLoaderSimple": "ckpt_name", "ImageOnlyCheckpointLoader": "ckpt_name"}
 LOADERS |= {"CLIPLoader": "type", "DualCLIPLoader": "type"}
 """Which input of a loader tells the family."""
-FOLDERS = {"dit": "diffusion_models", "text_encoder": "text_encoders", "vae": "vae"}
+FOLDERS = {"dit": "diffusion_models", "text_encoder": "text_encoders", "vae": "vae", "image_encoder": "clip_vision"}
 """Where ComfyUI keeps the files, below its folder of models."""
 NODES = {"dit": "load_video_dit@1", "text_encoder": "load_video_text_encoder@1", "vae": "load_video_vae@1"}
+NODES |= {"image_encoder": "load_image_encoder@1"}
 
 
 def _family(t: Translation) -> Family:
@@ -118,6 +119,13 @@ def _clip(t: Translation, at: At) -> Sequence[Any]:
 @rule("VAELoader")
 def _vae(t: Translation, at: At) -> Sequence[Any]:
     return [_part(t, at, str(at.text("vae_name")), "vae")]
+
+
+@rule("CLIPVisionLoader")
+def _clip_vision(t: Translation, at: At) -> Sequence[Any]:
+    """Only a model of single files has it apart."""
+    alone = _family(t).files and not t.model
+    return [Looks(_part(t, at, str(at.text("clip_name")), "image_encoder") if alone else None)]
 
 
 @rule("ModelSamplingSD3", "ModelSamplingAuraFlow")

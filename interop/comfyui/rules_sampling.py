@@ -107,7 +107,7 @@ def embedding(t: Translation, words: Any, role: str) -> Wire:
 
 @rule("EmptyLatentImage", "EmptySD3LatentImage")
 def _empty_image(t: Translation, at: At) -> Sequence[Any]:
-    return [_sized(t, at, frames=1)]
+    return [sized(t, at, frames=1)]
 
 
 @rule(
@@ -117,12 +117,12 @@ def _empty_image(t: Translation, at: At) -> Sequence[Any]:
     "EmptyCosmosLatentVideo",
 )
 def _empty_video(t: Translation, at: At) -> Sequence[Any]:
-    return [_sized(t, at)]
+    return [sized(t, at)]
 
 
-@rule("WanImageToVideo", "WanFirstLastFrameToVideo", "HunyuanImageToVideo", "LTXVImgToVideo", "Wan22ImageToVideoLatent")
+@rule("HunyuanImageToVideo", "LTXVImgToVideo", "Wan22ImageToVideoLatent")
 def _given_frames(t: Translation, at: At) -> Sequence[Any]:
-    empty = _sized(t, at)
+    empty = sized(t, at)
     for port, from_end in (("start_image", False), ("image", False), ("end_image", True)):
         if at.node.links.get(port):
             size = {"height": empty.height, "width": empty.width}
@@ -140,7 +140,8 @@ def _given_frames(t: Translation, at: At) -> Sequence[Any]:
     return [*positive, *negative, empty]
 
 
-def _sized(t: Translation, at: At, frames: Any = None) -> Empty:
+def sized(t: Translation, at: At, frames: Any = None) -> Empty:
+    """A latent of the size that a node says, whose numbers are inputs of the workflow."""
     length = at.number("length", 1) if frames is None else frames
     clips = at.number("batch_size", 1)
     width, height = t.setting("width", at.number("width")), t.setting("height", at.number("height"))
@@ -342,7 +343,10 @@ def _from_nothing(t: Translation, at: At, empty: Empty, seed: Any, schedule: Sch
     for given in empty.given:
         from_end = True if given.from_end else None
         latent = t.wired("give_video@1", "given", latent=latent, vae=vae, video=given.video, from_end=from_end)
-    return t.wired("begin_sampling@1", "start", latent=latent) if empty.given else latent
+    for shown in empty.shown:
+        drawn = {"seed": seed} if shown.kind == "show_reference@1" else {}
+        latent = t.wired(shown.kind, "shown", latent=latent, vae=vae, **shown.given, **drawn)
+    return t.wired("begin_sampling@1", "start", latent=latent) if empty.given or empty.shown else latent
 
 
 def _body(step: str, seed: Any, patch: int, *, guided: bool) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.library import network_class
 from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
 
@@ -54,15 +53,3 @@ def clip_network(config: ClipTextEncoder) -> Any:
     network = getattr(network, "text_model", network)  # what some releases put around it holds nothing more
     network.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # no weights either
     return network
-
-
-def clip_name(name: str) -> str | None:
-    """A tensor of CLIP's text encoder, without the prefix that some releases of transformers save."""
-    plain = name.removeprefix("text_model.")
-    if plain == "embeddings.position_ids":
-        return ""
-    return plain if plain.startswith(("embeddings.", "encoder.layers.", "final_layer_norm.")) else None
-
-
-# never asked for sizes: it is found beside its configuration alone
-CLIP = Layout("CLIP's text encoder", "CLIPTextModel", (), clip_name, lambda *_: ClipTextEncoder())

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families.finding import Part, find
+from kineograph.nodes.families.finding import find
+from kineograph.nodes.families.layouts.known import half
+from kineograph.nodes.families.parts import Part
 from kineograph.nodes.families.tokens import Later, Unread, tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ BESIDE_FP8 = "bfloat16"
 """What is computed in, and kept in, where linear layers are kept in fp8."""
 
 
-def outline(path: str, part: str, dtype: str) -> Any:
+def outline(path: str, part: str, dtype: str, reads_as: str = "") -> Any:
     """The value of a part's socket without its numbers: of the files, only sizes are read.
 
     Its network has an attribute ``resident``: blocks of weights that can be brought from the files.
@@ -36,10 +38,10 @@ def outline(path: str, part: str, dtype: str) -> Any:
     def words(found: Part) -> Any:
         return Unread() if found.tokenizer is None else Later(found.tokenizer, found.kind.tokens)
 
-    return _outlined(find(path, part), path, dtype, words)
+    return _outlined(find(path, part, reads_as), path, dtype, words)
 
 
-def load(path: str, part: str, dtype: str) -> Any:
+def load(path: str, part: str, dtype: str, reads_as: str = "") -> Any:
     """The value of a part's socket; weights stay in their files, mapped, where their dtype is the one asked for.
 
     Raises:
@@ -49,7 +51,7 @@ def load(path: str, part: str, dtype: str) -> Any:
     def words(found: Part) -> Any:
         return None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
 
-    found = find(path, part)
+    found = find(path, part, reads_as)
     if not found.files:
         raise ValueError(_only_sizes(path))
     made = _outlined(found, path, dtype, words)
@@ -123,7 +125,7 @@ def _placed(found: Part, network: Any) -> dict[str, Placed]:
     """
     from kineograph.nodes.networks.mapped import placed_in, with_factors
 
-    placed = renamed(found, with_factors(placed_in(found.files)))
+    placed = renamed(found, with_factors(placed_in(found.files, half)))
     for name, same in _tied(network).items():
         if found_one := [placed[each] for each in (same, name) if each in placed]:
             placed[name] = placed[same] = found_one[0]

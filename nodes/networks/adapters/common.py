@@ -43,7 +43,7 @@ class AdapterConfig:
     predicts: str = "velocity"
     data_std: float = 1.0
     beside: int = 0
-    shows: Literal["", "frames", "control"] = ""
+    shows: Literal["", "frames", "control", "first"] = ""
 
 
 class AdaptedDiT(nn.Module):
@@ -98,7 +98,7 @@ class AdaptedDiT(nn.Module):
 
     def _clips(self, batch: Batch) -> Tensor:
         grid = batch.grid
-        if grid is None or batch.tokens_BNC.shape[1] != math.prod(grid):
+        if grid is None or (batch.tokens_BNC.shape[1] != math.prod(grid) and not self.passes):
             raise ValueError(
                 f"A {self.name} model knows no pictures at points in time beside the video. Give whole groups of "
                 "frames from the first one on, or a single picture as the first frame."
@@ -109,11 +109,14 @@ class AdaptedDiT(nn.Module):
                 "workflows/loop_by_turning.json, with 1 + a multiple of the VAE's time ratio of frames."
             )
         self._check_beside(batch)
-        said = []
-        for clip in clips_of(batch):
-            x_1CthW = unpatchify(clip.tokens_BNC, grid, self.config.patch)
-            said.append(self.ask(x_1CthW, clip.levels_BK[0], clip.text_BLE, clip.text_mask_BL, clip))
-        return patchify(torch.cat(said).float(), self.config.patch)
+        return torch.cat([self.tokens(clip) for clip in clips_of(batch)]).float()
+
+    def tokens(self, clip: Batch) -> Tensor:
+        """Ask the network for the tokens of one clip, (1, N, C)."""
+        assert clip.grid is not None
+        x_1CthW = unpatchify(clip.tokens_BNC, clip.grid, self.config.patch)
+        said_1CthW = self.ask(x_1CthW, clip.levels_BK[0], clip.text_BLE, clip.text_mask_BL, clip)
+        return patchify(said_1CthW, self.config.patch)
 
     def _check_beside(self, batch: Batch) -> None:
         told = 0 if batch.beside_BKthw is None else batch.beside_BKthw.shape[1]
@@ -125,6 +128,11 @@ class AdaptedDiT(nn.Module):
             f"This {self.name} model takes {self.config.beside} channels beside the noise, and is shown frames in "
             f"{told}: they are made for another model. Leave show_given_frames out, or load the DiT they belong to."
         )
+
+    @property
+    def passes(self) -> bool:
+        """Whether it knows tokens of pictures beside those of the video, see ``LatentSpec``."""
+        return False
 
     @contextmanager
     def _recomputing(self, wanted: bool) -> Iterator[None]:

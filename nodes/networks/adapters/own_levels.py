@@ -44,7 +44,7 @@ def own_levels(network: Any, cells: Triple, space: int, steps: int) -> list[floa
     """
     t, h, w = cells
     if isinstance(network, CogVideoXDiT):
-        return schedules.timestep_levels(network.levels_T, steps, "trailing").tolist()  # type: ignore[arg-type]
+        return schedules.timestep_levels(network.levels, steps, "trailing").tolist()
     if isinstance(network, MochiDiT) and steps > 1:
         return schedules.linear_quadratic_levels(steps, MOCHI_THRESHOLD).tolist()
     if isinstance(network, LTXDiT):
