@@ -18,6 +18,7 @@ MODULES = (
     "save",
     "load",
     "shown",
+    "pictures",
     "edit",
     "replacement",
     "splice",

@@ -258,10 +258,10 @@ def guided_velocity(
         text: what the video shows.
         no_text: what to lead away from; the empty prompt, or what shall not be seen.
         at: the step; its sigma is the noise level.
-        scale: g; 1 is no guidance, larger follows the words more closely.
+        scale: g; 1 is no guidance, for which the model is asked once. Larger follows the words more closely.
         precision: of the matrix products.
     """
-    if scale == 1 and dit.family:  # a large model need not be asked twice for nothing
+    if scale == 1:
         return replace(patches, tokens=velocities(dit, [patches], [text], at.sigma, precision)[0])
     with_text, without = velocity_pair(dit, patches, text, no_text, at.sigma, precision)
     return replace(patches, tokens=without + scale * (with_text - without))

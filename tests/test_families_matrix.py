@@ -83,19 +83,18 @@ def test_what_only_models_of_ours_can_do_is_refused_when_it_is_checked(name, fol
 
 
 @pytest.mark.parametrize(
-    ("path", "frames", "side", "told"),
+    ("path", "step", "frames", "side"),
     [
-        ("wan2.1-t2v-14b", 83, 100, ["1 + a multiple of 4; the nearest is 81", "multiple of 16; the nearest is 96"]),
-        ("mochi-1", 83, 100, ["1 + a multiple of 6; the nearest is 85", "multiple of 16; the nearest is 96"]),
-        ("hunyuanvideo", 83, 100, ["1 + a multiple of 4; the nearest is 81", "multiple of 16; the nearest is 96"]),
-        ("flipbook", 83, 100, ["1 + a multiple of 4; the nearest is 81", "multiple of 8; the nearest is 96"]),
+        ("flipbook", 4, 81, 8), ("wan2.1-t2v-14b", 4, 81, 16), ("ltx-video-2b-0.9", 8, 81, 32),
+        ("cogvideox-5b", 8, 81, 16), ("mochi-1", 6, 85, 16), ("hunyuanvideo", 4, 81, 16),
     ],
-)
-def test_sizes_are_judged_when_a_workflow_is_checked_each_with_the_nearest(path, frames, side, told, runtime):
+)  # fmt: skip
+def test_sizes_are_judged_when_a_workflow_is_checked_each_with_the_nearest(path, step, frames, side, runtime):
     with pytest.raises(InvalidWorkflow) as refused:
-        runtime.plan(WORKFLOWS / "text_to_video.json", {"model": path, "frames": frames, "height": side, "width": side})
-    for sentence in (told[0], f"height = {side} is not a {told[1]}", f"width = {side} is not a {told[1]}"):
-        assert sentence in str(refused.value)
+        runtime.plan(WORKFLOWS / "text_to_video.json", {"model": path, "frames": 83, "height": 100, "width": 100})
+    told = [f"frames = 83 is not 1 + a multiple of {step}; the nearest is {frames}."]
+    told += [f"{name} = 100 is not a multiple of {side}; the nearest is 96." for name in ("height", "width")]
+    assert all(sentence in str(refused.value) for sentence in told)
 
 
 @pytest.fixture(scope="module")

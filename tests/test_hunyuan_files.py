@@ -20,7 +20,9 @@ from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.loaders import single_file_utils
 
 from kineograph.nodes import text, video_models
+from kineograph.nodes.families.finding import find
 from kineograph.nodes.families.layouts import hunyuan
+from kineograph.nodes.families.schemas import LlavaEncoder
 from kineograph.nodes.networks.mapped import mapped, placed_in
 from kineograph.nodes.networks.weights import save_weights
 
@@ -204,26 +206,22 @@ def test_the_vae_of_comfyui_is_that_of_the_authors(vae, tmp_path):
     check_same(found.network.network, vae.state_dict())
 
 
-def test_the_repository_of_the_authors_is_the_same_model(repository, vae, readers, converted):
-    found = video_models.load_video_model(str(repository), dtype="float32")
+@pytest.mark.parametrize("made", ["loaded", "outlined"])
+def test_the_repository_of_the_authors_is_the_same_model(repository, vae, readers, converted, made):
+    call = video_models.load_video_model if made == "loaded" else video_models.outlined_video_model
+    found = call(str(repository), "float32", "float32")
+    for each in found if made == "outlined" else ():  # as under --memory
+        for part in each.network.resident.parts:
+            part.bring("cpu")
+    language, clip = readers
     check_same(found.dit.network.network, converted)
     check_same(found.vae.network.network, vae.state_dict())
-    language, clip = readers
     check_same(found.text_encoder.network.network, language.model.state_dict())
     check_same(found.text_encoder.network.beside, text_model(clip).state_dict())
 
 
 def text_model(clip):
     return getattr(clip.text_model, "text_model", clip.text_model)
-
-
-def test_blocks_that_are_brought_from_the_repositorys_files_are_what_is_loaded(repository):
-    given = str(repository), "float32", "float32"
-    outlines, loaded = video_models.outlined_video_model(*given), video_models.load_video_model(*given)
-    for outlined, whole in zip(outlines, loaded, strict=True):
-        for part in outlined.network.resident.parts:
-            part.bring("cpu")
-        check_same(outlined.network, whole.network.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -258,3 +256,26 @@ def test_weights_in_fp8_with_factors_elsewhere_and_unknown_wrappings_are_refused
     torch.save({"module": {"module": old}}, tmp_path / "twice.pt")
     with pytest.raises(ValueError, match="something else than tensors by name"):
         video_models.load_video_dit(str(tmp_path / "twice.pt"))
+
+
+def test_the_repository_of_image_to_video_is_known_by_its_folder_and_a_file_by_what_is_said_beside_it(
+    repository, old, tmp_path
+):
+    inside = tmp_path / "hunyuan-video-i2v-720p" / "transformers"
+    inside.mkdir(parents=True)
+    text_only = repository / "hunyuan-video-t2v-720p" / "transformers" / "mp_rank_00_model_states.pt"
+    (inside / text_only.name).symlink_to(text_only)
+    (tmp_path / "text_encoder_2").symlink_to(repository / "text_encoder_2")
+    language = tmp_path / "text_encoder_i2v"
+    language.mkdir()
+    (language / "config.json").write_text(json.dumps({"architectures": ["LlavaForConditionalGeneration"]}))
+    save_weights(language / "model.safetensors", {"lm_head.weight": torch.ones(1)})
+    assert find(str(tmp_path), "dit").config.image_condition_type == "token_replace"
+    assert find(str(tmp_path), "text_encoder").config == LlavaEncoder()
+    assert find(str(repository), "dit").config.image_condition_type is None
+    save_weights(tmp_path / "replace.safetensors", {as_comfyui_names(name): each for name, each in old.items()})
+    (tmp_path / "config.json").write_text(json.dumps({"image_condition_type": "token_replace"}))
+    assert find(str(tmp_path / "replace.safetensors"), "dit").config.image_condition_type == "token_replace"
+    wide = old | {"img_in.proj.weight": torch.zeros(128, 33, 1, 2, 2)}
+    save_weights(tmp_path / "concat.safetensors", {as_comfyui_names(name): each for name, each in wide.items()})
+    assert find(str(tmp_path / "concat.safetensors"), "dit").config.image_condition_type == "latent_concat"

@@ -112,6 +112,8 @@ def repository(old, vae, tmp_path_factory):
     save_weights(made / "dit.safetensors", old)
     for name, state in halves(vae).items():
         save_weights(made / f"{name}.safetensors", state)
+    tiny_families.text_encoder("T5").save_pretrained(made / "text_encoder")
+    tiny_families.tokenizer().save_pretrained(made / "tokenizer")
     return made
 
 
@@ -131,17 +133,15 @@ def test_the_vae_of_two_files_and_of_one_is_that_of_diffusers(vae, repository, t
         check_same(found.network.network, vae.state_dict())
 
 
-def test_blocks_that_are_brought_from_the_files_are_what_is_loaded(repository):
-    for outlined, whole in (
-        (
-            video_models.outlined_video_dit(str(repository), "float32"),
-            video_models.load_video_dit(str(repository), "float32"),
-        ),
-        (video_models.outlined_video_vae(str(repository), "float32"), video_models.load_video_vae(str(repository))),
-    ):
-        for part in outlined.network.resident.parts:
+def test_the_files_with_a_text_encoder_beside_them_are_a_model_whose_blocks_can_be_brought(old, vae, repository):
+    theirs = single_file_utils.convert_mochi_transformer_checkpoint_to_diffusers(dict(old))
+    outlined = video_models.outlined_video_model(str(repository), "float32", "float32")
+    for each in outlined:
+        for part in each.network.resident.parts:
             part.bring("cpu")
-        check_same(outlined.network, whole.network.state_dict())
+    check_same(outlined.dit.network.network, theirs)
+    check_same(outlined.vae.network.network, vae.state_dict())
+    assert outlined.text_encoder.network.length == 256
 
 
 def test_half_a_vae_is_told(repository, tmp_path):

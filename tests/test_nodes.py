@@ -27,6 +27,7 @@ from kineograph.nodes import (
     load,
     lora,
     model,
+    pictures,
     prompts,
     replacement,
     report,
@@ -320,6 +321,10 @@ CALLS = {
         STEP,
     ),
     "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
+    "steady_noise": lambda run: (
+        pictures.steady_noise,
+        edit.give_video(NOISE, VAE, Video(BATCH.video.frames[:1, :1], 8.0)),
+    ),
     "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
     "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),
     "flow_edit_step": lambda run: (edit.flow_edit_step, NOISE, NOISE, CLEAN_ONE, STEP),
@@ -428,6 +433,7 @@ OPTIONAL = {
     "load_image_encoder",
     "show_given_frames",
     "show_control",
+    "encode_text_with_picture",
     "show_reference",
     "join_experts",
     "embedded_guidance",
@@ -531,9 +537,12 @@ def test_given_cells_keep_their_bits_through_the_whole_sampling() -> None:
 
 
 def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
-    guided = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1.0)
+    unasked = replace(NO_TEXT, tokens=NO_TEXT.tokens * float("nan"))  # what the model says of it would be refused
+    guided = sample.guided_velocity(DIT, PATCHES, TEXT, unasked, STEP, scale=1.0)
     plain = sample.dit_velocity(DIT, PATCHES, TEXT, sigma=STEP.sigma)
-    torch.testing.assert_close(guided.tokens, plain.tokens, atol=1e-5, rtol=1e-5)
+    assert torch.equal(guided.tokens, plain.tokens)
+    nearly = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1 + 1e-6)
+    torch.testing.assert_close(guided.tokens, nearly.tokens, atol=1e-5, rtol=1e-5)
     more = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=5.0)
     assert not torch.allclose(more.tokens, plain.tokens, atol=1e-3)
 

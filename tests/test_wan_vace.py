@@ -106,6 +106,10 @@ def test_references_stand_before_the_video_as_in_the_pipeline(pipeline, model, n
     reference = theirs(pipeline, both, CLIP.frames, WHERE.frames, references=images)
     made = sampled(model, edit.begin_sampling(both), sample.shifted_sigmas(STEPS, SHIFT))
     assert (made.x - reference).abs().max() < 1e-5
+    unseen = both.shown.channels.clone()
+    unseen[:, :, :2] = 0
+    hidden = ours(model, replace(both, shown=replace(both.shown, channels=unseen)))
+    assert (hidden - reference).abs().max() > 1e-3
     assert torch.equal(video.vae_decode(model.vae, made).frames, video.vae_decode(model.vae, cut(made)).frames)
     assert hand_over.fresh_noise(made).frames == splice.last_groups(made, leave_out=True).frames + 8 == 9
     assert torch.equal(splice.roll_latent(made, step=1).x[:, :, [0, 1, 3, 4, 2]], made.x)
@@ -189,3 +193,15 @@ def test_the_workflow_file_runs_on_a_folder(folder, tmp_path):
     )
     assert one.shape == (1, 33, 3, 32, 32)
     assert (one - other).abs().max() > 1e-4
+
+
+def test_the_workflow_file_of_references_runs_on_a_folder(folder, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_reference.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"height": 32, "width": 32, "frames": 5, "steps": 2, "model": folder}
+    one, other = (
+        default_runtime().run(raw, inputs | more, out=tmp_path, outputs=["video", "denoise"]).outputs
+        for more in ({}, {"image": "workflows/clips/keyframe_a.png"})
+    )
+    assert one["video"].frames.shape == (1, 5, 3, 32, 32)
+    assert (one["denoise.latent"].x - other["denoise.latent"].x).abs().max() > 1e-4

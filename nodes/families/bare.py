@@ -23,6 +23,8 @@ TOKENIZERS = {
     "text_encoder_2": ("tokenizer_2",),
 }
 """Where a tokenizer.json lies beside weights, in the folders that people have."""
+REPOSITORIES = {"hunyuan-video-i2v-720p": {"image_condition_type": "token_replace"}}
+"""What a folder of authors says of the DiT below, where its tensors are those of another."""
 
 
 def of_folder(folder: Path, part: str, reader: str) -> Part:
@@ -36,21 +38,17 @@ def of_folder(folder: Path, part: str, reader: str) -> Part:
     Raises:
         ValueError: there is none, or more than one.
     """
-    sharded = sorted(folder.glob("*.safetensors.index.json"))
-    groups = [folders.parts(index) for index in sharded]
-    taken = {path for group in groups for path in group}
-    single = [path for path in _weights(folder) if path not in taken]
-    held = [(group, _networks_in(group)) for group in [*groups, *_whole(single)]]
+    held = _held(folder)
     found = [group for group, networks in held if part in map(part_of, networks)]
     if len(found) == 1:
-        return _of_weights(found[0], part, reader or (_reader(held) if part == "text_encoder" else ""))
+        return _of_weights(found[0], part, reader or (reader_in(folder) if part == "text_encoder" else ""))
     if found:
         names = ", ".join(shown(group[0].name) for group in found)
         way = "Give one file's path." if part != "text_encoder_2" else "Leave one beside the other text encoder."
         raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. {way}")
     raise ValueError(
         f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
-        f"one of its {len(single)} files of weights what the authors of a model or ComfyUI call so."
+        f"one of its {len(_weights(folder))} files of weights what the authors of a model or ComfyUI call so."
     )
 
 
@@ -73,9 +71,17 @@ def of_file(path: Path, part: str, reader: str) -> Part:
     return _of_weights(group, part, reader)
 
 
-def _reader(held: list[tuple[list[Path], list[str]]]) -> str:
-    """Who reads a text encoder: the class of the DiT that lies beside it, in one of some files; empty without one."""
-    for group, networks in held:
+def _held(folder: Path) -> list[tuple[list[Path], list[str]]]:
+    """The files of weights in a folder that belong together, and which networks they hold."""
+    groups = [folders.parts(index) for index in sorted(folder.glob("*.safetensors.index.json"))]
+    taken = {path for group in groups for path in group}
+    single = [path for path in _weights(folder) if path not in taken]
+    return [(group, _networks_in(group)) for group in [*groups, *_whole(single)]]
+
+
+def reader_in(folder: Path) -> str:
+    """Who reads a text encoder: the class of the DiT that lies in a folder, in one of its files; empty without one."""
+    for group, networks in _held(folder):
         if dits := [each for each in networks if part_of(each) == "dit"]:
             later = getattr(_of_weights(group, "dit", "").config, "causal_positions", False)
             return ltx.LATER if later else dits[0]
@@ -145,7 +151,9 @@ def _of_weights(group: list[Path], part: str, reader: str) -> Part:
 
 
 def _said(layout: Layout, file: Path, beside: Path) -> Mapping[str, Any]:
-    """What is said of a network whose files have a layout: in their header, or in a config.json beside a DiT."""
+    """What is said of a network whose files have a layout: in a header, or of a DiT by its folder and config.json."""
     if layout.header is not None:
         return read(layout.header, folders.header(file), f"The header of {shown(file.name)}").model_dump()
-    return folders.settings(beside) if part_of(layout.kind) == "dit" and beside.is_file() else {}
+    if part_of(layout.kind) != "dit":
+        return {}
+    return REPOSITORIES.get(file.parent.parent.name, {}) | (folders.settings(beside) if beside.is_file() else {})

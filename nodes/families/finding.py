@@ -24,10 +24,14 @@ FOLDERS = {
     "image_encoder": "image_encoder",
 }  # fmt: skip
 KEPT = {
-    "dit": ("hunyuan-video-t2v-720p/transformers", "transformers", "transformer/1", "transformer_t2v/1000"),
-    "vae": ("hunyuan-video-t2v-720p/vae", "vae"),
-}
-"""Where the repositories of HunyuanVideo and CogVideoX keep parts that are no folders of a library."""
+    "dit": (
+        "hunyuan-video-t2v-720p/transformers", "hunyuan-video-i2v-720p/transformers", "transformers",
+        "transformer/1", "transformer_t2v/1000",
+    ),
+    "vae": ("hunyuan-video-t2v-720p/vae", "hunyuan-video-i2v-720p/vae", "vae"),
+    "text_encoder": ("text_encoder_i2v",),
+}  # fmt: skip
+"""Where the repositories of HunyuanVideo and CogVideoX keep parts that a library keeps elsewhere."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
 """What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
@@ -106,11 +110,11 @@ def _of_place(place: Path, part: str, reader: str) -> Part:
     """The part that a folder holds, of a library or of authors."""
     if folders.is_pipeline(place):
         return _of_part(place / FOLDERS[part], part, reader)
-    for below in (place / FOLDERS[part], place):
+    kept = [place / each for each in KEPT.get(part, ())]
+    for below in (place / FOLDERS[part], *kept, place):
         if _is_part(below):
             return _of_part(below, part, reader)
-    kept = filter(Path.is_dir, (place / each for each in KEPT.get(part, ())))
-    return _settled(bare.of_folder(next(kept, place), part, reader), place)
+    return _settled(bare.of_folder(next(filter(Path.is_dir, kept), place), part, reader), place)
 
 
 def _settled(found: Part, place: Path) -> Part:
@@ -172,7 +176,9 @@ def _class(found: dict[str, Any]) -> str:
 def _family(folder: Path) -> str:
     """The class of a model's DiT, which says how it reads a text encoder that others have too."""
     config = folder / FOLDERS["dit"] / "config.json"
-    name = _class(folders.settings(config)) if config.is_file() else ""
+    if not config.is_file():
+        return bare.reader_in(folder)
+    name = _class(folders.settings(config))
     return ltx.LATER if name == ltx.TRANSFORMER and ltx.is_later(_vae_blocks(folder)) else name
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from kineograph.nodes.families import wan
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
+from kineograph.nodes.families.schemas import (
+    ClipTextEncoder,
+    HunyuanAutoencoder,
+    HunyuanTransformer,
+    LlamaEncoder,
+    LlavaEncoder,
+)
 
 TEXT_TOKENS = 95 + 256
 """Of the language model: the template before the prompt, the prompt and its padding."""
+PICTURE_TEXT_TOKENS = 103 + 256
+"""The same of a prompt that is read with a picture, whose mark is one."""
 CLIP_TOKENS = 77
 
 
@@ -41,6 +50,19 @@ def language_network(config: LlamaEncoder) -> Any:
         network = network_class("transformers", "LlamaModel")(made)
     network.rotary_emb = type(network.rotary_emb)(config=made)  # its frequencies are no weights, so no file has them
     return network
+
+
+def picture_network(config: LlavaEncoder) -> Any:
+    """LLaVA without numbers, its head left out."""
+    import torch
+
+    from kineograph.nodes.networks.adapters.hunyuan_pictures import PictureReader
+
+    seen, said = config.vision_config, config.text_config.hidden_size
+    with torch.device("meta"):
+        linear = torch.nn.Linear
+        projector = torch.nn.Sequential(linear(seen.hidden_size, said), torch.nn.GELU(), linear(said, said))
+    return PictureReader(language_network(config.text_config), wan.image_network(seen), projector, seen.image_size)
 
 
 def clip_network(config: ClipTextEncoder) -> Any:

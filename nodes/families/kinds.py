@@ -14,7 +14,7 @@ from kineograph.nodes.families import cogvideox, declared, hunyuan, ltx, mochi, 
 from kineograph.nodes.families.layouts.clip import CLIP
 from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
-from kineograph.nodes.families.layouts.language import LLAMA, WHOLE_CLIP
+from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
     ClipTextEncoder,
@@ -24,6 +24,7 @@ from kineograph.nodes.families.schemas import (
     HunyuanAutoencoder,
     HunyuanTransformer,
     LlamaEncoder,
+    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
@@ -202,6 +203,13 @@ def _hunyuan_text(network: Any, _: LlamaEncoder, tokenizer: Any, clip: Any, clip
     return TextEncoder(made)
 
 
+def _hunyuan_picture_text(network: Any, _: LlavaEncoder, tokenizer: Any, clip: Any, clip_tokenizer: Any) -> TextEncoder:
+    from kineograph.nodes.networks.adapters.hunyuan_pictures import HunyuanVideoPictureText
+
+    made: Any = HunyuanVideoPictureText(network, tokenizer, hunyuan.PICTURE_TEXT_TOKENS, clip, clip_tokenizer)
+    return TextEncoder(made)
+
+
 def _ltx_text(network: Any, _: T5Encoder, tokenizer: Any) -> TextEncoder:
     from kineograph.nodes.networks.adapters.text import T5Text
 
@@ -277,6 +285,15 @@ NETWORKS = {
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
     "LlamaModel": _LLAMA,
     "LlamaForCausalLM": _LLAMA,
+    "LlavaForConditionalGeneration": Kind(
+        "text_encoder",
+        LlavaEncoder,
+        hunyuan.picture_network,
+        _hunyuan_picture_text,
+        tokens=hunyuan.PICTURE_TEXT_TOKENS,
+        beside="text_encoder_2",
+        layout=LLAVA,
+    ),
     "CLIPTextModel": _CLIP_TEXT,
     "CLIPModel": replace(_CLIP_TEXT, schema=WholeClip, layout=WHOLE_CLIP),
 }

@@ -139,8 +139,10 @@ def renamed(part: Part, state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The tensors of a part's files in the names of its network.
 
     Raises:
-        ValueError: names that its layout does not have, all of them.
+        ValueError: names that its layout does not have.
     """
+    from kineograph.nodes.networks.weights import listed
+
     if part.layout is None:
         return dict(state)
     known: dict[str, Placed] = {}
@@ -155,7 +157,7 @@ def renamed(part: Part, state: Mapping[str, Placed]) -> dict[str, Placed]:
     if unknown:
         raise ValueError(
             f"{shown(part.files[0].name)} is {part.layout.about}, and {len(unknown)} of its tensors are not known: "
-            + ", ".join(map(shown, unknown))
+            + listed([*map(shown, unknown)], "that are not known", ", ")
         )
     return known
 

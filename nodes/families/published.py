@@ -17,6 +17,7 @@ from kineograph.nodes.families.schemas import (
     HunyuanAutoencoder,
     HunyuanTransformer,
     LlamaEncoder,
+    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
@@ -101,5 +102,11 @@ PUBLISHED: dict[str, dict[str, tuple[str, NetworkConfig]]] = {
     "cogvideox-5b-i2v": _cogvideox(**COG_5B, **COG_SHOWN, use_learned_positional_embeddings=True),
     "cogvideox-1.5-5b": _cogvideox(**COG_15),
     "cogvideox-1.5-5b-i2v": _cogvideox(inverted=True, **COG_15, **COG_SHOWN, ofs_embed_dim=512),
+    "hunyuanvideo-i2v": {
+        "dit": ("HunyuanVideoTransformer3DModel", HunyuanTransformer(image_condition_type="token_replace")),
+        "vae": ("AutoencoderKLHunyuanVideo", HunyuanAutoencoder()),
+        "text_encoder": ("LlavaForConditionalGeneration", LlavaEncoder()),
+        "text_encoder_2": ("CLIPTextModel", ClipTextEncoder()),
+    },
 }
 """By name and part: the kind of network, a name in ``kinds.NETWORKS``, and its sizes."""

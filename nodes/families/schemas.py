@@ -314,7 +314,7 @@ Axes = Annotated[list[Annotated[int, Field(ge=2, le=512)]], Field(min_length=3, 
 
 
 class HunyuanTransformer(NetworkConfig):
-    """Of ``HunyuanVideoTransformer3DModel``, text to video; the defaults are those of the library."""
+    """Of ``HunyuanVideoTransformer3DModel``; the defaults are those of the library."""
 
     in_channels: Size = 16
     out_channels: Size = 16
@@ -336,7 +336,7 @@ class HunyuanTransformer(NetworkConfig):
         56,
         56,
     ]
-    image_condition_type: None = None
+    image_condition_type: Literal["token_replace", "latent_concat"] | None = None
 
 
 class HunyuanAutoencoder(NetworkConfig):
@@ -391,6 +391,29 @@ class LlamaEncoder(NetworkConfig):
     rope_theta: Annotated[float, Field(gt=0, lt=1e9)] = 500000.0
     rope_scaling: None = None
     rope_parameters: Rotary | None = None
+
+
+class LlavaVision(CLIPVision):
+    """Of LLaVA's image encoder; the defaults are those of LLaVA's, ViT-L/14 at 336 pixels."""
+
+    hidden_size: Size = 1024
+    intermediate_size: Wide = 4096
+    num_hidden_layers: Count = 24
+    image_size: Annotated[int, Field(ge=1, le=2048)] = 336
+    hidden_act: Literal["gelu", "quick_gelu"] = "quick_gelu"
+
+
+class LlavaEncoder(NetworkConfig):
+    """Of ``LlavaForConditionalGeneration``: the entries that change what it computes."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    text_config: LlamaEncoder = LlamaEncoder()
+    vision_config: LlavaVision = LlavaVision()
+    vision_feature_layer: Literal[-2] = -2
+    vision_feature_select_strategy: Literal["default"] = "default"
+    projector_hidden_act: Literal["gelu"] = "gelu"
+    multimodal_projector_bias: Literal[True] = True
 
 
 class ClipTextEncoder(NetworkConfig):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +112,45 @@ class LowRankUpdates(nn.Module):
         }
 
 
+def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> LowRankUpdates:
+    """Updates of a file as what can be trained, in float32, in the order of the network's layers.
+
+    Args:
+        updates: by the names of the network's layers.
+        network: that they are for.
+        file: where they came from, for the error.
+
+    Raises:
+        ValueError: their ranks or scales differ.
+    """
+    ranks, scales = ({get(each) for each in updates.values()} for get in (_rank, _scale))
+    if len(ranks) > 1 or len(scales) > 1:
+        raise ValueError(
+            f"{file} has ranks of {_range(ranks)} and scales of {_range(scales)}, and one rank and one alpha for all "
+            "layers can be trained. apply_lora takes it as it is: train a new one on top of it."
+        )
+    rank = ranks.pop()
+    config = LowRankConfig(rank, scales.pop() * rank, [each for each in sizes(layers(network)) if each[0] in updates])
+    made = LowRankUpdates(config)
+    for (name, _, _), pair in zip(config.layers, made.pairs, strict=True):
+        pair.down.weight = nn.Parameter(updates[name].down.float())  # type: ignore[union-attr]
+        pair.up.weight = nn.Parameter(updates[name].up.float())  # type: ignore[union-attr]
+    return made
+
+
+def _rank(update: LowRank) -> float:
+    return update.down.shape[0]
+
+
+def _scale(update: LowRank) -> float:
+    return update.scale
+
+
+def _range(found: Collection[float]) -> str:
+    least, most = min(found), max(found)
+    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
+
+
 class _Pair(nn.Module):
     """A (down) and B (up) of one layer, as linear layers: an optimizer takes them for the hidden matrices they are."""
 
@@ -138,7 +177,12 @@ def hidden_layers(network: nn.Module, endings: Sequence[str]) -> list[tuple[str,
         known = sorted({re.split(r"\.\d+\.", name, maxsplit=1)[1] for name in found})
         raise ValueError(f"No layer's name ends in {', '.join(unknown)}; the layers of a block are {', '.join(known)}.")
     wanted = tuple(f".{end}" for end in endings) or ("",)
-    shapes = {name: layer.weight.shape for name, layer in found.items() if f".{name}".endswith(wanted)}
+    return sizes({name: layer for name, layer in found.items() if f".{name}".endswith(wanted)})
+
+
+def sizes(found: Mapping[str, nn.Module]) -> list[tuple[str, int, int]]:
+    """The names of linear layers, each with the features it takes and gives."""
+    shapes = {name: layer.weight.shape for name, layer in found.items()}
     return [(name, shape[1], shape[0]) for name, shape in shapes.items()]  # type: ignore[index]
 
 

@@ -49,6 +49,8 @@ class Placed(NamedTuple):
     @property
     def shape(self) -> list[int]:
         """Of the whole, with what follows."""
+        if not self.behind:  # a single number has no rows
+            return self.entry.shape
         return [self.entry.shape[0] + sum(each.shape[0] for each in self.behind), *self.entry.shape[1:]]
 
     @property
@@ -101,7 +103,7 @@ class Stored:
             source: where they are, for errors.
 
         Raises:
-            ValueError: every missing, unexpected or mis-shaped weight, in one list.
+            ValueError: as :func:`weights.check_fit`.
         """
         shapes = {name: torch.empty(each.shape, device="meta") for name, each in placed.items()}
         check_fit(network, shapes, source)

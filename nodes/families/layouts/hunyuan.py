@@ -95,16 +95,17 @@ def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     return apart
 
 
-def dit_sizes(shapes: Shapes, _: Said) -> HunyuanTransformer:
+def dit_sizes(shapes: Shapes, said: Said) -> HunyuanTransformer:
     """The sizes of HunyuanVideo's transformer."""
     width, channels, time, patch = shapes["img_in.proj.weight"][:4]
     first = "double_blocks.0.img_"
     norm = next(each for each in ("attn_q_norm.weight", "attn.norm.query_norm.scale") if first + each in shapes)
     feed = next(each for each in ("mlp.fc1.weight", "mlp.0.weight") if first + each in shapes)
     head = shapes[first + norm][0]
+    given = shapes["final_layer.linear.weight"][0] // (time * patch**2)
     return HunyuanTransformer(
         in_channels=channels,
-        out_channels=shapes["final_layer.linear.weight"][0] // (time * patch**2),
+        out_channels=given,
         num_attention_heads=width // head,
         attention_head_dim=head,
         num_layers=layers(shapes, r"double_blocks\.(\d+)\."),
@@ -116,6 +117,7 @@ def dit_sizes(shapes: Shapes, _: Said) -> HunyuanTransformer:
         guidance_embeds=any(name.startswith("guidance_in.") for name in shapes),
         text_embed_dim=shapes["txt_in.input_embedder.weight"][1],
         pooled_projection_dim=shapes["vector_in.in_layer.weight"][1],
+        image_condition_type="latent_concat" if channels > given else said.get("image_condition_type"),
     )
 
 

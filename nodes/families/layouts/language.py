@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, layers
-from kineograph.nodes.families.schemas import ClipTextEncoder, LlamaEncoder
+from kineograph.nodes.families.layouts import clip
+from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers
+from kineograph.nodes.families.schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 
 LLAMA_HEAD_WIDTH = 128
 """Of Llama 3 8B; its tensors do not tell it."""
@@ -29,6 +30,23 @@ def llama_name(name: str) -> str | None:
         return ""
     inner = next((name.removeprefix(each) for each in reversed(STARTS) if name.startswith(each)), name)
     return inner if inner.startswith(("embed_tokens.", "layers.", "norm.")) else None
+
+
+PROJECTOR = {"linear_1": "projector.0", "linear_2": "projector.2"}
+
+
+def llava_name(name: str) -> str | None:
+    """A tensor of LLaVA, as older and newer releases of transformers save it."""
+    plain = name.removeprefix("model.")
+    if re.match(r"(language_model\.)?lm_head\.", plain):
+        return ""
+    if plain.startswith("multi_modal_projector."):
+        return exchanged(plain.removeprefix("multi_modal_projector."), PROJECTOR)
+    if plain.startswith("vision_tower."):
+        inner = clip.clip_name(plain.removeprefix("vision_tower."))
+        return inner and f"vision.{inner}"
+    inner = llama_name(name) if plain.startswith("language_model.") else None
+    return inner and f"language.{inner}"
 
 
 def llama_sizes(shapes: Shapes, _: Said) -> LlamaEncoder:
@@ -82,6 +100,8 @@ WHOLE_CLIP = Layout(
     whole_clip_name, clip_sizes,
 )  # fmt: skip
 LLAMA = Layout("Llama", "LlamaModel", (), llama_name, llama_sizes)
+LLAVA = Layout("LLaVA", "LlavaForConditionalGeneration", (), llava_name, lambda *_: LlavaEncoder())
+"""Never asked for sizes: it is found beside its configuration alone."""
 INSIDE = ("embed_tokens.weight", "layers.0.self_attn.q_proj.weight", "layers.0.self_attn.k_proj.weight",
           "layers.0.mlp.gate_proj.weight", "norm.weight")  # fmt: skip
 LAYOUTS = (WHOLE_CLIP, *(replace(LLAMA, marks=tuple(start + name for name in INSIDE)) for start in STARTS))
