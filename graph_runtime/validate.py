@@ -273,11 +273,9 @@ class _Check:
         foretold = _entering(scope, spec.links | spec.carry)
         body = _Scope(spec.body.nodes, f"{place}/", inner, known, foretold=foretold)
         self.graph(body)
-        scope.foretold |= {
-            f"{place.removeprefix(scope.place)}.{name}": scope.foretold[link]
-            for name, link in spec.carry.items()
-            if link in scope.foretold
-        }
+        for name, link in spec.carry.items():  # where the body says nothing of it, it stays what it was
+            if fact := body.foretold.get(spec.body.outputs.get(name, ""), scope.foretold.get(link)):
+                scope.foretold[f"{place.removeprefix(scope.place)}.{name}"] = fact
         made = {
             name: self.source(body, f"{place}/outputs.{name}", link) or ANY for name, link in spec.body.outputs.items()
         }

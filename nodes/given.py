@@ -137,6 +137,7 @@ def written(latent: Latent, values: Tensor, first: int) -> Latent:
 
 
 def with_keyframe(latent: Latent, values: Tensor, frame: int) -> Latent:
+    """Values given beside the video, at one of its frames."""
     import torch
 
     if latent.keyframes is None:
