@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules import module as hooked
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ FIXED = (FunctionType, BuiltinFunctionType, type)
 """What is like nothing but itself, and does not change."""
 OUTSIDE = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 """What of a block happens before it is asked and after."""
+USUAL = frozenset(vars(nn.Module()))
+"""Attributes of all modules."""
+ENTER, LEAVE, READ = "enter", "leave", "read"
 Likeness = Any
 """What can be compared: equal where a trial cannot tell two things apart."""
 
@@ -59,7 +63,7 @@ class _Walk:
     Attributes:
         grown: bytes at its peak beside those that were live before.
         flops: as in the ledger.
-        read: names of its weights that operations took.
+        heard: what modules and weights in it were asked, in order: a mark and a name.
         made: its new tensors.
         out: how its result is put together.
         left: the same of its arguments' lists and dicts that it changed, by their numbers.
@@ -67,7 +71,7 @@ class _Walk:
 
     grown: int
     flops: int
-    read: tuple[str, ...]
+    heard: tuple[tuple[str, str], ...]
     made: tuple[_Made, ...]
     out: Any
     left: dict[int, Any]
@@ -79,22 +83,30 @@ class Repeats:
     def __init__(self, trial: Trial, ledger: Ledger) -> None:
         """Of a trial, whose bytes and FLOPs a ledger counts."""
         self._trial, self._ledger = trial, ledger
+        self._deep = 0
+        self._heard: list[tuple[str, Any]] = []
+        ledger.on_read = self._read
         self._walks: dict[Likeness, _Walk] = {}
         self._kinds: dict[type, type] = {}
-        self._likenesses: weakref.WeakKeyDictionary[nn.Module, Likeness] = weakref.WeakKeyDictionary()
+        self._numbers: dict[Likeness, int] = {}
+        self._likenesses: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._digests: dict[Any, tuple[weakref.ref[Any], bytes]] = {}
 
     def watch(self, network: nn.Module) -> None:
-        """Let the blocks of a network, the items of its lists of modules, ask here before they are walked."""
+        """Let what is in a network's lists of modules, and what holds such lists, ask here before it is walked."""
         for module in list(network.modules()):
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    if any(True for _ in block.children()):
-                        block.__class__ = self._asking(type(block))
+            lists = [child for child in module.children() if isinstance(child, nn.ModuleList)]
+            for block in [module, *(item for each in lists for item in each if item is not None)] if lists else []:
+                if not isinstance(block, (nn.ModuleList, *self._kinds.values())):
+                    block.__class__ = self._asking(type(block))
 
     def begin(self) -> None:
         """Another node begins: between two, networks may be changed."""
         self._likenesses.clear()
+
+    def _read(self, storage: int) -> None:
+        if self._deep:
+            self._heard.append((READ, storage))
 
     def _asking(self, kind: type) -> type:
         """A class like another one, whose forward asks first. A class, as copies of a block keep theirs."""
@@ -111,53 +123,62 @@ class Repeats:
         return made
 
     def _forward(self, block: nn.Module, walk: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if torch.is_grad_enabled():  # what a backward pass would need is kept on the way
-            return walk(*args, **kwargs)
-        given = _Given()
+        self._heard.append((ENTER, block))
+        self._deep += 1
         try:
-            shape = given.layout((args, kwargs), new=True)
-            told = given.storages(), given.holders(), tuple(map(self._like_tensor, given.tensors))
-            state = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-            like = self._like_block(block), shape, told, state
-        except _Unlike:
-            return walk(*args, **kwargs)
-        if like in self._walks:
-            return self._again(self._walks[like], block, given)
-        return self._first(like, block, lambda: walk(*args, **kwargs), given)
+            if torch.is_grad_enabled():  # what a backward pass would need is kept on the way
+                return walk(*args, **kwargs)
+            given = _Given()
+            try:
+                like = self._like_call(block, given, (args, kwargs))
+            except _Unlike:
+                return walk(*args, **kwargs)
+            if like in self._walks:
+                return self._again(self._walks[like], block, given)
+            return self._first(like, block, lambda: walk(*args, **kwargs), given)
+        finally:
+            self._heard.append((LEAVE, block))
+            self._deep -= 1
+            if not self._deep:
+                self._heard.clear()
+
+    def _like_call(self, block: nn.Module, given: _Given, arguments: Any) -> Likeness:
+        """What a block and its arguments are like.
+
+        Raises:
+            _Unlike: there is no telling.
+        """
+        told = given.layout(arguments, new=True), given.storages(), given.holders()
+        state = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        return self._like_block(block), told, tuple(map(self._like_tensor, given.tensors)), state
 
     def _first(self, like: Likeness, block: nn.Module, walk: Callable[[], Any], given: _Given) -> Any:
         """Walk a block, and remember what it did where an equal one would do the same."""
         ledger = self._ledger
         known = self._versions(given.tensors)
-        live, peak, flops, read = ledger.live, ledger.peak, ledger.flops, ledger.read
-        ledger.peak, ledger.read = live, set()
+        live, peak, flops, heard = ledger.live, ledger.peak, ledger.flops, len(self._heard)
+        ledger.peak = live
         given.let_go()
         try:
             out = walk()
         finally:
-            grown, here = ledger.peak - live, ledger.read
-            ledger.peak, ledger.read = max(peak, ledger.peak), read | here
-        names = tuple(name for name, weight in _weights(block) if weight.untyped_storage()._cdata in here)
+            grown = ledger.peak - live
+            ledger.peak = max(peak, ledger.peak)
         self._likenesses.pop(block, None)
         try:
             left, told, made = given.afterwards(out)
             same = self._like_block(block) == like[0] and known == self._versions(given.tensors[: len(known)])
+            named = tuple(_named(block, self._heard[heard:]))
         except _Unlike:
             return out
         if same:
-            self._walks[like] = _Walk(grown, ledger.flops - flops, names, made, told, left)
+            self._walks[like] = _Walk(grown, ledger.flops - flops, named, made, told, left)
         return out
-
-    def _versions(self, tensors: list[Tensor | None]) -> list[int | None]:
-        """How often tensors whose numbers are known were written to; no number for those that are gone."""
-        unknown = self._trial.is_unknown
-        return [None if tensor is None or unknown(tensor) else tensor._version for tensor in tensors]
 
     def _again(self, walk: _Walk, block: nn.Module, given: _Given) -> Any:
         """What a block makes that does what an equal one did."""
         ledger = self._ledger
-        weights = dict(_weights(block)) if walk.read else {}
-        ledger.hold(weights[name] for name in walk.read)
+        self._tell(walk, block)
         ledger.peak = max(ledger.peak, ledger.live + walk.grown)
         ledger.flops += walk.flops
         made = self._made(walk.made, given.tensors)
@@ -168,6 +189,23 @@ class Repeats:
         given.tensors.clear()  # what the block lets go of is gone before what it made counts
         ledger.hold(made)
         return out
+
+    def _tell(self, walk: _Walk, block: nn.Module) -> None:
+        """Let those who listen to all modules and to weights hear what a walk of the block would tell them."""
+        modules, weights = dict(block.named_modules()), dict(_weights(block))
+        for mark, name in walk.heard:
+            if mark is READ:
+                self._ledger.hold([weights[name]])
+                continue
+            self._heard.append((mark, modules[name]))
+            hooks = hooked._global_forward_pre_hooks if mark is ENTER else hooked._global_forward_hooks
+            for hook in hooks.values():
+                hook(modules[name], (), *[None] * (mark is LEAVE))
+
+    def _versions(self, tensors: list[Tensor | None]) -> list[int | None]:
+        """How often tensors whose numbers are known were written to; no number for those that are gone."""
+        unknown = self._trial.is_unknown
+        return [None if tensor is None or unknown(tensor) else tensor._version for tensor in tensors]
 
     def _made(self, told: tuple[_Made, ...], given: list[Tensor]) -> list[Tensor]:
         """New tensors, in storages of their own or of what was given."""
@@ -205,10 +243,12 @@ class Repeats:
             self._digests[place] = weakref.ref(storage, lambda _: forget()), made
         return self._digests[place][1]
 
-    def _like_block(self, block: nn.Module) -> Likeness:
+    def _like_block(self, block: nn.Module) -> int:
+        """The same number for blocks that are alike."""
         if block not in self._likenesses:
             parts = {name: part for name, part in vars(block).items() if name not in OUTSIDE}
-            self._likenesses[block] = type(block), self._like(parts, {id(block): 0})
+            like = type(block), self._like(_without_none(parts), {id(block): 0})
+            self._likenesses[block] = self._numbers.setdefault(like, len(self._numbers))
         return self._likenesses[block]
 
     def _like(self, value: Any, seen: dict[int, int]) -> Likeness:
@@ -234,6 +274,8 @@ class Repeats:
             return functools.partial, self._like((value.func, value.args, value.keywords), seen)
         if isinstance(value, nn.Module) and (value._forward_hooks or value._forward_pre_hooks):
             raise _Unlike  # somebody listens
+        if isinstance(value, nn.Module):
+            return type(value), self._like(_without_none(vars(value)), seen)
         if hasattr(value, "__dict__") and not hasattr(type(value), "__slots__"):
             return type(value), self._like(vars(value), seen)
         raise _Unlike
@@ -357,6 +399,29 @@ def _describe(made: list[Tensor], given: list[Tensor | None]) -> Iterator[_Made]
         if known or dtype is not tensor.dtype or tensor.requires_grad or storage.nbytes() % dtype.itemsize:
             raise _Unlike
         yield _Made(number, storage.nbytes(), tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), dtype)
+
+
+def _without_none(parts: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a module but those that torch gives to all and that are empty here."""
+    return {name: part for name, part in parts.items() if part or name not in USUAL}
+
+
+def _named(block: nn.Module, heard: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    """What was heard while a block was walked, by names in it.
+
+    Raises:
+        _Unlike: it asked something else.
+    """
+    modules = {id(module): name for name, module in block.named_modules()}
+    weights = {weight.untyped_storage()._cdata: name for name, weight in _weights(block)}
+    last = None
+    for mark, what in heard:
+        name = weights.get(what) if mark is READ else modules.get(id(what))
+        if name is None:
+            raise _Unlike
+        if (mark, name) != last:
+            yield mark, name
+        last = mark, name
 
 
 def _weights(block: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -49,7 +49,7 @@ class Placed(NamedTuple):
     @property
     def shape(self) -> list[int]:
         """Of the whole, with what follows."""
-        if not self.behind:  # a single number has no rows
+        if not self.behind:
             return self.entry.shape
         return [self.entry.shape[0] + sum(each.shape[0] for each in self.behind), *self.entry.shape[1:]]
 

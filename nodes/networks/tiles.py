@@ -129,6 +129,40 @@ def filled(parts: Parts, height: int, width: int, frames: int) -> Tensor:
     return whole
 
 
+class Faded:
+    """Lets the beginning of a tile come out of the end of the one before it, in even steps from 0.
+
+    These are the numbers of diffusers' ``blend_v`` and ``blend_h``, which take a line after another, to the bit.
+    """
+
+    def __init__(self, axis: int) -> None:
+        """Of tiles that follow each other along an axis."""
+        self.axis = axis
+        self._shares: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, before: Tensor, tile: Tensor, extent: int) -> Tensor:
+        """The tile, which is changed.
+
+        Args:
+            before: (B, C, T, H, W).
+            tile: (B, C, T, H, W), of the same sides but along the axis.
+            extent: lines that pass, where both have as many.
+        """
+        extent = min(before.shape[self.axis], tile.shape[self.axis], extent)
+        rising, falling = self._steps(extent, tile)
+        leaving = before.narrow(self.axis, before.shape[self.axis] - extent, extent) * falling
+        tile.narrow(self.axis, 0, extent).mul_(rising).add_(leaving.to(tile.dtype))
+        return tile
+
+    def _steps(self, extent: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares of a tile and of the one before it."""
+        if (extent, like.device) not in self._shares:
+            sides = [extent if at == self.axis else 1 for at in range(like.ndim)]
+            rising = (torch.arange(extent, dtype=torch.float64, device=like.device) / extent).view(sides)
+            self._shares[extent, like.device] = rising.float(), (1 - rising).float()
+        return self._shares[extent, like.device]
+
+
 def _spans(side: int, size: int, around: int) -> list[Span]:
     count = -(-side // size)
     cuts = [number * side // count for number in range(count + 1)]

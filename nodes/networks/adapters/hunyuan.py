@@ -17,7 +17,7 @@ from kineograph.nodes.networks.adapters.causal import CausalVAE
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
-from kineograph.nodes.networks.tiles import Parts, tiles
+from kineograph.nodes.networks.tiles import Faded, Parts, tiles
 
 TIMESTEPS = 1000.0
 GUIDANCE = 6.0
@@ -202,6 +202,7 @@ class HunyuanVideoVAE(CausalVAE):
         least = 4 * network.spatial_compression_ratio
         side = -(-tile // least) * least
         network.enable_tiling(side, side, None, 3 * side // 4, 3 * side // 4)
+        network.blend_v, network.blend_h = Faded(axis=3), Faded(axis=4)
         return HunyuanVideoVAE(network)
 
 
