@@ -75,6 +75,23 @@ def test_an_edit_runs_on_an_open_model_or_is_refused_when_it_is_checked(kind, na
     assert frames.isfinite().all()
 
 
+def test_what_is_given_in_a_loop_is_known_behind_it(folders, runtime):
+    raw = json.loads((WORKFLOWS / "image_to_video.json").read_text())
+    give = {"type": "give_video@1", "links": {"latent": "$latent", "vae": "$vae", "video": "$image"}}
+    raw["nodes"]["twice"] = {"type": "repeat@1", "params": {"times": 2}}
+    raw["nodes"]["given"] = {
+        "type": "loop@1", "each": "twice", "carry": {"latent": "noise"},
+        "links": {"vae": "model.vae", "image": "image"},
+        "body": {"nodes": {"give": give}, "outputs": {"latent": "give"}},
+    }  # fmt: skip
+    raw["nodes"]["start"]["links"]["latent"] = "given.latent"
+    runtime.plan(raw, asked("image_to_video", 9, folders["image_to_video"]))
+    patches = raw["nodes"]["denoise"]["body"]["nodes"]["patches"]
+    patches["links"]["latent"] = "$latent"
+    with pytest.raises(InvalidWorkflow, match=r"denoise/guided: A HunyuanVideo model is told one noise level"):
+        runtime.plan(raw, asked("image_to_video", 9, folders["one_level"]))
+
+
 @pytest.mark.parametrize("name", MADE_FOR_OTHERS)
 def test_what_only_models_of_ours_can_do_is_refused_when_it_is_checked(name, folders, runtime):
     frames = 16 if name == "loop" else 9
