@@ -29,9 +29,16 @@ EDITS = [
     ("text_to_video", 9, 9), ("text_to_image", 1, 1), ("image_to_video", 9, 9), ("sdedit", 9, 9),
     ("sdedit_frames", 9, 9), ("flow_edit", 9, 9), ("extend_forward", 21, 21), ("extend_backward", 25, 25),
     ("loop_by_turning", 9, 12), ("connect", 25, 43), ("morph", 9, 9), ("keyframes", 17, 17),
-    ("long_video_by_frames", 9, 25),
+    ("long_video_by_frames", 9, 25), ("image_to_video_by_replacement", 9, 9),
 ]  # fmt: skip
-FROM_A_PICTURE = {"image_to_video", "extend_forward", "extend_backward", "connect", "keyframes"}
+FROM_A_PICTURE = {
+    "image_to_video",
+    "image_to_video_by_replacement",
+    "extend_forward",
+    "extend_backward",
+    "connect",
+    "keyframes",
+}
 MADE_FOR_OTHERS = {"loop": "knows no circle", "long_video": "long_video_by_frames", "samplers": "skipped or cached"}
 
 

@@ -320,6 +320,7 @@ CALLS = {
         NOISE,
         STEP,
     ),
+    "noise_again": lambda run: (replacement.noise_again, edit.sdedit(NOISE, CLEAN_ONE), STEP, 1, 2, 3),
     "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
     "steady_noise": lambda run: (
         pictures.steady_noise,
