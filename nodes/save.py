@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
+from kineograph.nodes.foretold import check_decoded
 from kineograph.nodes.sockets import VAE, Latent, Video
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def outlined_decoding(vae: VAE, latent: Latent, **_: object) -> None:
         del _piece  # before the next one is made
 
 
-@node(effect=True, estimate=outlined_decoding)
+@node(effect=True, estimate=outlined_decoding, fits=check_decoded)
 def decode_to_file(
     vae: VAE,
     latent: Latent,

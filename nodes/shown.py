@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
+from kineograph.nodes.foretold import given_facts
 from kineograph.nodes.sockets import VAE, ImageEncoder, Latent, Shown, Video
 from kineograph.nodes.train.data import step_generator
 from kineograph.nodes.video import encoded_frames
@@ -47,7 +48,7 @@ def show_given_frames(
     return replace(vae, spec=replace(vae.spec, shows=kind), image_encoder=image_encoder)
 
 
-@node
+@node(foretells=given_facts)
 def show_control(
     latent: Latent,
     vae: VAE,
@@ -88,7 +89,7 @@ def show_control(
     return replace(shown, shown=replace(shown.shown, strength=strength))
 
 
-@node
+@node(foretells=given_facts)
 def show_reference(latent: Latent, vae: VAE, image: Video, seed: int = 0) -> Latent:
     """Show VACE what somebody, something or a place looks like: a picture that is no frame of the video.
 

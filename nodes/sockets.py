@@ -283,11 +283,17 @@ class DiT:
         network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
         guidance: what a model that was trained to know guidance as a number is told.
+        family: whose it is, for people; empty for Kineograph's own.
+        one_level: whether it is told one noise level for the whole clip, and not of each token its own.
+        shows: how it is told of given frames beside the noise, as in :class:`LatentSpec`.
     """
 
     network: dit.DiT
     patch: tuple[int, int, int]
     guidance: float | None = None
+    family: str = ""
+    one_level: bool = False
+    shows: Shows = ""
 
 
 @socket(family="model")
