@@ -277,6 +277,11 @@ def _softened(latent: Latent, source: Latent, levels: Tensor) -> Latent:
 
 
 def _check_same(latent: Latent, other: Latent) -> None:
+    if latent.references != other.references:
+        raise ValueError(
+            "Pictures of reference stand before one of these videos and not the other: put show_reference behind this "
+            "node."
+        )
     if latent.x.shape[1:] != other.x.shape[1:] or latent.time != other.time or latent.fps != other.fps:
         raise ValueError(
             f"The video to come has {latent.frames} frames at {latent.fps:g} per second and C, h, w = "

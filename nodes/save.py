@@ -52,6 +52,7 @@ def outlined_decoding(vae: VAE, latent: Latent, **_: object) -> None:
     """What ``decode_to_file`` computes, without the file."""
     from kineograph.nodes.networks.pieces import decoded_pieces
 
+    latent = latent.without_references()
     for _piece in decoded_pieces(vae.network, latent.x, latent.time):
         del _piece  # before the next one is made
 

@@ -154,12 +154,12 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
     nothing is downloaded.
 
     Args:
-        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), one with the files of Wan's
-            repository, or one with a file of LTX-Video, a t5xxl file and a tokenizer.json. The name of a published
-            model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b,
-            ltx-video-2b-0.9, -2b-0.9.1, -2b-0.9.5, -13b-0.9.7, mochi-1, hunyuanvideo, hunyuanvideo-i2v,
-            cogvideox-2b, cogvideox-5b, cogvideox-5b-i2v, cogvideox-1.5-5b, cogvideox-1.5-5b-i2v) can be planned, not
-            run.
+        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), one with the files of the
+            authors' repository (Wan, HunyuanVideo, Mochi), or one with a file of LTX-Video, a t5xxl file and a
+            tokenizer.json. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, ltx-video-2b-0.9, -2b-0.9.1, -2b-0.9.5, -13b-0.9.7,
+            mochi-1, hunyuanvideo, hunyuanvideo-i2v, cogvideox-2b, cogvideox-5b, cogvideox-5b-i2v, cogvideox-1.5-5b,
+            cogvideox-1.5-5b-i2v) can be planned, not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
             layers in eight bits and computes in bfloat16.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
@@ -207,7 +207,7 @@ def load_video_text_encoder(
 
     Args:
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
-            google/umt5-xxl there.
+            google/umt5-xxl there; for HunyuanVideo's language model a file of CLIP too, with its own in tokenizer_2.
         dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
         reads_as: who reads a T5, where no DiT lies beside it (t5xxl_fp16.safetensors): ltx-video, from 0.9.5 on
             ltx-video-0.9.5, cogvideox or mochi. Each gives it another length or treats its padding in another way.

@@ -33,6 +33,11 @@ class CausalVAE(nn.Module):
         return self.network.config.temporal_compression_ratio
 
     @property
+    def shown_scale(self) -> float:
+        """What a latent is multiplied by before a DiT is shown it beside the noise."""
+        return 1.0
+
+    @property
     def space(self) -> int:
         """Pixels per latent cell, along each side."""
         raise NotImplementedError

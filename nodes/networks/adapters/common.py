@@ -43,7 +43,7 @@ class AdapterConfig:
     predicts: str = "velocity"
     data_std: float = 1.0
     beside: int = 0
-    shows: Literal["", "frames", "control", "first", "picture"] = ""
+    shows: Literal["", "frames", "control", "first"] = ""
 
 
 class AdaptedDiT(nn.Module):
