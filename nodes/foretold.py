@@ -89,7 +89,7 @@ def check_place(latent: LatentFacts, at: int, from_end: bool, near: bool) -> Non
         ValueError: why, and the way out.
     """
     spec = latent.spec
-    if spec.shows in ("first", "picture") and (at or from_end):
+    if spec.shows == "first" and (at or from_end):
         raise ValueError("This model is shown the first frame of a video alone: give a picture at 0, from_end false.")
     if latent.padded and not spec.shows:
         raise ValueError(

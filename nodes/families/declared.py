@@ -51,5 +51,5 @@ def hunyuan(config: HunyuanTransformer) -> DiT:
     """HunyuanVideo, for words or for a first picture: beside the noise, or as a first latent frame without any."""
     patch = config.patch_size_t, config.patch_size, config.patch_size
     one_level = config.image_condition_type != "token_replace"
-    shows = "picture" if config.in_channels != config.out_channels else ""
+    shows = "first" if config.image_condition_type == "latent_concat" else ""
     return DiT(NO_NETWORK, patch, family="HunyuanVideo", one_level=one_level, shows=shows)
