@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 HEADS = ("attention", "device", "type", "difference", "time", "")
 HEAD_WIDTH = 64
+NEED_CUDA = ("varlen", "xformers")
 LEGEND = """Difference: the largest from SDPA in float32, clip by clip, over the largest value. Time: for 7 clips of
 128 to 512 tokens, over that of SDPA. --attention NAME of run, plan and serve takes another than is taken by itself."""
 
@@ -33,7 +36,7 @@ def take(options: argparse.Namespace) -> None:
     """Let this process, and those that it starts, compute attention as the arguments say.
 
     Raises:
-        InvalidWorkflow: what is needed is not installed.
+        InvalidWorkflow: what is needed is not installed, or there is no device for it.
     """
     if options.attention is not None:
         os.environ[numerics.ATTENTION] = options.attention
@@ -41,10 +44,22 @@ def take(options: argparse.Namespace) -> None:
         named = numerics.attention()
     except ValueError as error:
         raise InvalidWorkflow([Problem(f"${numerics.ATTENTION}", str(error))]) from None
+    place = f"${numerics.ATTENTION}" if options.attention is None else "--attention"
     if named == "xformers" and find_spec("xformers") is None:
         raise InvalidWorkflow(
-            [Problem("--attention", "xformers is not installed.", "pip install 'kineograph[xformers]' brings it.")]
+            [Problem(place, "xformers is not installed.", "pip install 'kineograph[xformers]' brings it.")]
         )
+    if named in NEED_CUDA and not _has_cuda():
+        message = f"{named} computes on a CUDA device alone, and torch finds none on this machine."
+        raise InvalidWorkflow([Problem(place, message, "Leave it out, or name sdpa or flex.")])
+
+
+def _has_cuda() -> bool:
+    """Whether torch finds a GPU: asked in a process of its own where it is not loaded yet, as a server loads none."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return torch.cuda.is_available()
+    ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0  # noqa: S603  our own words
 
 
 def add_command(commands: Any) -> None:

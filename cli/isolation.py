@@ -26,10 +26,15 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     """The arguments of ``run`` that say where nodes run, and for how long."""
     about = "run nodes in a process of their own: one that crashes, hangs or takes all memory ends only that process"
     run.add_argument("--isolated", action="store_true", help=about)
-    limit = "stop a run that takes longer than 90s, 10m or 2h; what it reached is kept (implies --isolated)"
-    run.add_argument("--limit", type=_seconds, default=0.0, metavar="TIME", help=limit)
-    limit = "stop a run in which no node ends, and no loop gets on, for so long (implies --isolated)"
-    run.add_argument("--node-limit", type=_seconds, default=0.0, metavar="TIME", help=limit)
+    add_limits(run, " (implies --isolated)")
+
+
+def add_limits(command: argparse.ArgumentParser, more: str = "") -> None:
+    """The arguments that say how long a run may take; ``more`` is what follows from them."""
+    limit = f"stop a run that takes longer than 90s, 10m or 2h; what it reached is kept{more}"
+    command.add_argument("--limit", type=_seconds, default=0.0, metavar="TIME", help=limit)
+    limit = f"stop a run in which no node ends, and no loop gets on, for so long{more}"
+    command.add_argument("--node-limit", type=_seconds, default=0.0, metavar="TIME", help=limit)
 
 
 def _seconds(text: str) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, default_runtime, safe_runtime
-from kineograph.cli import attention, storage, web_build
+from kineograph.cli import attention, isolation, storage, web_build
 from kineograph.cli.console import one_line
 from kineograph.files import data_folder
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
@@ -42,7 +42,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
         "kineograph serve [--host HOST] [--port N] [--data DIR] [--auth token] [--allow-host NAME ...] [--open]\n"
         "       [--packs DIR ...] [--comfy-packs DIR ...] [--safe-mode] [--devices N] [--store DIR | --no-store]\n"
         "       [--store-limit SIZE] [--keep-every N|TIME] [--memory SIZE] [--attention NAME]\n"
-        "       [--log-level LEVEL] [--debug]"
+        "       [--limit TIME] [--node-limit TIME] [--log-level LEVEL] [--debug]"
     )
     serve = commands.add_parser("serve", help="open the editor, run a queue of jobs", usage=usage, parents=parents)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: only this machine)")
@@ -60,6 +60,7 @@ def add_command(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     storage.add_arguments(serve)
     storage.add_memory(serve)
     attention.add_argument(serve)
+    isolation.add_limits(serve)
     serve.set_defaults(command=_serve, name="serve")
 
 
@@ -102,6 +103,8 @@ def _run(options: argparse.Namespace, runtime: Runtime, data: Path, listener: so
         store=settings.store,
         store_bytes=options.store_limit,
         keep_every=options.keep_every,
+        limit=options.limit,
+        node_limit=options.node_limit,
         memory=options.memory or 0,
         previews=SECONDS_BETWEEN_PREVIEWS,
         packs=settings.packs,

@@ -93,9 +93,11 @@ class WorkerDied(Halted):
 
     Attributes:
         last_words: the end of what the process wrote to its standard error.
+        late: whether it was ended because the run took too long; it would again.
     """
 
     last_words: str = ""
+    late: bool = False
 
 
 class Cancelled(WorkflowError):

@@ -24,6 +24,7 @@ def fresh_noise(latent: Latent, seed: int = 0) -> Latent:
     """
     import torch
 
+    latent = latent.without_references()
     # drawn on the CPU: the same seed then gives the same video on every device
     noise = torch.randn(latent.x.shape, generator=torch.Generator().manual_seed(seed)).to(latent.x)
     return replace(

@@ -14,6 +14,8 @@ from kineograph.graph_runtime.paths import output_file
 from kineograph.nodes.sockets import DiT, LoRA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from kineograph.nodes.networks.lora import LowRank
@@ -36,11 +38,16 @@ def lora_digest(path: str) -> str:
 
 def outlined_lora(dit: DiT, path: str, strength: Strength) -> DiT:
     """What ``apply_lora`` gives, without the LoRA's numbers."""
+    return _applied(dit, _shapes(path), 1.0, path, strength)
+
+
+def _shapes(path: str) -> dict[str, Tensor]:
+    """The updates of a file without their numbers."""
     from kineograph.nodes.networks.lora import without_numbers
     from kineograph.nodes.networks.weights import tensor_shapes
 
     shapes = {name: shape for name, shape in tensor_shapes(_file(path)).items() if not name.endswith(".alpha")}
-    return _applied(dit, without_numbers(shapes), 1.0, path, strength)
+    return without_numbers(shapes)
 
 
 @node(fingerprint=lora_digest, estimate=outlined_lora, views=("dit",))
@@ -49,7 +56,7 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
     The model is not copied, and the one that was given stays as it is. Chain this node for several, each with a
     strength of its own. Files of kohya and musubi (lora_unet_...), diffusers and PEFT are read, for the embedded model
-    and for Wan in its own names and in those of diffusers.
+    and, in their own names and in those of diffusers, for Wan and LTX-Video.
 
     Args:
         dit: the model it was trained for.
@@ -66,13 +73,29 @@ def apply_lora(dit: DiT, path: str, strength: Strength = 1.0) -> DiT:
 
 
 def _applied(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str, strength: float) -> DiT:
-    from kineograph.nodes.families.layouts.wan import wan_aliases
-    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
+    return _updated(dit, _updates(dit, state, scale, path), strength)
+
+
+def _updates(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str) -> dict[str, LowRank]:
+    """The updates of a file by the names of a model's layers."""
     from kineograph.nodes.networks.lora import updates_of
 
-    inner = _inner(dit)
-    others = wan_aliases(len(inner.blocks)) if isinstance(dit.network, (VACEDiT, WanDiT)) else {}
-    return _updated(dit, updates_of(state, inner, others, scale, Path(path).name), strength)
+    return updates_of(state, _inner(dit), _first_names(dit), scale, Path(path).name)
+
+
+def _first_names(dit: DiT) -> Mapping[str, str | tuple[str, ...]]:
+    """From the names of a DiT's layers in its authors' files to those of its library, where these differ."""
+    from kineograph.nodes.families.layouts import hunyuan, ltx, wan
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
+    from kineograph.nodes.networks.adapters.ltx import LTXDiT
+    from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
+
+    if isinstance(dit.network, (VACEDiT, WanDiT)):
+        return wan.wan_aliases(len(_inner(dit).blocks))
+    if isinstance(dit.network, HunyuanVideoDiT):
+        sizes = _inner(dit).config
+        return hunyuan.aliases(sizes.num_layers, sizes.num_single_layers, sizes.num_refiner_layers)
+    return ltx.ALIASES if isinstance(dit.network, LTXDiT) else {}
 
 
 def _updated(dit: DiT, updates: dict[str, LowRank], strength: float) -> DiT:
@@ -95,29 +118,60 @@ def _inner(dit: DiT) -> Any:
     return getattr(dit.network, "network", dit.network)
 
 
-@node
+def start_digest(start: str) -> str:
+    """The digest of the LoRA to go on from, if one is named."""
+    return lora_digest(start) if start else ""
+
+
+def outlined_start(dit: DiT, start: str, **sizes: Any) -> LoRA:
+    """What ``start_lora`` gives, without the LoRA's numbers."""
+    import torch
+
+    import kineograph.nodes.networks.components  # noqa: F401  not inside: the tables of its modules are real
+
+    with torch.device("meta"):
+        if not start:
+            return start_lora(dit, **sizes)
+        return _trainable(dit, _shapes(start), 1.0, start)
+
+
+def _trainable(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str) -> LoRA:
+    from kineograph.nodes.networks.lora import trainable
+
+    network: Any = trainable(_updates(dit, state, scale, path), _inner(dit), Path(path).name)
+    return LoRA(network.eval().requires_grad_(False))
+
+
+@node(fingerprint=start_digest, estimate=outlined_start)
 def start_lora(
     dit: DiT,
     rank: Annotated[int, Field(ge=1, le=1024)] = 16,
     alpha: Annotated[float, Field(ge=0)] = 0.0,
     layers: list[str] | None = None,
     seed: int = 0,
+    start: str = "",
 ) -> LoRA:
-    """New low-rank updates for the layers in a DiT's blocks; until they are trained, they change nothing.
+    """Low-rank updates that a training starts from: new ones, which change nothing yet, or those of a file.
 
     Args:
         dit: the model; only its sizes are looked at.
-        rank: r; B A has it at most.
+        rank: r; B A has it at most. A file to go on from has its own, and its own alpha and layers.
         alpha: the updates are scaled by alpha / rank; 0 is the rank, that is a scale of 1.
-        layers: endings of the names of layers, to_q or ffn.net.2; none are all.
+        layers: endings of the names of layers in the model's blocks, to_q or ffn.net.2; none are all.
         seed: of the random A; B is zero.
+        start: a LoRA to go on from, a file or folder as ``apply_lora`` reads it; empty makes a new one.
 
     Raises:
-        ValueError: an ending that no layer has, with those that there are.
+        ValueError: an ending that no layer has, with those that there are; or a file that does not fit the model, or
+            whose layers have ranks or scales of their own.
     """
     from kineograph.nodes.networks.components import build
     from kineograph.nodes.networks.lora import hidden_layers
+    from kineograph.nodes.networks.weights import load_weights
 
+    if start:
+        state, metadata = load_weights(_file(start))
+        return _trainable(dit, state, _scale(_file(start), metadata), start)
     config = {"rank": rank, "alpha": alpha or float(rank), "layers": hidden_layers(_inner(dit), layers or [])}
     network: Any = build("lora", config, seed).requires_grad_(False)
     return LoRA(network)
@@ -137,10 +191,10 @@ def add_lora(dit: DiT, lora: LoRA, strength: Strength = 1.0) -> DiT:
     Raises:
         ValueError: it was started for a model of other layers.
     """
-    from kineograph.nodes.networks.lora import hidden_layers
+    from kineograph.nodes.networks.lora import layers, sizes
 
     config = lora.network.config
-    if strange := sorted({tuple(each) for each in config.layers} - set(hidden_layers(_inner(dit), []))):
+    if strange := sorted({tuple(each) for each in config.layers} - set(sizes(layers(_inner(dit))))):
         name, taken, given = strange[0]
         raise ValueError(
             f"This LoRA was started for another model: {len(strange)} of its {len(config.layers)} layers are not in "

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
+from kineograph.nodes.foretold import check_asked, noise_facts, same_facts
 from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, Patches, SigmaStep, TextEmbedding
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def check_size(vae: VAE | LatentSpec, frames: int, height: int, width: int, loop
     spec = vae if isinstance(vae, LatentSpec) else vae.spec
     wrong = [_wrong_frames(spec, frames, loop)]
     step = spec.space_ratio * spec.patch
-    for name, side in (("height", height), ("width", width)):
-        if side % step:
+    taken = [None, None] if spec.only is None else [cells * spec.space_ratio for cells in spec.only]
+    for name, side, only in zip(("height", "width"), (height, width), taken, strict=True):
+        if only is not None and side != only:
+            wrong.append(f"{name} = {side}, and this model takes {only} alone, which it learned the places of.")
+        elif side % step:
             nearest = max(1, round(side / step)) * step
             wrong.append(f"{name} = {side} is not a multiple of {step}; the nearest is {nearest}.")
     if told := " ".join(filter(None, wrong)):
@@ -41,8 +45,8 @@ def check_size(vae: VAE | LatentSpec, frames: int, height: int, width: int, loop
 
 
 def _wrong_frames(spec: LatentSpec, frames: int, loop: bool) -> str:
-    alone = frames % spec.time_ratio
-    after_one = 1 + max(0, round((frames - 1) / spec.time_ratio)) * spec.time_ratio
+    alone, step = frames % spec.time_ratio, spec.time_ratio * spec.together
+    after_one = 1 + max(0, round((frames - 1) / step)) * step
     if loop and spec.causal:
         return (
             "This model's VAE begins with one frame alone and knows no circle: set loop to false, and take roll_latent "
@@ -51,12 +55,28 @@ def _wrong_frames(spec: LatentSpec, frames: int, loop: bool) -> str:
     if loop and alone:
         nearest = max(1, round(frames / spec.time_ratio)) * spec.time_ratio
         return f"A loop of {frames} frames is no multiple of {spec.time_ratio}; the nearest is {nearest}."
-    if alone > 1 or (spec.causal and alone != 1 % spec.time_ratio):
-        return f"frames = {frames} is not 1 + a multiple of {spec.time_ratio}; the nearest is {after_one}."
+    if spec.patch_time > 1:
+        return _wrong_depth(spec, frames)
+    if alone > 1 or (spec.causal and frames % step != 1 % step):
+        return f"frames = {frames} is not 1 + a multiple of {step}; the nearest is {after_one}."
     return ""
 
 
-@node(fits=check_size)
+def _wrong_depth(spec: LatentSpec, frames: int) -> str:
+    """Of a DiT whose tokens hold several latent frames: whether a token would be left half full."""
+    ratio, depth = spec.time_ratio, spec.patch_time
+    groups = -(-(frames - 1) // ratio) + 1
+    groups += -groups % depth
+    fits = 1 + (groups - 1) * ratio
+    if frames == fits:
+        return ""
+    return (
+        f"frames = {frames}, and this model's tokens hold {depth} latent frames each: sample {fits}, of which "
+        f"leave_out_padding before the decoder leaves {fits - (depth - 1) * ratio}."
+    )
+
+
+@node(fits=check_size, foretells=noise_facts)
 def latent_noise(
     vae: VAE,
     frames: Annotated[int, Field(ge=1, le=1025)] = 17,
@@ -111,12 +131,13 @@ def shifted_sigmas(
     return Stream.of([SigmaStep(*pair) for pair in pairwise(levels)])
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=same_facts)
 def patchify(
     latent: Latent,
     time: Annotated[int, Field(ge=1)] = 1,
     height: Annotated[int, Field(ge=1)] = 1,
     width: Annotated[int, Field(ge=1)] = 1,
+    dit: DiT | None = None,
 ) -> Patches:
     """Cut a latent into spacetime tokens with their positions in seconds and pixels (Peebles & Xie 2023).
 
@@ -127,12 +148,13 @@ def patchify(
         time: latent frames per token; 1 where the latent has keyframes.
         height: latent cells per token, downwards.
         width: latent cells per token, across.
+        dit: a model, whose own patch is taken in place of time, height and width.
     """
     import torch
 
     from kineograph.nodes.networks import patches
 
-    patch = (time, height, width)
+    patch = time, height, width = (time, height, width) if dit is None else dit.patch
     tokens = patches.patchify(latent.x, patch)
     mask = patches.patchify(latent.mask, patch).amax(dim=-1)
     t, h, w = latent.x.shape[2:]
@@ -161,7 +183,7 @@ def unpatchify(patches: Patches) -> Latent:
     return replace(patches.latent, x=join(own, patches.grid, patches.patch))
 
 
-@node
+@node(fits=check_asked)
 def dit_velocity(
     dit: DiT,
     patches: Patches,
@@ -218,7 +240,7 @@ def packed_velocity(
     return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, found, strict=True)])
 
 
-@node
+@node(fits=check_asked)
 def guided_velocity(
     dit: DiT,
     patches: Patches,
@@ -236,9 +258,11 @@ def guided_velocity(
         text: what the video shows.
         no_text: what to lead away from; the empty prompt, or what shall not be seen.
         at: the step; its sigma is the noise level.
-        scale: g; 1 is no guidance, larger follows the words more closely.
+        scale: g; 1 is no guidance, for which the model is asked once. Larger follows the words more closely.
         precision: of the matrix products.
     """
+    if scale == 1:
+        return replace(patches, tokens=velocities(dit, [patches], [text], at.sigma, precision)[0])
     with_text, without = velocity_pair(dit, patches, text, no_text, at.sigma, precision)
     return replace(patches, tokens=without + scale * (with_text - without))
 
@@ -315,7 +339,8 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
 
     if dit.patch != patches.patch:
         raise ValueError(
-            f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify."
+            f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify, or "
+            "wire the DiT into it."
         )
     config = dit.network.config
     levels_BN1 = flow.token_levels(sigma, patches.mask)[..., None]

@@ -7,7 +7,7 @@ Letters: B batch, T frames, H W pixels, C channels, t h w latent sides, N tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,7 @@ class Video:
     loop: bool = False
 
 
-Shows = Literal["", "frames", "control"]
+Shows = Literal["", "frames", "control", "first"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,15 @@ class LatentSpec:
         patch: cells along each side of a token, for a DiT that takes no others; sides are multiples of both.
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
-        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video) or
-            control (VACE); empty for one that is given cells of level 0.
+        shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video),
+            control (VACE) or first (CogVideoX's and HunyuanVideo's, the first frame alone); empty for one that is given
+            cells of level 0.
+        together: latent frames behind the first that a VAE decodes at a time; there is a multiple of them.
+        patch_time: latent frames of a token, for a DiT that takes no others; there is a multiple of them, of which
+            ``leave_out_padding`` leaves what the VAE decodes.
+        only: latent cells down and across, for a DiT that takes no others.
+        passes: whether a DiT behind a causal VAE was trained to pass through what is encoded by itself and stands
+            beside the video (:class:`Keyframes`): pictures, and beginnings of clips.
     """
 
     channels: int
@@ -63,6 +70,10 @@ class LatentSpec:
     patch: int = 1
     causal: bool = False
     shows: Shows = ""
+    together: int = 1
+    patch_time: int = 1
+    only: tuple[int, int] | None = None
+    passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Shown:
             it has none.
         drawn: (B, n, 1, H, W), of control: 1 where the frames only lead what is drawn, 0 where they stay.
         strength: of control.
+        references: latent frames before the video's in ``channels``, a picture each that is no part of the video.
     """
 
     channels: Tensor
@@ -98,6 +110,7 @@ class Shown:
     pictures: Tensor | None = None
     drawn: Tensor | None = None
     strength: float = 1.0
+    references: int = 0
 
 
 @socket(family="latent", preview="kineograph.nodes.previews:latent_strip")
@@ -131,7 +144,21 @@ class Latent:
     @property
     def frames(self) -> int:
         """Frames of the video it stands for."""
-        return self.x.shape[2] * self.spec.time_ratio - (self.spec.time_ratio - 1) * (self.time == "line")
+        groups = self.x.shape[2] - self.references
+        return groups * self.spec.time_ratio - (self.spec.time_ratio - 1) * (self.time == "line")
+
+    @property
+    def references(self) -> int:
+        """Latent frames before those of the video: pictures that the DiT is shown and that are no part of it."""
+        return self.shown.references if self.shown else 0
+
+    def without_references(self) -> Latent:
+        """The video's own latent frames: what is decoded, and handed on."""
+        if self.shown is None or not self.references:
+            return self
+        cut = {name: getattr(self, name)[:, :, self.references :] for name in ("x", "clean", "mask")}
+        shown = replace(self.shown, channels=self.shown.channels[:, :, self.references :], references=0)
+        return replace(self, **cut, shown=shown)
 
     @property
     def period(self) -> float | None:
@@ -256,11 +283,17 @@ class DiT:
         network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
         guidance: what a model that was trained to know guidance as a number is told.
+        family: whose it is, for people; empty for Kineograph's own.
+        one_level: whether it is told one noise level for the whole clip, and not of each token its own.
+        shows: how it is told of given frames beside the noise, as in :class:`LatentSpec`.
     """
 
     network: dit.DiT
     patch: tuple[int, int, int]
     guidance: float | None = None
+    family: str = ""
+    one_level: bool = False
+    shows: Shows = ""
 
 
 @socket(family="model")

@@ -55,7 +55,7 @@ class Stepped(NamedTuple):
 
 @node
 def begin_history() -> SolverHistory:
-    """A history of no passes: what ``dpmpp_2m_step`` and ``unipc_step`` are given first, and the loop carries on."""
+    """A history of no passes: what steps of several passes are given first, and the loop carries on."""
     return SolverHistory()
 
 
@@ -103,6 +103,45 @@ def dpmpp_2m_step(latent: Latent, velocity: Latent, step: SigmaStep, history: So
         history: of the passes before; ``begin_history`` at first.
     """
     return _multistep(latent, velocity, step, history, order=2, correct=False)
+
+
+@node
+def dpmpp_2m_sde_step(
+    latent: Latent,
+    velocity: Latent,
+    step: SigmaStep,
+    history: SolverHistory,
+    index: Annotated[int, Field(ge=0)],
+    seed: int = 0,
+) -> Stepped:
+    """A step of SDE-DPM-Solver++ 2M: order 2 for one network call, noise drawn anew (Lu et al. 2022).
+
+    With ``ddim_sigmas`` this is the solver that CogVideoX-5b's folder names (CogVideoXDPMScheduler). What was seen in
+    pure noise has no part in the second order, as there.
+
+    Args:
+        latent: values at the step's sigma.
+        velocity: e - x0 at every cell.
+        step: from which level to which.
+        history: of the passes before; ``begin_history`` at first.
+        index: number of the pass, the loop's $index: every pass draws noise of its own.
+        seed: same seed, same noise.
+    """
+    import torch
+
+    from kineograph.nodes.networks import flow, solvers
+    from kineograph.nodes.train.data import step_generator
+
+    x, mask = latent.x, latent.mask
+    levels = flow.token_levels(step.sigma, mask)
+    aim = clean = flow.clean_from(x, velocity.x, levels)
+    if history.clean:
+        better = solvers.extrapolated_clean(clean, history.clean, history.levels, step.sigma, step.sigma_next, mask, 2)
+        aim = torch.where(history.levels[0] < 1, better, clean)
+    # drawn on the CPU: the same seed then gives the same video on every device
+    fresh = torch.randn(x.shape, generator=step_generator(seed, index, stream=7)).to(x)
+    stepped = replace(latent, x=solvers.toward_with_noise(x, aim, fresh, step.sigma, step.sigma_next, mask))
+    return Stepped(stepped, SolverHistory((clean,), (levels,)))
 
 
 @node

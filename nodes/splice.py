@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.foretold import grouped_facts, same_facts
 from kineograph.nodes.sockets import Latent
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@node
+
+@node(foretells=same_facts)
 def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False) -> Latent:
     """Turn a latent in time, another way at each step: loops with models that know no circular time (Mobius).
 
@@ -24,8 +28,9 @@ def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False
         back: undo what the same step and skip did.
     """
     by = -step * skip if back else step * skip
-    shown = latent.shown and replace(latent.shown, channels=latent.shown.channels.roll(by, 2))
-    turned = {name: getattr(latent, name).roll(by, 2) for name in ("x", "clean", "mask")}
+    before = latent.references
+    shown = latent.shown and replace(latent.shown, channels=_turned(latent.shown.channels, by, before))
+    turned = {name: _turned(getattr(latent, name), by, before) for name in ("x", "clean", "mask")}
     return replace(latent, **turned, shown=shown)
 
 
@@ -47,7 +52,7 @@ def close_loop(latent: Latent) -> Latent:
     return replace(latent, time="circle")
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=grouped_facts)
 def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_out: bool = False) -> Latent:
     """The last latent frames of a video, to be handed on to the next; or all the others.
 
@@ -59,6 +64,7 @@ def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_o
     Raises:
         ValueError: there are not so many that stand for a group of frames each.
     """
+    latent = latent.without_references()
     whole = latent.x.shape[2] - (latent.time == "line")
     if groups > whole - leave_out * (latent.time != "line"):
         raise ValueError(f"This latent has {whole} groups of frames; {groups} are too many to take off its end.")
@@ -115,3 +121,10 @@ def join_latents(first: Latent, second: Latent) -> Latent:
         )
     joined = {name: torch.cat([getattr(first, name), getattr(second, name)], dim=2) for name in ("x", "clean", "mask")}
     return replace(first, **joined, keyframes=None, shown=None)
+
+
+def _turned(x_BCthw: Tensor, by: int, before: int) -> Tensor:
+    """Latent frames rolled in time, but for so many before the video, which stay."""
+    import torch
+
+    return torch.cat([x_BCthw[:, :, :before], x_BCthw[:, :, before:].roll(by, 2)], dim=2)

@@ -284,6 +284,11 @@ def test_the_command_line_names_it_for_all_processes(monkeypatch, capsys) -> Non
     asked = ["plan", WORKFLOW, "--set", "frames=5", "steps=2", "--no-store"]
     assert main([*asked, "--attention", "flex"]) == 0
     assert os.environ[numerics.ATTENTION] == "flex"
+    if not torch.cuda.is_available():
+        assert main([*asked, "--attention", "varlen"]) == 2
+        told = capsys.readouterr().err
+        assert "--attention: varlen computes on a CUDA device alone" in told
+        assert "name sdpa or flex" in told
     monkeypatch.setattr("kineograph.cli.attention.find_spec", lambda _: None)
     assert main([*asked, "--attention", "xformers"]) == 2
     assert "pip install 'kineograph[xformers]'" in capsys.readouterr().err

@@ -66,12 +66,20 @@ def test_frames_cannot_be_given_to_a_model_that_knows_one_level(model, noise):
         sampled(model, edit.begin_sampling(edit.give_video(noise, model.vae, picture)))
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("frames", [1, 3, 7])
 def test_the_vae_decodes_in_pieces_as_the_library(pipeline, model, frames):
     x = torch.randn(1, 4, frames, 4, 4, generator=torch.Generator().manual_seed(5))
     raw = x * torch.tensor(1 / pipeline.vae.config.scaling_factor)
     assert torch.equal(model.vae.network.decode(x), (pipeline.vae.decode(raw).sample / 2 + 0.5).clamp(0, 1))
 
 
+def test_the_vae_makes_pairs_behind_one_frame_and_says_so(model):
+    """Of an even number of latent frames the library makes three frames more than they stand for."""
+    with pytest.raises(ValueError, match=r"here are 4\. Give latent_noise 1 \+ a multiple of 8 frames"):
+        model.vae.network.decode(torch.zeros(1, 4, 4, 4, 4))
+    with pytest.raises(ValueError, match=r"frames = 15 is not 1 \+ a multiple of 8; the nearest is 17"):
+        sample.latent_noise(model.vae, frames=15, height=32, width=32)
+
+
 def test_the_vae_decodes_in_memory_that_does_not_grow_with_the_clip(model):
-    assert tiny_families.decoding_peak(model, 20) <= 1.15 * tiny_families.decoding_peak(model, 5)
+    assert tiny_families.decoding_peak(model, 21) <= 1.15 * tiny_families.decoding_peak(model, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from kineograph.graph_runtime.events import Metric
 from kineograph.nodes import lora, model, sample, video_models, world
 from kineograph.nodes.media import write_video
 from kineograph.nodes.networks.lora import layers
-from kineograph.nodes.networks.weights import load_weights
+from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Loss, TextEmbedding
 from kineograph.nodes.text import encode_text
-from kineograph.nodes.train import optimizer
+from kineograph.nodes.train import evaluate, optimizer
+from kineograph.nodes.train.data import step_generator
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_lora.json"
 SMALL = {"steps": 6, "rate": 3e-3, "rank": 2, "clips": 2, "frames": 5, "height": 32, "width": 32, "look_every": 3}
@@ -156,6 +158,49 @@ def test_a_file_gives_back_what_was_trained(dit, asked, tmp_path):
     assert (about["transformer.r"], about["transformer.lora_alpha"]) == (2, 5.0)
 
 
+@pytest.mark.parametrize("names", ["ours", "kohya"])
+def test_a_training_goes_on_from_a_file(names, dit, asked, tmp_path):
+    """What was not trained further is the file to the bit; a step moves it; it is planned as it is."""
+    was = moved(lora.start_lora(dit, rank=3, alpha=5.0, layers=["qkv", "up"]))
+    lora.save_lora(was, Run(tmp_path), "a.safetensors")
+    path = str(tmp_path / "a.safetensors")
+    if names == "kohya":
+        state = {}
+        for name, each in load_weights(path)[0].items():
+            layer, end = name.removeprefix("transformer.").rsplit(".lora_", 1)
+            layer = "lora_unet_" + layer.replace(".", "_")
+            state |= {
+                f"{layer}.lora_{'down' if 'A' in end else 'up'}.weight": each,
+                f"{layer}.alpha": torch.tensor(5.0),
+            }
+        save_weights(Path(path), state)
+    again = lora.start_lora(dit, start=path)
+    assert same(bits(again.network), bits(was.network))
+    assert again.network.config.layers == was.network.config.layers
+    applied = said(lora.apply_lora(dit, path), asked)
+    assert torch.equal(said(lora.add_lora(dit, again), asked), applied)
+    outline = lora.outlined_start(dit, path, rank=1, alpha=0.0, layers=None, seed=0).network
+    assert {name: each.shape for name, each in outline.state_dict().items()} == {
+        name: each.shape for name, each in was.network.state_dict().items()
+    }
+    state = optimizer.begin_training(again)
+    loss = Loss(said(lora.add_lora(dit, optimizer.lora_in_training(state)), asked).square().mean())
+    state = optimizer.apply_gradients(state, optimizer.gradients(loss, state), Run(tmp_path), lr=0.01)
+    assert not torch.equal(said(lora.add_lora(dit, optimizer.lora_in_training(state)), asked), applied)
+    assert same(bits(again.network), bits(was.network))
+
+
+def test_ranks_of_a_layers_own_can_be_applied_and_not_trained(dit, tmp_path):
+    first, second = (moved(lora.start_lora(dit, rank=rank, layers=[name])) for rank, name in ((2, "qkv"), (4, "up")))
+    for each, name in ((first, "a"), (second, "b")):
+        lora.save_lora(each, Run(tmp_path), f"{name}.safetensors")
+    state = load_weights(tmp_path / "a.safetensors")[0] | load_weights(tmp_path / "b.safetensors")[0]
+    save_weights(tmp_path / "c.safetensors", state)
+    lora.apply_lora(dit, str(tmp_path / "c.safetensors"))
+    with pytest.raises(ValueError, match=r"has ranks of 2 to 4 and scales of 1, .* train a new one on top of it"):
+        lora.start_lora(dit, start=str(tmp_path / "c.safetensors"))
+
+
 def test_what_does_not_fit_is_told(dit):
     with pytest.raises(ValueError, match=r"ends in to_q; the layers of a block are down, out, qkv, text_kv, up"):
         lora.start_lora(dit, layers=["qkv", "to_q"])
@@ -202,7 +247,10 @@ def test_the_workflow_file_trains_shows_samples_and_leaves_a_lora_that_applies(f
     assert made.network.by_layer()["blocks.0.qkv"].up.abs().max() > 1e-4
     noise = sample.latent_noise(model.load_vae(), frames=5, height=16, width=16, seed=5)
     words = sample.patchify(noise), encode_text(model.load_text_encoder(), "a red circle")
-    applied = lora.apply_lora(flipbook, str(tmp_path / "lora.safetensors"))
+    file = str(tmp_path / "lora.safetensors")
+    further, _ = trained({"folder": folder, "steps": 1, "look_every": 9, "start": file}, tmp_path / "further")
+    assert 0 < (further.network.pairs[0].up.weight - made.network.pairs[0].up.weight).abs().max() < 0.1
+    applied = lora.apply_lora(flipbook, file)
     assert torch.equal(said(applied, words), said(lora.add_lora(flipbook, made), words))
     assert same(bits(flipbook.network), bits(model.start_dit("flipbook").network))
 
@@ -292,6 +340,22 @@ def test_gradients_through_wan_are_the_same_when_blocks_are_recomputed(wan, wan_
     assert again_bytes < plain_bytes / 2
     assert same(bits(found.network), before)
     assert not any(parameter.requires_grad for parameter in found.network.parameters())
+
+
+def test_wan_is_judged_in_patches_of_its_own(wan, wan_asked, tmp_path):
+    """At one level of the middle, against the definition: the mean square of what it says less noise minus clip."""
+    found = video_models.load_video_dit(wan[0], "float32")
+    heard: list[float] = []
+    run = Run(tmp_path)
+    run.metric = lambda name, step, value: heard.append(value)
+    latent = wan_asked[0].latent
+    loss = evaluate.held_out_loss(found, latent, wan_asked[1], run, levels=1, seed=4)
+    noise = torch.randn(latent.x.shape, generator=step_generator(4, 500))
+    level = torch.full_like(latent.mask, 0.5)
+    noisy = sample.patchify(replace(latent, x=(latent.x + noise) / 2, mask=level), 1, 2, 2)
+    velocity = sample.unpatchify(sample.dit_velocity(found, noisy, wan_asked[1])).x
+    assert loss == pytest.approx((velocity - (noise - latent.x)).square().mean().item(), rel=1e-5)
+    assert heard == [loss, loss]
 
 
 def test_a_file_for_wan_is_what_diffusers_loads(wan, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,9 @@ from kineograph.nodes import (
     load,
     lora,
     model,
+    pictures,
     prompts,
+    replacement,
     report,
     sample,
     save,
@@ -193,6 +195,7 @@ CALLS = {
     "add_lora": lambda run: (lora.add_lora, DIT, LORA, 0.5),
     "save_lora": lambda run: (lora.save_lora, LORA, run),
     "cogvideox_levels": lambda run: (video_models.cogvideox_levels, 3.0),
+    "cogvideox_scale": lambda run: (video_models.cogvideox_scale, STEP, noise.ddpm_levels(), 50),
     "load_vae": lambda run: (model.load_vae,),
     "load_text_encoder": lambda run: (model.load_text_encoder,),
     "start_dit": lambda run: (model.start_dit, "", 4, 32, 1, 2),
@@ -236,6 +239,7 @@ CALLS = {
     "predict_step": lambda run: (solvers.predict_step, NOISE, NOISE, STEP),
     "heun_step": lambda run: (solvers.heun_step, NOISE, NOISE, CLEAN_ONE, STEP),
     "dpmpp_2m_step": lambda run: (solvers.dpmpp_2m_step, NOISE, NOISE, STEP, HISTORY),
+    "dpmpp_2m_sde_step": lambda run: (solvers.dpmpp_2m_sde_step, NOISE, NOISE, STEP, HISTORY, 1, 3),
     "unipc_step": lambda run: (solvers.unipc_step, NOISE, NOISE, STEP, HISTORY, 3),
     "ancestral_step": lambda run: (solvers.ancestral_step, NOISE, NOISE, STEP, 1),
     "karras_sigmas": lambda run: (schedules.karras_sigmas,),
@@ -244,6 +248,7 @@ CALLS = {
     "stretch_sigmas": lambda run: (schedules.stretch_sigmas, STEPS),
     "sigmas_from": lambda run: (schedules.sigmas_from, STEPS, 0.5),
     "strength_sigma": lambda run: (schedules.strength_sigma, STEPS),
+    "model_sigmas": lambda run: (schedules.model_sigmas, DIT, CLEAN, 5),
     "token_shift": lambda run: (schedules.token_shift, CLEAN),
     "size_shift": lambda run: (schedules.size_shift, CLEAN),
     "vae_encode": lambda run: (video.vae_encode, VAE, BATCH.video),
@@ -308,7 +313,19 @@ CALLS = {
     "sdedit": lambda run: (edit.sdedit, NOISE, CLEAN_ONE, 0.4),
     "sdedit_frames": lambda run: (edit.sdedit_frames, NOISE, CLEAN_ONE, [0.0, 0.9]),
     "morph": lambda run: (edit.morph, NOISE, CLEAN_ONE, edit.sdedit(NOISE, NOISE), 0.8),
+    "renoise_given": lambda run: (
+        replacement.renoise_given,
+        replace(DIT, one_level=True),
+        edit.sdedit(NOISE, CLEAN_ONE),
+        NOISE,
+        STEP,
+    ),
+    "noise_again": lambda run: (replacement.noise_again, edit.sdedit(NOISE, CLEAN_ONE), STEP, 1, 2, 3),
     "turn_velocity": lambda run: (edit.turn_velocity, NOISE, CLEAN_ONE),
+    "steady_noise": lambda run: (
+        pictures.steady_noise,
+        edit.give_video(NOISE, VAE, Video(BATCH.video.frames[:1, :1], 8.0)),
+    ),
     "begin_sampling": lambda run: (edit.begin_sampling, edit.sdedit(NOISE, CLEAN_ONE)),
     "flow_edit_pair": lambda run: (edit.flow_edit_pair, NOISE, CLEAN_ONE, STEP, 1, 2),
     "flow_edit_step": lambda run: (edit.flow_edit_step, NOISE, NOISE, CLEAN_ONE, STEP),
@@ -417,6 +434,8 @@ OPTIONAL = {
     "load_image_encoder",
     "show_given_frames",
     "show_control",
+    "encode_text_with_picture",
+    "show_reference",
     "join_experts",
     "embedded_guidance",
 }
@@ -519,9 +538,12 @@ def test_given_cells_keep_their_bits_through_the_whole_sampling() -> None:
 
 
 def test_guidance_of_scale_one_is_the_velocity_with_text() -> None:
-    guided = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1.0)
+    unasked = replace(NO_TEXT, tokens=NO_TEXT.tokens * float("nan"))  # what the model says of it would be refused
+    guided = sample.guided_velocity(DIT, PATCHES, TEXT, unasked, STEP, scale=1.0)
     plain = sample.dit_velocity(DIT, PATCHES, TEXT, sigma=STEP.sigma)
-    torch.testing.assert_close(guided.tokens, plain.tokens, atol=1e-5, rtol=1e-5)
+    assert torch.equal(guided.tokens, plain.tokens)
+    nearly = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=1 + 1e-6)
+    torch.testing.assert_close(guided.tokens, nearly.tokens, atol=1e-5, rtol=1e-5)
     more = sample.guided_velocity(DIT, PATCHES, TEXT, NO_TEXT, STEP, scale=5.0)
     assert not torch.allclose(more.tokens, plain.tokens, atol=1e-3)
 

@@ -87,6 +87,38 @@ def test_a_video_is_the_same_within_the_least_budget_and_the_text_encoder_leaves
         assert while_denoising[-1] == {"WanTransformer3DModel"}
 
 
+def test_gradients_of_a_lora_are_the_same_within_a_budget(folder):
+    """The DiT's weights, which are read while a loss is recorded, stay until its gradients are taken."""
+    loaders = {
+        part: {"type": f"load_video_{part}@1", "params": {"path": folder, "dtype": "float32"}}
+        for part in ("dit", "vae", "text_encoder")
+    }
+    wired = {
+        "noise": ("latent_noise@1", {"vae": "vae"}, SIZE),
+        "patches": ("patchify@1", {"latent": "noise"}, {"height": 2, "width": 2}),
+        "text": ("encode_text@1", {"encoder": "text_encoder"}, {"prompt": "a red circle"}),
+        "lora": ("start_lora@1", {"dit": "dit"}, {"layers": ["to_q"], "rank": 2}),
+        "state": ("begin_training@1", {"model": "lora"}, {}),
+        "training": ("lora_in_training@1", {"state": "state"}, {}),
+        "beside": ("add_lora@1", {"dit": "dit", "lora": "training"}, {}),
+        "asked": ("dit_velocity@1", {"dit": "beside", "patches": "patches", "text": "text"}, {}),
+        "velocity": ("unpatchify@1", {"patches": "asked"}, {}),
+        "loss": ("flow_loss@1", {"velocity": "velocity", "target": "noise"}, {}),
+        "gradients": ("gradients@1", {"loss": "loss", "state": "state"}, {}),
+    }
+    nodes = {name: {"type": kind, "links": links, "params": params} for name, (kind, links, params) in wired.items()}
+    raw = {"format": 1, "nodes": loaders | nodes, "outputs": {"gradients": "gradients"}}
+    budget, runtime = 38 * 10**6, default_runtime()
+    plain, within = (
+        each.run(raw, memory=memory).outputs["gradients"].values
+        for each, memory in ((default_runtime(), None), (runtime, budget))
+    )
+    assert all(torch.equal(one, other) for one, other in zip(plain, within, strict=True))
+    assert any(each.abs().max() > 0 for each in within)
+    assert runtime._lent is not None
+    assert 0 < runtime._lent.device.peak <= budget - kept_share(budget)
+
+
 def test_a_published_size_is_planned_within_a_budget_without_weights_and_cannot_be_run():
     nodes = {
         "encoder": {"type": "load_video_text_encoder@1"},

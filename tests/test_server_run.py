@@ -119,6 +119,14 @@ def test_a_job_that_ends_while_it_is_asked_about_is_not_waited_for(running, monk
         assert looks < 20, "it waits for an end that it was told"
 
 
+def test_a_run_that_takes_too_long_is_ended_and_the_queue_goes_on(tmp_path):
+    slow = {"nodes": {"a": {"type": "toy/slow@1", "params": {"steps": 1, "seconds": 600}}}, "outputs": {"x": "a"}}
+    with server(tmp_path, "--limit", "2s") as (_, url), Client(url) as client:
+        with pytest.raises(NodeFailed, match="longer than the 2s"):
+            client.run(slow)
+        assert client.run(ADD).outputs == {"sum": 3}
+
+
 def test_submit_shows_progress_as_run_does(running, cli, tmp_path):
     file = tmp_path / "add.json"
     file.write_text(json.dumps(ADD | {"format": 1}))

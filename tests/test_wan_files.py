@@ -18,10 +18,11 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.loaders import single_file_utils
 from torch import nn
 
-from kineograph.nodes import text, video_models
+from kineograph.nodes import text, video, video_models
 from kineograph.nodes.families.layouts import text as text_layouts
-from kineograph.nodes.families.layouts import wan
+from kineograph.nodes.families.layouts import wan, wan22
 from kineograph.nodes.networks.weights import save_weights
+from kineograph.nodes.sockets import Video
 
 LINEARS = ("weight", "bias")
 
@@ -117,6 +118,47 @@ def test_names_of_the_vae_mean_what_diffusers_says(vae):
     theirs = single_file_utils.convert_wan_vae_to_diffusers({name: name for name in names})
     assert {wan.wan_vae_name(name): name for name in names} == theirs
     assert set(theirs) == set(vae.state_dict())
+
+
+def vae_names_of_22() -> list[str]:
+    """As in Wan2.2_VAE.pth: each level is a block of blocks, the last of them a sampler."""
+    outer = [name for name in vae_names() if not any(part in name for part in ("downsamples", "upsamples"))]
+    inner = []
+    for half, blocks, count, in_time in (("encoder", "down", 2, (1, 2)), ("decoder", "up", 3, (0, 1))):
+        for level in range(4):
+            samples = f"{half}.{blocks}samples.{level}.{blocks}samples"
+            ends = [f"residual.{i}.{end}" for i in (2, 6) for end in LINEARS] + ["residual.0.gamma", "residual.3.gamma"]
+            inner += [f"{samples}.{i}.{end}" for i in range(count) for end in ends]
+            wider = level in ((1, 2) if half == "encoder" else (2, 3))
+            inner += [f"{samples}.0.shortcut.{end}" for end in LINEARS if wider]
+            sampler = ["resample.1"] * (level < 3) + ["time_conv"] * (level in in_time)
+            inner += [f"{samples}.{count}.{name}.{end}" for name in sampler for end in LINEARS]
+    return outer + inner
+
+
+def test_the_vae_of_wan_22_is_the_same_from_its_own_file(tmp_path):
+    """The names are those that diffusers' script for it gives; shapes tell the sizes, and the moments are published."""
+    torch.manual_seed(0)
+    sizes = {"base_dim": 4, "decoder_base_dim": 6, "z_dim": 48, "in_channels": 12, "out_channels": 12, "patch_size": 2}
+    moments = {"latents_mean": wan22.MEANS, "latents_std": wan22.DEVIATIONS}
+    network = AutoencoderKLWan(**sizes, **moments, is_residual=True, scale_factor_spatial=16).eval()
+    names = vae_names_of_22()
+    assert len(names) == 196
+    assert {wan22.wan22_vae_name(name) for name in names} == set(network.state_dict())
+    torch.save(in_old_names(network, names, wan22.wan22_vae_name), tmp_path / "Wan2.2_VAE.pth")
+    found = video_models.load_video_vae(str(tmp_path))
+    assert all(
+        torch.equal(each, network.state_dict()[name]) for name, each in found.network.network.state_dict().items()
+    )
+    network.save_pretrained(tmp_path / "diffusers" / "vae")
+    config = tmp_path / "diffusers" / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_output": False}))  # as published
+    other = video_models.load_video_vae(str(config.parent))
+    clip = Video(torch.rand(1, 5, 3, 32, 32), 24.0)
+    assert (found.spec, found.network.network.config) == (other.spec, other.network.network.config)
+    with torch.no_grad():
+        made = [video.vae_decode(each, video.vae_encode(each, clip)).frames for each in (found, other)]
+    assert (made[0] - made[1]).abs().max() < 1e-5
 
 
 def test_a_folder_of_the_repository_is_the_same_model(folder, vae):

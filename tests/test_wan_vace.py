@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 
 pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
+import PIL.Image
 import tiny_families
 from test_wan import NOT, SCALE, SHIFT, STEPS, WORDS, GivenLevels, sampled
 from test_wan_files import LINEARS, dit_names, in_old_names
 
 from kineograph import default_runtime
-from kineograph.nodes import edit, lora, sample, shown, video_models
+from kineograph.nodes import edit, hand_over, lora, sample, shown, splice, video, video_models
 from kineograph.nodes.families.layouts.wan import vace_dit_name
 from kineograph.nodes.networks.weights import save_weights
 from kineograph.nodes.sockets import Video
@@ -50,12 +52,12 @@ def noise(model):
     return sample.latent_noise(model.vae, frames=9, height=32, width=32, fps=16.0, seed=3)
 
 
-def theirs(pipeline, noise, clip, mask, strength=1.0):
+def theirs(pipeline, noise, clip, mask, strength=1.0, references=None):
     pipeline.scheduler = GivenLevels()
     shown_words, not_shown = tiny_families.embedded(pipeline, WORDS, NOT)
     words = {"prompt_embeds": shown_words, "negative_prompt_embeds": not_shown, "guidance_scale": SCALE}
     size = {"height": 32, "width": 32, "num_frames": 9, "num_inference_steps": STEPS}
-    given = {"video": clip, "mask": mask, "conditioning_scale": strength}
+    given = {"video": clip, "mask": mask, "conditioning_scale": strength, "reference_images": references}
     return pipeline(**given, **words, **size, latents=noise.x.clone(), output_type="latent").frames
 
 
@@ -93,11 +95,49 @@ def test_what_is_given_and_what_leads_may_come_in_either_order(model, noise):
     assert (one.shown.channels - led.shown.channels).abs().max() > 1e-2
 
 
+def test_references_stand_before_the_video_as_in_the_pipeline(pipeline, model, noise):
+    """A wide picture and a tall one, beside a clip that leads, in whatever order they are given; then decoded."""
+    bytes_ = [torch.randint(256, (*size, 3), dtype=torch.uint8).numpy() for size in ((16, 40), (48, 24))]
+    images = [PIL.Image.fromarray(each) for each in bytes_]
+    pictures = [Video(torch.tensor(each).permute(2, 0, 1)[None, None] / 255, 16.0) for each in bytes_]
+    one = shown.show_reference(noise, model.vae, pictures[0], seed=1)
+    both = shown.show_reference(shown.show_control(one, model.vae, CLIP, WHERE), model.vae, pictures[1], seed=2)
+    assert (both.references, both.x.shape[2], both.frames) == (2, 5, 9)
+    reference = theirs(pipeline, both, CLIP.frames, WHERE.frames, references=images)
+    made = sampled(model, edit.begin_sampling(both), sample.shifted_sigmas(STEPS, SHIFT))
+    assert (made.x - reference).abs().max() < 1e-5
+    unseen = both.shown.channels.clone()
+    unseen[:, :, :2] = 0
+    hidden = ours(model, replace(both, shown=replace(both.shown, channels=unseen)))
+    assert (hidden - reference).abs().max() > 1e-3
+    assert torch.equal(video.vae_decode(model.vae, made).frames, video.vae_decode(model.vae, cut(made)).frames)
+    assert hand_over.fresh_noise(made).frames == splice.last_groups(made, leave_out=True).frames + 8 == 9
+    assert torch.equal(splice.roll_latent(made, step=1).x[:, :, [0, 1, 3, 4, 2]], made.x)
+    again, anew = (shown.show_reference(noise, model.vae, pictures[0], seed=seed) for seed in (1, 2))
+    assert torch.equal(again.x, one.x)
+    assert torch.equal(anew.x[:, :, 1:], noise.x)
+    assert not torch.equal(anew.x, one.x)
+    soft = edit.sdedit(noise, cut(made), 0.6)
+    assert torch.equal(shown.show_reference(soft, model.vae, pictures[0]).mask[:, :, 1:], soft.mask)
+    assert ours(model, shown.show_reference(soft, model.vae, pictures[0])).isfinite().all()  # one level for all
+    with pytest.raises(ValueError, match="put show_reference behind this"):
+        edit.sdedit(one, cut(made), 0.6)
+    alone = theirs(pipeline, one, torch.full_like(CLIP.frames, 0.5), torch.ones_like(CLIP.frames), references=images[0])
+    assert (ours(model, one) - alone).abs().max() < 1e-5
+
+
+def cut(latent):
+    """The video alone, which is told of no references."""
+    return replace(latent, x=latent.x[:, :, latent.references :], shown=None)
+
+
 def test_what_cannot_be_led_is_told(model, noise, folder):
     vae = video_models.load_video_vae(folder)
     plain = sample.latent_noise(vae, frames=9, height=32, width=32, fps=16.0)
     with pytest.raises(ValueError, match="Only VACE models are led by a clip"):
         shown.show_control(plain, vae, CLIP)
+    with pytest.raises(ValueError, match="or shown references"):
+        shown.show_reference(plain, vae, FIRST)
     with pytest.raises(ValueError, match="where has 3 frames"):
         shown.show_control(noise, model.vae, CLIP, Video(WHERE.frames[:, :3], 16.0))
     with pytest.raises(ValueError, match="it is shown none"):
@@ -162,3 +202,15 @@ def test_the_workflow_file_runs_on_a_folder(folder, tmp_path):
     )
     assert one.shape == (1, 33, 3, 32, 32)
     assert (one - other).abs().max() > 1e-4
+
+
+def test_the_workflow_file_of_references_runs_on_a_folder(folder, tmp_path):
+    raw = json.loads((WORKFLOWS / "wan_reference.json").read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"height": 32, "width": 32, "frames": 5, "steps": 2, "model": folder}
+    one, other = (
+        default_runtime().run(raw, inputs | more, out=tmp_path, outputs=["video", "denoise"]).outputs
+        for more in ({}, {"image": "workflows/clips/keyframe_a.png"})
+    )
+    assert one["video"].frames.shape == (1, 5, 3, 32, 32)
+    assert (one["denoise.latent"].x - other["denoise.latent"].x).abs().max() > 1e-4

@@ -143,6 +143,17 @@ def test_fill_lists_everything_that_differs_and_changes_nothing() -> None:
     assert torch.equal(module.weight, before)
 
 
+def test_of_many_weights_that_differ_the_first_of_each_kind_are_named() -> None:
+    module = nn.Sequential(*(nn.Linear(2, 3) for _ in range(10)))
+    state = {f"x.{number:03}": torch.zeros(1) for number in range(700)} | {"0.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"720 weights differ: 0\.bias: missing; 1\.weight: missing") as refusal:
+        fill(module, state, "model.safetensors")
+    text = str(refusal.value)
+    assert text.count(": missing") == text.count(": unexpected") == 8
+    assert "; and 11 more missing; x.000: unexpected; " in text
+    assert text.endswith("; x.007: unexpected; and 692 more unexpected; 0.weight: (1,) instead of (3, 2)")
+
+
 def test_fill_takes_half_precision_files(tmp_path: Path) -> None:
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
     save_weights(tmp_path / "m.safetensors", {name: value.half() for name, value in source.state_dict().items()})

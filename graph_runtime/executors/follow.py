@@ -118,8 +118,10 @@ class Following:
         if self._stopping is None:
             if unit.limit and now - self._started > unit.limit:
                 self._late = f"it took longer than the {_time(unit.limit)} that the run may take"
+                self.grace = min(self.grace, unit.limit)
             elif unit.node_limit and self._node is not None and now - self._heard > unit.node_limit:
                 self._late = f"it did not get on for {_time(unit.node_limit)}, which is the limit"
+                self.grace = min(self.grace, unit.node_limit)
             if self._late or self.job.asked:
                 self._stopping = now
                 self.link.cancel(self.number)
@@ -143,7 +145,7 @@ class Following:
             clause = f"{self._late}, and did not stop when it was asked to, so its process was ended"
         advice = " ".join(filter(None, ("" if self._late else ended.advice, self._again)))
         died = WorkerDied(self._path, self._type, self._what(clause), advice)
-        died.last_words = ended.last_words
+        died.last_words, died.late = ended.last_words, bool(self._late)
         return self._told(died)
 
     def _told(self, halted: Halted) -> Halted:

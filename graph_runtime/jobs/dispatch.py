@@ -249,7 +249,7 @@ class Dispatcher:
         with self._change:
             asked, closing = self._asked[attempt.job], self._closing
         folder = self._jobs.outputs / attempt.job
-        if isinstance(end, WorkerDied):
+        if isinstance(end, WorkerDied) and not end.late:
             self._attempts.again(attempt, end.what)
         elif isinstance(end, Cancelled) and closing and not asked:
             self._attempts.give_back(attempt)

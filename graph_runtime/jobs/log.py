@@ -224,7 +224,10 @@ def _follow(running: Running, event: dict[str, Any]) -> None:
     elif kind == "NodeStarted":
         running.progress = {"path": path, "done": 0, "total": 0, "seconds_left": None}
     elif kind == "NodeFinished":
-        running.timings[path] = {"seconds": event["seconds"], "nbytes": event["nbytes"], "cached": False}
+        timing = {"seconds": event["seconds"], "nbytes": event["nbytes"], "cached": False}
+        running.timings[path] = running.timings.get(path, {}) | timing
+    elif kind == "LoopCut":  # told before the loop is finished
+        running.timings[path] = {"seconds": 0.0, "nbytes": 0, "cached": False, "cut": event["done"]}
     elif kind == "NodeCached":
         running.timings[path] = {"seconds": 0.0, "nbytes": 0, "cached": True}
     elif kind == "FileWritten":

@@ -74,7 +74,8 @@ class JobInfo:
     Attributes:
         workflow: its JSON; None where many jobs are listed. wanted: the outputs that were asked for; None is all.
         attempts: how often it was begun. cancelling: somebody asked it to stop.
-        values: small outputs by name. timings: by place of the node: seconds, nbytes, cached; only in ``get``.
+        values: small outputs by name. timings: by place of the node: seconds, nbytes, cached, and the pass
+            after which a loop was cut; only in ``get``.
         error: path, node_type, message, hint, traceback, input, inputs. progress: path, done, total, seconds_left.
         position: how many jobs are before it in the queue.
         pack_folders: what it runs with. packs: name and version of these, as they were when it began.

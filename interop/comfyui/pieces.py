@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,25 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a model that hears more than words is shown of a video to come: a node of ours, and what it is given."""
+
+    kind: str
+    given: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Who looks at pictures for the model; None where the model brings it along."""
+
+    encoder: Wire | None
+
+
+class Trim:
+    """How many latent frames of references stand before a video: nobody need know, since no decoder shows them."""
+
+
+@dataclass(frozen=True)
 class Empty:
     """A latent of nothing: its size, as the sampler's noise will have it."""
 
@@ -66,6 +86,7 @@ class Empty:
     frames: Any = 1
     clips: Any = 1
     given: tuple[Given, ...] = ()
+    shown: tuple[Shown, ...] = ()
     vae: Wire | None = None
 
 

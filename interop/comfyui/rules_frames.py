@@ -143,14 +143,14 @@ def _save_film(t: Translation, at: At) -> Sequence[Any]:
     film = at.get("video")
     if not isinstance(film, Film):
         raise CannotImport("Its video comes from a node that has no counterpart here.")
-    _write(t, at, "save_video@1", ".mp4", _at_rate(t, film.video, film.fps))
+    _write(t, at, "save_video@1", ".mp4", at_rate(t, film.video, film.fps))
     return []
 
 
 @rule("SaveWEBM", sink=True)
 def _save_webm(t: Translation, at: At) -> Sequence[Any]:
     t.remark(at, "The file is an MP4 here, not a WebM.")
-    _write(t, at, "save_video@1", ".mp4", _at_rate(t, at.wire("images"), at.number("fps", t.fps, float)))
+    _write(t, at, "save_video@1", ".mp4", at_rate(t, at.wire("images"), at.number("fps", t.fps, float)))
     return []
 
 
@@ -160,14 +160,14 @@ def _save_animation(t: Translation, at: At) -> Sequence[Any]:
         t.remark(at, "The file is a WebP here, not an animated PNG.")
     lossless = at.get("lossless", at.node.type == "SaveAnimatedPNG")
     quality = 100 if lossless is True else at.number("quality", 90)
-    video = _at_rate(t, at.wire("images"), at.number("fps", t.fps, float))
+    video = at_rate(t, at.wire("images"), at.number("fps", t.fps, float))
     _write(t, at, "save_animation@1", ".webp", video, quality=quality)
     return []
 
 
 @rule("VHS_VideoCombine", sink=True)
 def _combine(t: Translation, at: At) -> Sequence[Any]:
-    video = _at_rate(t, at.wire("images"), at.number("frame_rate", t.fps, float))
+    video = at_rate(t, at.wire("images"), at.number("frame_rate", t.fps, float))
     if at.get("pingpong", False) is True:
         back = t.wired(
             "trim_video@1", "back", video=t.wired("reverse_video@1", "reversed", video=video), start=1, frames=-1
@@ -201,7 +201,7 @@ def _preview(t: Translation, at: At) -> Sequence[Any]:
     return []
 
 
-def _at_rate(t: Translation, video: Wire, fps: Any) -> Wire:
+def at_rate(t: Translation, video: Wire, fps: Any) -> Wire:
     """Frames at the rate that a file says; those that this graph makes have it from the beginning."""
     made_here = not any(node["type"] == "load_video@1" for node in t.nodes.values())
     if fps is None or (fps == t.fps and made_here):

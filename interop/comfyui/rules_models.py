@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from kineograph.interop.comfyui.pieces import Model, Wire
+from kineograph.interop.comfyui.pieces import Looks, Model, Wire
 from kineograph.interop.comfyui.translation import At, CannotImport, Translation, rule
 
 
@@ -22,6 +22,8 @@ class Family:
         shift: of the schedule where no node says another, as ComfyUI's page leaves it; None where that is not known.
         patch: latent cells per token, downwards and across.
         files: whether their single files are read here; else a folder as diffusers writes it.
+        checkpoint: whether one of these files, a checkpoint, holds DiT and VAE.
+        reader: who reads the T5 in a file of its own, see ``load_video_text_encoder``.
     """
 
     name: str
@@ -29,22 +31,26 @@ class Family:
     shift: float | None
     patch: int
     files: bool = False
+    checkpoint: bool = False
+    reader: str | None = None
 
 
 FAMILIES = (
     Family("Wan", r"wan", 8.0, 2, files=True),
     Family("HunyuanVideo", r"hunyuan", 7.0, 2),
     Family("Mochi", r"mochi", 6.0, 2),
-    Family("LTX-Video", r"ltx", 2.37, 1),
+    Family("LTX-Video", r"ltx.*0\.9\.[5-9]", 2.37, 1, files=True, checkpoint=True, reader="ltx-video-0.9.5"),
+    Family("LTX-Video", r"ltx", 2.37, 1, files=True, checkpoint=True, reader="ltx-video"),
     Family("CogVideoX", r"cogvideo", 3.0, 2),
 )
 OURS = Family("", "", None, 1)
 LOADERS = {"UNETLoader": "unet_name", "CheckpointLoaderSimple": "ckpt_name", "ImageOnlyCheckpointLoader": "ckpt_name"}
 LOADERS |= {"CLIPLoader": "type", "DualCLIPLoader": "type"}
 """Which input of a loader tells the family."""
-FOLDERS = {"dit": "diffusion_models", "text_encoder": "text_encoders", "vae": "vae"}
+FOLDERS = {"dit": "diffusion_models", "text_encoder": "text_encoders", "vae": "vae", "image_encoder": "clip_vision"}
 """Where ComfyUI keeps the files, below its folder of models."""
 NODES = {"dit": "load_video_dit@1", "text_encoder": "load_video_text_encoder@1", "vae": "load_video_vae@1"}
+NODES |= {"image_encoder": "load_image_encoder@1"}
 
 
 def _family(t: Translation) -> Family:
@@ -77,18 +83,21 @@ def _checkpoint_node(t: Translation, at: At, file: str, which: str = "model") ->
     return t.shared[which]
 
 
-def _part(t: Translation, at: At, file: str, part: str, which: str = "model") -> Wire:
+def _part(t: Translation, at: At, file: str, part: str, which: str = "model", folder: str = "") -> Wire:
     """A part of a model: of open models from its own file, else of a whole model."""
     family = _family(t)
     if not family.files or t.model:
         return Wire(f"{_checkpoint_node(t, at, file, which)}.{part}")
     key = (part, file)
     if key not in t.shared:
-        default = f"models/{FOLDERS[part]}/{file}"
         name = which if part == "dit" else part
-        setting = t.setting(name, default, f"a file of {family.name}, or a folder that holds one")
-        t.remark(at, f"{file!r} became the input {setting.link.removeprefix('$')} = {default!r}. Set it to yours.")
-        t.shared[key] = t.wired(NODES[part], name, at.node, path=setting)
+        if (path := ("path", file)) not in t.shared:
+            default = f"models/{folder or FOLDERS[part]}/{file}"
+            t.shared[path] = t.setting(name, default, f"a file of {family.name}, or a folder that holds one")
+            wish = t.shared[path].link.removeprefix("$")
+            t.remark(at, f"{file!r} became the input {wish} = {default!r}. Set it to yours.")
+        more = {"reads_as": family.reader} if part == "text_encoder" else {}
+        t.shared[key] = t.wired(NODES[part], name, at.node, path=t.shared[path], **more)
     return t.shared[key]
 
 
@@ -98,7 +107,11 @@ def _model(t: Translation, dit: Wire) -> Model:
 
 @rule("CheckpointLoaderSimple", "ImageOnlyCheckpointLoader")
 def _checkpoint(t: Translation, at: At) -> Sequence[Any]:
-    name = _checkpoint_node(t, at, str(at.text("ckpt_name")))
+    file = str(at.text("ckpt_name"))
+    if _family(t).checkpoint and not t.model:
+        dit, vae = (_part(t, at, file, part, folder="checkpoints") for part in ("dit", "vae"))
+        return [_model(t, dit), None, vae]
+    name = _checkpoint_node(t, at, file)
     return [_model(t, Wire(f"{name}.dit")), Wire(f"{name}.text_encoder"), Wire(f"{name}.vae")]
 
 
@@ -118,6 +131,13 @@ def _clip(t: Translation, at: At) -> Sequence[Any]:
 @rule("VAELoader")
 def _vae(t: Translation, at: At) -> Sequence[Any]:
     return [_part(t, at, str(at.text("vae_name")), "vae")]
+
+
+@rule("CLIPVisionLoader")
+def _clip_vision(t: Translation, at: At) -> Sequence[Any]:
+    """Only a model of single files has it apart."""
+    alone = _family(t).files and not t.model
+    return [Looks(_part(t, at, str(at.text("clip_name")), "image_encoder") if alone else None)]
 
 
 @rule("ModelSamplingSD3", "ModelSamplingAuraFlow")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,16 @@ class Guider:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise levels: how many steps of which kind, of which only the last are taken where denoise is below 1."""
+    """Noise levels: how many steps of which kind, of which only the last are taken where denoise is below 1.
+
+    ``made`` makes those that depend on the size, from the steps and the latent that sampling begins with.
+    """
 
     kind: str
     steps: Any
     denoise: float
     shift: Any
+    made: Callable[[Translation, Any, Wire], Wire] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,6 @@ def _told_guidance(t: Translation, at: At) -> Sequence[Any]:
     return [at.get("conditioning")]
 
 
-@rule("LTXVConditioning")
-def _told_rate(t: Translation, at: At) -> Sequence[Any]:
-    if isinstance(rate := at.number("frame_rate", 25.0, float), float):
-        t.fps = rate
-    return [at.get("positive"), at.get("negative")]
-
-
 def embedding(t: Translation, words: Any, role: str) -> Wire:
     """The node that reads a prompt, made where it is first used; its words are an input of the workflow.
 
@@ -107,7 +104,7 @@ def embedding(t: Translation, words: Any, role: str) -> Wire:
 
 @rule("EmptyLatentImage", "EmptySD3LatentImage")
 def _empty_image(t: Translation, at: At) -> Sequence[Any]:
-    return [_sized(t, at, frames=1)]
+    return [sized(t, at, frames=1)]
 
 
 @rule(
@@ -117,12 +114,12 @@ def _empty_image(t: Translation, at: At) -> Sequence[Any]:
     "EmptyCosmosLatentVideo",
 )
 def _empty_video(t: Translation, at: At) -> Sequence[Any]:
-    return [_sized(t, at)]
+    return [sized(t, at)]
 
 
-@rule("WanImageToVideo", "WanFirstLastFrameToVideo", "HunyuanImageToVideo", "LTXVImgToVideo", "Wan22ImageToVideoLatent")
+@rule("HunyuanImageToVideo", "LTXVImgToVideo", "Wan22ImageToVideoLatent")
 def _given_frames(t: Translation, at: At) -> Sequence[Any]:
-    empty = _sized(t, at)
+    empty = sized(t, at)
     for port, from_end in (("start_image", False), ("image", False), ("end_image", True)):
         if at.node.links.get(port):
             size = {"height": empty.height, "width": empty.width}
@@ -140,7 +137,8 @@ def _given_frames(t: Translation, at: At) -> Sequence[Any]:
     return [*positive, *negative, empty]
 
 
-def _sized(t: Translation, at: At, frames: Any = None) -> Empty:
+def sized(t: Translation, at: At, frames: Any = None) -> Empty:
+    """A latent of the size that a node says, whose numbers are inputs of the workflow."""
     length = at.number("length", 1) if frames is None else frames
     clips = at.number("batch_size", 1)
     width, height = t.setting("width", at.number("width")), t.setting("height", at.number("height"))
@@ -246,7 +244,7 @@ def _denoised(
             links["seed"], seed = seed.link, Wire("$seed")
     loop = {
         "type": "loop@1",
-        "each": _sigmas(t, at, scheduled, part).link,
+        "each": _sigmas(t, at, scheduled, part, start).link,
         "carry": carry,
         "links": links,
         "body": _body(step, seed, guider.model.patch, guided=guided),
@@ -275,16 +273,18 @@ def _step(t: Translation, at: At, sampler: Any) -> str:
     return SAMPLERS[NEAREST_SAMPLER]
 
 
-def _sigmas(t: Translation, at: At, schedule: Schedule, part: tuple[Any, Any]) -> Wire:
+def _sigmas(t: Translation, at: At, schedule: Schedule, part: tuple[Any, Any], start: Wire) -> Wire:
     """The levels of a schedule, and of these the part that is taken."""
-    if schedule.kind not in SCHEDULERS:
+    if schedule.made is None and schedule.kind not in SCHEDULERS:
         t.remark(at, f"There is no scheduler {schedule.kind!r} here; evenly shifted levels stand in its place.")
     total = _total(schedule)
     skipped = total - schedule.steps if schedule.denoise < 1 else 0
     steps = t.setting("steps", total) if schedule.denoise == 1 else total
     key = ("sigmas", schedule, part == (0, None))
     if key not in t.shared:
-        if schedule.kind == "linear_quadratic":
+        if schedule.made is not None:
+            t.shared[key] = schedule.made(t, steps, start)
+        elif schedule.kind == "linear_quadratic":
             t.shared[key] = t.wired("linear_quadratic_sigmas@1", "sigmas", steps=steps)
         else:
             t.shared[key] = t.wired("shifted_sigmas@1", "sigmas", steps=steps, shift=schedule.shift)
@@ -342,7 +342,10 @@ def _from_nothing(t: Translation, at: At, empty: Empty, seed: Any, schedule: Sch
     for given in empty.given:
         from_end = True if given.from_end else None
         latent = t.wired("give_video@1", "given", latent=latent, vae=vae, video=given.video, from_end=from_end)
-    return t.wired("begin_sampling@1", "start", latent=latent) if empty.given else latent
+    for shown in empty.shown:
+        drawn = {"seed": seed} if shown.kind == "show_reference@1" else {}
+        latent = t.wired(shown.kind, "shown", latent=latent, vae=vae, **shown.given, **drawn)
+    return t.wired("begin_sampling@1", "start", latent=latent) if empty.given or empty.shown else latent
 
 
 def _body(step: str, seed: Any, patch: int, *, guided: bool) -> dict[str, Any]:

@@ -76,7 +76,13 @@ class Translation:
 
     def run(self) -> None:
         """Translate what the graph's files and previews need."""
-        from kineograph.interop.comfyui import rules_frames, rules_models, rules_sampling  # noqa: F401  they register
+        from kineograph.interop.comfyui import (  # noqa: F401  they register
+            rules_frames,
+            rules_ltx,
+            rules_models,
+            rules_sampling,
+            rules_wan,
+        )
 
         self.problems += self.graph.problems
         self.remarks += self.graph.remarks

@@ -14,6 +14,8 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "CFGGuider": ("cfg",),
     "CLIPLoader": ("clip_name", "type", "device"),
     "CLIPTextEncode": ("text",),
+    "CLIPVisionEncode": ("crop",),
+    "CLIPVisionLoader": ("clip_name",),
     "CheckpointLoaderSimple": ("ckpt_name",),
     "CreateVideo": ("fps",),
     "DualCLIPLoader": ("clip_name1", "clip_name2", "type", "device"),
@@ -30,6 +32,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "ImageFromBatch": ("batch_index", "length"),
     "ImageOnlyCheckpointLoader": ("ckpt_name",),
     "ImageScale": ("upscale_method", "width", "height", "crop"),
+    "ImageToMask": ("channel",),
     "KSampler": ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "KSamplerAdvanced": (
         *("add_noise", "noise_seed", "steps", "cfg", "sampler_name", "scheduler"),
@@ -38,6 +41,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "KSamplerSelect": ("sampler_name",),
     "LTXVConditioning": ("frame_rate",),
     "LTXVImgToVideo": ("width", "height", "length", "batch_size", "strength"),
+    "LTXVScheduler": ("steps", "max_shift", "base_shift", "stretch", "terminal"),
     "LoadImage": ("image", "upload"),
     "LoadVideo": ("file", "upload"),
     "LoraLoader": ("lora_name", "strength_model", "strength_clip"),
@@ -58,6 +62,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "SaveVideo": ("filename_prefix", "format", "codec"),
     "SaveWEBM": ("filename_prefix", "codec", "fps", "crf"),
     "SetNode": ("name",),
+    "TrimVideoLatent": ("trim_amount",),
     "UNETLoader": ("unet_name", "weight_dtype"),
     "VAEDecodeTiled": ("tile_size", "overlap", "temporal_size", "temporal_overlap"),
     "VAEEncodeTiled": ("tile_size", "overlap", "temporal_size", "temporal_overlap"),
@@ -70,6 +75,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "Wan22ImageToVideoLatent": ("width", "height", "length", "batch_size"),
     "WanFirstLastFrameToVideo": ("width", "height", "length", "batch_size"),
     "WanImageToVideo": ("width", "height", "length", "batch_size"),
+    "WanVaceToVideo": ("width", "height", "length", "batch_size", "strength"),
 }
 """Class -> its widgets, from top to bottom."""
 

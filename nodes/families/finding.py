@@ -1,76 +1,59 @@
 """From a path to the parts of a model: which files hold it, in which layout, of which sizes. Loads no weights.
 
-A path is a folder as diffusers writes it, a folder or a file with weights as Wan's repository or ComfyUI name them, or
-the name of a published model, of which the sizes are known. What a file holds, its tensors say, not its name.
+A path is a folder as diffusers writes it, a folder or a file with weights as authors or ComfyUI name them, or the name
+of a published model, of which the sizes are known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families import folders, wan
-from kineograph.nodes.families.kinds import NETWORKS, Kind
-from kineograph.nodes.families.layouts.known import recognised
-from kineograph.nodes.families.layouts.layout import Layout
+from kineograph.nodes.families import bare, folders, ltx, wan
+from kineograph.nodes.families.kinds import NETWORKS
+from kineograph.nodes.families.parts import Part, words
 from kineograph.nodes.families.published import PUBLISHED
-from kineograph.nodes.families.schemas import CLIPVision, NetworkConfig, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.readers import APART, READERS, read_by
+from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
 FOLDERS = {
     "dit": "transformer", "vae": "vae", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2",
     "image_encoder": "image_encoder",
 }  # fmt: skip
-NAMES = {"dit": "DiT", "vae": "VAE", "text_encoder": "text encoder", "image_encoder": "image encoder"}
+KEPT = {
+    "dit": (
+        "hunyuan-video-t2v-720p/transformers", "hunyuan-video-i2v-720p/transformers", "transformers",
+        "transformer/1", "transformer_t2v/1000", "transformer_i2v/1000",
+    ),
+    "vae": ("hunyuan-video-t2v-720p/vae", "hunyuan-video-i2v-720p/vae", "vae"),
+    "text_encoder": ("text_encoder_i2v", "t5-v1_1-xxl"),
+}  # fmt: skip
+"""Where the repositories of HunyuanVideo and CogVideoX keep parts that a library keeps elsewhere."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-WEIGHTS = (".safetensors", ".pth", ".pt")
 SAID_ELSEWHERE = {"snr_shift_scale", "force_zeros_for_empty_prompt"}
 """What a network must know that its own config.json does not say: its scheduler's does, or model_index.json."""
-TOKENIZERS = ("tokenizer", "google/umt5-xxl", "umt5-xxl", ".")
-"""Where a tokenizer.json lies beside weights, in the folders that people have."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of a model as it was found.
-
-    Attributes:
-        kind: what it is.
-        config: its sizes.
-        files: its weights; none where only the sizes are known.
-        more: other files that decide what it is.
-        layout: how its files name the weights; None where they do as its library.
-        prefix: of its names in the files.
-        others: prefixes of what else is in them, which other parts read.
-        tokenizer: where its tokenizer.json should lie.
-        beside: another part that its value holds.
-    """
-
-    kind: Kind
-    config: NetworkConfig
-    files: tuple[Path, ...] = ()
-    more: tuple[Path, ...] = ()
-    layout: Layout | None = None
-    prefix: str = ""
-    others: tuple[str, ...] = ()
-    tokenizer: Path | None = None
-    beside: Part | None = None
-
-
-def find(path: str, part: str) -> Part:
+def find(path: str, part: str, reads_as: str = "") -> Part:
     """A part of a model.
+
+    Args:
+        path: see above.
+        part: dit, vae, text_encoder or image_encoder.
+        reads_as: who reads a text encoder that several families have, a name of ``readers.READERS``; empty where that
+            shows in what lies beside it.
 
     Raises:
         ValueError: there is none; with what there could be.
     """
-    place = Path(path)
+    place, reader = Path(path), READERS.get(reads_as, "")
     if "\0" not in path and place.is_file():
-        return _of_files(place, part)
+        return bare.of_file(place, part, reader)
     if "\0" not in path and place.is_dir():
-        below = place / FOLDERS[part] if folders.is_pipeline(place) else place
-        return _of_part(below, part) if below != place or _is_part(place) else _of_folder(place, part)
+        return _of_place(place, part, reader)
     if path in wan.SIZES:
         return {
             "dit": Part(NETWORKS[f"Wan{'VACE' if 'vace' in path else ''}Transformer3DModel"], wan.SIZES[path]),
@@ -87,9 +70,9 @@ def find(path: str, part: str) -> Part:
     )
 
 
-def files(path: str, part: str) -> list[Path]:
+def files(path: str, part: str, reads_as: str = "") -> list[Path]:
     """Every file that decides what a part is: its weights, its configuration, its tokenizer."""
-    found = find(path, part)
+    found = find(path, part, reads_as)
     own = _files(found)
     if part != "dit" or (second := second_dit(path)) is None or not found.files:
         return own
@@ -123,17 +106,39 @@ def second_dit(path: str) -> tuple[str, float] | None:
     return str(below), boundary
 
 
+def _of_place(place: Path, part: str, reader: str) -> Part:
+    """The part that a folder holds, of a library or of authors."""
+    if folders.is_pipeline(place):
+        return _of_part(place / FOLDERS[part], part, reader)
+    kept = [place / each for each in KEPT.get(part, ())]
+    for below in (place / FOLDERS[part], *kept, place):
+        if _is_part(below):
+            return _of_part(below, part, reader)
+    return _settled(bare.of_folder(next(filter(Path.is_dir, kept), place), part, reader), place)
+
+
+def _settled(found: Part, place: Path) -> Part:
+    """A part whose files leave out what its DiT tells, if that lies beside it."""
+    if found.kind.settle is None:
+        return found
+    try:
+        dit = _of_place(place, "dit", "")
+    except ValueError:
+        return found
+    return replace(found, config=found.kind.settle(found.config, dit.config), more=(*found.more, *dit.files))
+
+
 def _is_part(folder: Path) -> bool:
     """Whether a folder is one part of a model as its library writes it."""
     config = folder / "config.json"
-    return config.is_file() and _class(folders.settings(config)) in NETWORKS
+    return config.is_file() and _class(folders.settings(config)) in {name.split(APART)[0] for name in NETWORKS}
 
 
-def _of_part(below: Path, part: str) -> Part:
+def _of_part(below: Path, part: str, reader: str = "") -> Part:
     folder = below.parent
     found = folders.settings(below / "config.json")
     name = _class(found)
-    kind = NETWORKS.get(f"{name} of {_family(folder)}" if part == "text_encoder" else name) or NETWORKS.get(name)
+    kind = read_by(name, reader or (_family(folder) if part == "text_encoder" else ""))
     if kind is None or kind.part != part:
         known = ", ".join(sorted(name for name, each in NETWORKS.items() if each.part == part))
         raise ValueError(f"{shown(below.name)} of {shown(folder.name)!r} is a {shown(name)}; known here are {known}.")
@@ -142,13 +147,16 @@ def _of_part(below: Path, part: str) -> Part:
     for path in filter(Path.is_file, elsewhere):
         said = folders.settings(path)
         found |= {name: said[name] for name in wanted & said.keys()}
+    if "causal_positions" in kind.schema.model_fields:
+        elsewhere.append(folder / FOLDERS["vae"] / "config.json")
+        found["causal_positions"] = ltx.is_later(_vae_blocks(folder))
     return Part(
         kind,
         read(kind.schema, found, f"{shown(below.name)}/config.json of {shown(folder.name)!r}"),
         tuple(folders.weight_files(below)),
         (below / "config.json", *elsewhere),
         kind.layout,
-        tokenizer=folder / TOKENIZER[part] if part in TOKENIZER else None,
+        tokenizer=words([folder / TOKENIZER[part], below]) if part in TOKENIZER else None,
         beside=_of_part(folder / FOLDERS[kind.beside], kind.beside) if kind.beside else None,
     )
 
@@ -168,60 +176,15 @@ def _class(found: dict[str, Any]) -> str:
 def _family(folder: Path) -> str:
     """The class of a model's DiT, which says how it reads a text encoder that others have too."""
     config = folder / FOLDERS["dit"] / "config.json"
-    return _class(folders.settings(config)) if config.is_file() else ""
+    if not config.is_file():
+        places = [folder, *filter(Path.is_dir, (folder / each for each in KEPT["dit"]))]
+        return next(filter(None, map(bare.reader_in, places)), "")
+    name = _class(folders.settings(config))
+    return ltx.LATER if name == ltx.TRANSFORMER and ltx.is_later(_vae_blocks(folder)) else name
 
 
-def _of_folder(folder: Path, part: str) -> Part:
-    """The part that the files beside each other in a folder hold."""
-    sharded = sorted(folder.glob("*.safetensors.index.json"))
-    groups = [folders.parts(index) for index in sharded]
-    taken = {path for group in groups for path in group}
-    single = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path not in taken]
-    found = [group for group in [*groups, *([each] for each in single)] if part in _parts_in(group)]
-    if len(found) == 1:
-        return _of_weights(found[0], part)
-    if found:
-        names = ", ".join(shown(group[0].name) for group in found)
-        raise ValueError(f"{shown(folder.name)!r} holds more than one {NAMES[part]}: {names}. Give one file's path.")
-    raise ValueError(
-        f"There is no {NAMES[part]} in {shown(folder.name)!r}: neither is it a folder as diffusers writes it, nor is "
-        f"one of its {len(single)} files of weights what Wan's repository or ComfyUI call so."
-    )
-
-
-def _of_files(path: Path, part: str) -> Part:
-    if part not in (found := _parts_in([path])):
-        held = " and ".join(f"a {NAMES[each]}" for each in found) or "nothing that is known here"
-        raise ValueError(f"{shown(path.name)} holds {held}, and a {NAMES[part]} is needed.")
-    return _of_weights([path], part)
-
-
-def _parts_in(group: list[Path]) -> list[str]:
-    """The parts of a model that files hold, as far as they are known. A file that lies about itself is an error."""
-    from kineograph.nodes.networks.mapped import shapes_in
-
-    return [NETWORKS[layout.kind].part for layout, _ in recognised(shapes_in(group))]
-
-
-def _of_weights(group: list[Path], part: str) -> Part:
-    from kineograph.nodes.networks.mapped import shapes_in
-
-    shapes = shapes_in(group)
-    found = recognised(shapes)
-    layout, prefix = next(each for each in found if NETWORKS[each[0].kind].part == part)
-    folder = group[0].parent
-    beside = folder / "config.json"
-    said = folders.settings(beside) if beside.is_file() and part == "dit" else {}
-    plain = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    try:
-        config = layout.sizes(plain, said)
-    except (ValueError, LookupError, TypeError, ZeroDivisionError):
-        raise ValueError(
-            f"The tensors of {shown(group[0].name)} have no shapes that {layout.about} can have."
-        ) from None
-    places = [folder / name for name in TOKENIZERS]
-    words = next((place for place in places if (place / "tokenizer.json").is_file()), places[0])
-    more = (beside,) if beside.is_file() else ()
-    tokenizer = words if part == "text_encoder" else None
-    others = tuple(each for _, each in found if each != prefix)
-    return Part(NETWORKS[layout.kind], config, tuple(group), more, layout, prefix, others, tokenizer)
+def _vae_blocks(folder: Path) -> list[Any]:
+    """The kinds of blocks of a model's VAE, which tell generations of LTX-Video apart."""
+    config = folder / FOLDERS["vae"] / "config.json"
+    found = folders.settings(config).get("down_block_types") if config.is_file() else None
+    return found if isinstance(found, list) else []

@@ -40,6 +40,25 @@ def settings(path: Path) -> dict[str, Any]:
         raise ValueError(f"{where} cannot be read: {as_sentence(error)}") from None
 
 
+def header(path: Path) -> dict[str, Any]:
+    """What the header of a file of weights says under ``config``, a JSON object; empty where it says nothing.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    from kineograph.nodes.networks.mapped import is_archive
+    from kineograph.nodes.networks.weights import read_header
+
+    said = None if is_archive(path) else read_header(path).metadata.get("config")
+    if said is None:
+        return {}
+    try:
+        return strict_json(said.encode())
+    except (ValueError, RecursionError) as error:
+        where = f"The config in the header of {shown(path.name)}"
+        raise ValueError(f"{where} cannot be read: {as_sentence(error)}") from None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a part of a model, all there; their headers are not looked at yet.
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from kineograph.nodes.families.layouts.layout import Layout
+from kineograph.nodes.families import wan
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import ClipTextEncoder, HunyuanAutoencoder, HunyuanTransformer, LlamaEncoder
+from kineograph.nodes.families.schemas import (
+    ClipTextEncoder,
+    HunyuanAutoencoder,
+    HunyuanTransformer,
+    LlamaEncoder,
+    LlavaEncoder,
+)
 
 TEXT_TOKENS = 95 + 256
 """Of the language model: the template before the prompt, the prompt and its padding."""
+PICTURE_TEXT_TOKENS = 103 + 256
+"""The same of a prompt that is read with a picture, whose mark is one."""
 CLIP_TOKENS = 77
 
 
@@ -44,6 +52,19 @@ def language_network(config: LlamaEncoder) -> Any:
     return network
 
 
+def picture_network(config: LlavaEncoder) -> Any:
+    """LLaVA without numbers, its head left out."""
+    import torch
+
+    from kineograph.nodes.networks.adapters.hunyuan_pictures import PictureReader
+
+    seen, said = config.vision_config, config.text_config.hidden_size
+    with torch.device("meta"):
+        linear = torch.nn.Linear
+        projector = torch.nn.Sequential(linear(seen.hidden_size, said), torch.nn.GELU(), linear(said, said))
+    return PictureReader(language_network(config.text_config), wan.image_network(seen), projector, seen.image_size)
+
+
 def clip_network(config: ClipTextEncoder) -> Any:
     """A ``CLIPTextModel`` without numbers."""
     import torch
@@ -54,15 +75,3 @@ def clip_network(config: ClipTextEncoder) -> Any:
     network = getattr(network, "text_model", network)  # what some releases put around it holds nothing more
     network.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # no weights either
     return network
-
-
-def clip_name(name: str) -> str | None:
-    """A tensor of CLIP's text encoder, without the prefix that some releases of transformers save."""
-    plain = name.removeprefix("text_model.")
-    if plain == "embeddings.position_ids":
-        return ""
-    return plain if plain.startswith(("embeddings.", "encoder.layers.", "final_layer_norm.")) else None
-
-
-# never asked for sizes: it is found beside its configuration alone
-CLIP = Layout("CLIP's text encoder", "CLIPTextModel", (), clip_name, lambda *_: ClipTextEncoder())

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kineograph.nodes.clip_files import shown
-from kineograph.nodes.families.finding import Part, find
+from kineograph.nodes.families.finding import find
+from kineograph.nodes.families.layouts.known import half
+from kineograph.nodes.families.parts import Part
 from kineograph.nodes.families.tokens import Later, Unread, tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ BESIDE_FP8 = "bfloat16"
 """What is computed in, and kept in, where linear layers are kept in fp8."""
 
 
-def outline(path: str, part: str, dtype: str) -> Any:
+def outline(path: str, part: str, dtype: str, reads_as: str = "") -> Any:
     """The value of a part's socket without its numbers: of the files, only sizes are read.
 
     Its network has an attribute ``resident``: blocks of weights that can be brought from the files.
@@ -36,10 +38,10 @@ def outline(path: str, part: str, dtype: str) -> Any:
     def words(found: Part) -> Any:
         return Unread() if found.tokenizer is None else Later(found.tokenizer, found.kind.tokens)
 
-    return _outlined(find(path, part), path, dtype, words)
+    return _outlined(find(path, part, reads_as), path, dtype, words)
 
 
-def load(path: str, part: str, dtype: str) -> Any:
+def load(path: str, part: str, dtype: str, reads_as: str = "") -> Any:
     """The value of a part's socket; weights stay in their files, mapped, where their dtype is the one asked for.
 
     Raises:
@@ -49,7 +51,7 @@ def load(path: str, part: str, dtype: str) -> Any:
     def words(found: Part) -> Any:
         return None if found.tokenizer is None else tokenizer(found.tokenizer, found.kind.tokens)
 
-    found = find(path, part)
+    found = find(path, part, reads_as)
     if not found.files:
         raise ValueError(_only_sizes(path))
     made = _outlined(found, path, dtype, words)
@@ -123,7 +125,7 @@ def _placed(found: Part, network: Any) -> dict[str, Placed]:
     """
     from kineograph.nodes.networks.mapped import placed_in, with_factors
 
-    placed = renamed(found, with_factors(placed_in(found.files)))
+    placed = renamed(found, with_factors(placed_in(found.files, half)))
     for name, same in _tied(network).items():
         if found_one := [placed[each] for each in (same, name) if each in placed]:
             placed[name] = placed[same] = found_one[0]
@@ -137,8 +139,10 @@ def renamed(part: Part, state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The tensors of a part's files in the names of its network.
 
     Raises:
-        ValueError: names that its layout does not have, all of them.
+        ValueError: names that its layout does not have.
     """
+    from kineograph.nodes.networks.weights import listed
+
     if part.layout is None:
         return dict(state)
     known: dict[str, Placed] = {}
@@ -153,7 +157,7 @@ def renamed(part: Part, state: Mapping[str, Placed]) -> dict[str, Placed]:
     if unknown:
         raise ValueError(
             f"{shown(part.files[0].name)} is {part.layout.about}, and {len(unknown)} of its tensors are not known: "
-            + ", ".join(map(shown, unknown))
+            + listed([*map(shown, unknown)], "that are not known", ", ")
         )
     return known
 

@@ -80,15 +80,20 @@ class WanAutoencoder(NetworkConfig):
     patch_size: Count | None = None
     scale_factor_temporal: Annotated[int, Field(ge=1, le=16)] = 4
     scale_factor_spatial: Annotated[int, Field(ge=1, le=64)] = 8
+    clip_output: Annotated[bool, Field(exclude=True)] = True
+    """Wan 2.2 5B's file says it, to the library it means nothing."""
 
 
 class LTXTransformer(NetworkConfig):
-    """Of ``LTXVideoTransformer3DModel``; the defaults are those of the library, for LTX-Video 2B."""
+    """Of ``LTXVideoTransformer3DModel``; the defaults are those of the library, for LTX-Video 2B.
+
+    ``causal_positions`` is how it counts time: since 0.9.5 the first latent frame is one frame long, as its VAE has it.
+    """
 
     in_channels: Size = 128
     out_channels: Size = 128
-    patch_size: Count = 1
-    patch_size_t: Count = 1
+    patch_size: Literal[1] = 1
+    patch_size_t: Literal[1] = 1
     num_attention_heads: Count = 32
     attention_head_dim: Size = 64
     cross_attention_dim: Size = 2048
@@ -100,9 +105,11 @@ class LTXTransformer(NetworkConfig):
     caption_channels: Size = 4096
     attention_bias: bool = True
     attention_out_bias: bool = True
+    causal_positions: bool = False
 
 
 Counts = Annotated[list[Size], Field(min_length=1, max_length=8)]
+Depths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 Switches = Annotated[list[bool], Field(min_length=1, max_length=8)]
 
 
@@ -117,8 +124,8 @@ class LTXAutoencoder(NetworkConfig):
         list[Literal["LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"]], Field(min_length=1, max_length=8)
     ] = ["LTXVideoDownBlock3D"] * 4
     decoder_block_out_channels: Counts = [128, 256, 512, 512]
-    layers_per_block: Counts = [4, 3, 3, 3, 4]
-    decoder_layers_per_block: Counts = [4, 3, 3, 3, 4]
+    layers_per_block: Depths = [4, 3, 3, 3, 4]
+    decoder_layers_per_block: Depths = [4, 3, 3, 3, 4]
     spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_inject_noise: Switches = [False] * 5
@@ -142,7 +149,9 @@ Few = Annotated[int, Field(ge=1, le=96)]
 
 
 class CogVideoXTransformer(NetworkConfig):
-    """Of ``CogVideoXTransformer3DModel``, text to video: places are a table as large as the sample's size, or rotary.
+    """Of ``CogVideoXTransformer3DModel``: places are a table as large as the sample's size, or rotary, or both.
+
+    Image to video has twice the channels; what is learned as a table is a weight, and knows no other height and width.
 
     ``snr_shift_scale`` is the scheduler's: it decides which timestep a noise level has.
     """
@@ -154,7 +163,7 @@ class CogVideoXTransformer(NetworkConfig):
     flip_sin_to_cos: bool = True
     freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
     time_embed_dim: Size = 512
-    ofs_embed_dim: None = None
+    ofs_embed_dim: Size | None = None
     text_embed_dim: Size = 4096
     num_layers: Count = 30
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -173,13 +182,25 @@ class CogVideoXTransformer(NetworkConfig):
     spatial_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.875
     temporal_interpolation_scale: Annotated[float, Field(gt=0, lt=100)] = 1.0
     use_rotary_positional_embeddings: bool = False
-    use_learned_positional_embeddings: Literal[False] = False
+    use_learned_positional_embeddings: bool = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
 
     @model_validator(mode="after")
+    def _channels_are_known(self) -> Self:
+        if self.in_channels not in (self.out_channels, 2 * self.out_channels):
+            raise ValueError(
+                f"{self.in_channels} channels in and {self.out_channels} out are those of CogVideoX-Fun or another "
+                "offspring, which is told of frames in a way that is not known here"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _table_is_small(self) -> Self:
-        if not self.use_rotary_positional_embeddings and max(self.sample_height, self.sample_width) > 96:
+        if self.use_learned_positional_embeddings and not self.use_rotary_positional_embeddings:
+            raise ValueError("a learned table of places stands beside rotary ones in what was published")
+        table = self.use_learned_positional_embeddings or not self.use_rotary_positional_embeddings
+        if table and max(self.sample_height, self.sample_width) > 96:
             raise ValueError("a table of places for more than 96 x 96 cells is none that was published")
         return self
 
@@ -209,7 +230,7 @@ class CogVideoXAutoencoder(NetworkConfig):
     force_upcast: bool = True
     use_quant_conv: Literal[False] = False
     use_post_quant_conv: Literal[False] = False
-    invert_scale_latents: Literal[False] = False
+    invert_scale_latents: bool = False
 
 
 Factors = Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(min_length=1, max_length=8)]
@@ -303,7 +324,7 @@ Axes = Annotated[list[Annotated[int, Field(ge=2, le=512)]], Field(min_length=3, 
 
 
 class HunyuanTransformer(NetworkConfig):
-    """Of ``HunyuanVideoTransformer3DModel``, text to video; the defaults are those of the library."""
+    """Of ``HunyuanVideoTransformer3DModel``; the defaults are those of the library."""
 
     in_channels: Size = 16
     out_channels: Size = 16
@@ -325,7 +346,7 @@ class HunyuanTransformer(NetworkConfig):
         56,
         56,
     ]
-    image_condition_type: None = None
+    image_condition_type: Literal["token_replace", "latent_concat"] | None = None
 
 
 class HunyuanAutoencoder(NetworkConfig):
@@ -382,6 +403,29 @@ class LlamaEncoder(NetworkConfig):
     rope_parameters: Rotary | None = None
 
 
+class LlavaVision(CLIPVision):
+    """Of LLaVA's image encoder; the defaults are those of LLaVA's, ViT-L/14 at 336 pixels."""
+
+    hidden_size: Size = 1024
+    intermediate_size: Wide = 4096
+    num_hidden_layers: Count = 24
+    image_size: Annotated[int, Field(ge=1, le=2048)] = 336
+    hidden_act: Literal["gelu", "quick_gelu"] = "quick_gelu"
+
+
+class LlavaEncoder(NetworkConfig):
+    """Of ``LlavaForConditionalGeneration``: the entries that change what it computes."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    text_config: LlamaEncoder = LlamaEncoder()
+    vision_config: LlavaVision = LlavaVision()
+    vision_feature_layer: Literal[-2] = -2
+    vision_feature_select_strategy: Literal["default"] = "default"
+    projector_hidden_act: Literal["gelu"] = "gelu"
+    multimodal_projector_bias: Literal[True] = True
+
+
 class ClipTextEncoder(NetworkConfig):
     """Of ``CLIPTextModel``: the entries that change what it computes, as for :class:`T5Encoder`."""
 
@@ -396,6 +440,15 @@ class ClipTextEncoder(NetworkConfig):
     hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
     layer_norm_eps: Small = 1e-5
     eos_token_id: Annotated[int, Field(ge=0, le=2**20)] = 2
+
+
+class WholeClip(ClipTextEncoder):
+    """Of ``CLIPModel``, whose text encoder alone is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, found: Any) -> Any:
+        return found.get("text_config", found) if isinstance(found, dict) else found
 
 
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +112,37 @@ class LowRankUpdates(nn.Module):
         }
 
 
+def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> LowRankUpdates:
+    """Updates of a file as what can be trained, in float32, in the order of the network's layers.
+
+    Args:
+        updates: by the names of the network's layers.
+        network: that they are for.
+        file: where they came from, for the error.
+
+    Raises:
+        ValueError: their ranks or scales differ.
+    """
+    ranks, scales = {each.down.shape[0] for each in updates.values()}, {each.scale for each in updates.values()}
+    if len(ranks) > 1 or len(scales) > 1:
+        raise ValueError(
+            f"{file} has ranks of {_range(ranks)} and scales of {_range(scales)}, and one rank and one alpha for all "
+            "layers can be trained. apply_lora takes it as it is: train a new one on top of it."
+        )
+    rank = ranks.pop()
+    config = LowRankConfig(rank, scales.pop() * rank, [each for each in sizes(layers(network)) if each[0] in updates])
+    made = LowRankUpdates(config)
+    for (name, _, _), pair in zip(config.layers, made.pairs, strict=True):
+        pair.down.weight = nn.Parameter(updates[name].down.float())  # type: ignore[union-attr]
+        pair.up.weight = nn.Parameter(updates[name].up.float())  # type: ignore[union-attr]
+    return made
+
+
+def _range(found: Collection[float]) -> str:
+    least, most = min(found), max(found)
+    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
+
+
 class _Pair(nn.Module):
     """A (down) and B (up) of one layer, as linear layers: an optimizer takes them for the hidden matrices they are."""
 
@@ -138,7 +169,12 @@ def hidden_layers(network: nn.Module, endings: Sequence[str]) -> list[tuple[str,
         known = sorted({re.split(r"\.\d+\.", name, maxsplit=1)[1] for name in found})
         raise ValueError(f"No layer's name ends in {', '.join(unknown)}; the layers of a block are {', '.join(known)}.")
     wanted = tuple(f".{end}" for end in endings) or ("",)
-    shapes = {name: layer.weight.shape for name, layer in found.items() if f".{name}".endswith(wanted)}
+    return sizes({name: layer for name, layer in found.items() if f".{name}".endswith(wanted)})
+
+
+def sizes(found: Mapping[str, nn.Module]) -> list[tuple[str, int, int]]:
+    """The names of linear layers, each with the features it takes and gives."""
+    shapes = {name: layer.weight.shape for name, layer in found.items()}
     return [(name, shape[1], shape[0]) for name, shape in shapes.items()]  # type: ignore[index]
 
 
@@ -156,14 +192,19 @@ def _layers(module: nn.Module, place: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def updates_of(
-    state: Mapping[str, Tensor], network: nn.Module, others: Mapping[str, str], default_scale: float | None, file: str
+    state: Mapping[str, Tensor],
+    network: nn.Module,
+    others: Mapping[str, str | tuple[str, ...]],
+    default_scale: float | None,
+    file: str,
 ) -> dict[str, LowRank]:
     """The updates of a file by the names of a network's layers.
 
     Args:
         state: tensors by name, in the layout of kohya, diffusers or PEFT.
         network: whose layers they are for.
-        others: other names of its layers, for example those of the model's first repository.
+        others: other names of its layers, for example those of the model's first repository; of one that is several
+            here (queries, keys and values in one), these in the order of its rows.
         default_scale: alpha / r, where it stands beside the file; a tensor alpha counts more.
         file: where they came from, for the error.
 
@@ -171,9 +212,10 @@ def updates_of(
         ValueError: every tensor that is no update of a layer of this network, in one list.
     """
     known = layers(network)
-    aliases = {name: name for name in known} | {old: new for old, new in others.items() if new in known}
+    aliases = {name: (name,) for name in known}
+    aliases |= {old: new for old, each in others.items() if known.keys() >= set(new := _several(each))}
     aliases |= {old.replace(".", "_"): new for old, new in aliases.items()}
-    found: dict[str, dict[str, Tensor]] = {}
+    found: dict[tuple[str, ...], dict[str, Tensor]] = {}
     wrong: list[str] = []
     for name, tensor in state.items():
         ends = ENDS.fullmatch(name)
@@ -183,7 +225,7 @@ def updates_of(
         else:
             found.setdefault(layer, {})["down" if ends[2] else "up" if ends[3] else "alpha"] = tensor
     made: dict[str, LowRank] = {}
-    for layer, parts in found.items():
+    for layer, parts in (one for names, whole in found.items() for one in _apart(names, whole, known)):
         wrong += _misfits(layer, parts, known[layer].weight)  # type: ignore[arg-type]
         if not wrong:
             rank = parts["down"].shape[0]
@@ -224,7 +266,23 @@ def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: f
     return made
 
 
-def _layer(name: str, aliases: Mapping[str, str]) -> str | None:
+def _several(name: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (name,) if isinstance(name, str) else name
+
+
+def _apart(
+    names: tuple[str, ...], parts: Mapping[str, Tensor], known: Mapping[str, nn.Module]
+) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """The update of layers that a file has as one, for each: its own rows of B, and all of A."""
+    begin = 0
+    for place, name in enumerate(names):
+        rows: int = known[name].weight.shape[0]  # type: ignore[union-attr, assignment]
+        end = begin + rows if place + 1 < len(names) else None  # the last one tells of rows too many
+        yield name, {part: each[begin:end] if part == "up" and each.ndim else each for part, each in parts.items()}
+        begin += rows
+
+
+def _layer(name: str, aliases: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
     for prefix in PREFIXES:
         if name.startswith(prefix):
             rest = name.removeprefix(prefix)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +30,28 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
+WRAPPERS = ("module", "state_dict")
+"""Under which training frameworks put a network's weights into an archive."""
+
+
 class Placed(NamedTuple):
-    """A weight: its file, where it stands there, and what it is to be multiplied by (scaled fp8 files)."""
+    """A weight: its file, where it stands there, and what it is to be multiplied by (scaled fp8 files).
+
+    Where ``turned``, the second half of its rows stands first in the file. The rows of those ``behind`` follow its own.
+    """
 
     path: Path
     entry: Entry
     scale: Tensor | None = None
+    turned: bool = False
+    behind: tuple[Placed, ...] = ()
+
+    @property
+    def shape(self) -> list[int]:
+        """Of the whole, with what follows."""
+        if not self.behind:
+            return self.entry.shape
+        return [self.entry.shape[0] + sum(each.shape[0] for each in self.behind), *self.entry.shape[1:]]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -44,15 +60,36 @@ class Placed(NamedTuple):
 
     def rows(self, part: int, parts: int) -> Placed:
         """One of the equal parts of a weight along its first axis."""
-        first, *rest = self.entry.shape
+        count = self.entry.shape[0] // parts if self.entry.shape else 0
+        return self.span(part * count, (part + 1) * count)
+
+    def span(self, start: int, end: int) -> Placed:
+        """Some of the rows of a weight.
+
+        Raises:
+            ValueError: it has none, or not so many.
+        """
+        first, *rest = self.entry.shape or [0]
+        if not 0 <= start < end <= first:
+            raise ValueError(f"A weight of {self.path.name} has {first} rows, and {start} to {end} are asked for.")
         stride = math.prod(rest) if self.entry.strides is None else self.entry.strides[0]
-        begin = self.entry.begin + part * (first // parts) * stride * self.dtype.itemsize
-        return self._replace(entry=self.entry._replace(shape=[first // parts, *rest], begin=begin))
+        begin = self.entry.begin + start * stride * self.dtype.itemsize
+        return self._replace(entry=self.entry._replace(shape=[end - start, *rest], begin=begin))
+
+    def without_last(self, axes: int) -> Placed:
+        """A weight without its last axes, which have one place each."""
+        strides = self.entry.strides and self.entry.strides[:-axes]
+        return self._replace(entry=self.entry._replace(shape=self.entry.shape[:-axes], strides=strides))
 
     def without(self, axes: int) -> Placed:
         """A weight without its first axes, which have one place each."""
         strides = self.entry.strides and self.entry.strides[axes:]
         return self._replace(entry=self.entry._replace(shape=self.entry.shape[axes:], strides=strides))
+
+
+def joined(first: Placed, *behind: Placed) -> Placed:
+    """One weight of the rows of several, which are alike but for their number."""
+    return first._replace(behind=behind)
 
 
 class Stored:
@@ -70,9 +107,9 @@ class Stored:
             source: where they are, for errors.
 
         Raises:
-            ValueError: every missing, unexpected or mis-shaped weight, in one list.
+            ValueError: as :func:`weights.check_fit`.
         """
-        shapes = {name: torch.empty(each.entry.shape, device="meta") for name, each in placed.items()}
+        shapes = {name: torch.empty(each.shape, device="meta") for name, each in placed.items()}
         check_fit(network, shapes, source)
         self._placed = dict(placed)
         self._stats = {path: _stat(path) for path in {each.path for each in placed.values()}}
@@ -96,8 +133,12 @@ class Stored:
             yield name, weight
 
 
-def placed_in(files: Iterable[Path]) -> dict[str, Placed]:
+def placed_in(files: Iterable[Path], before: Callable[[Collection[str]], str] = lambda _: "") -> dict[str, Placed]:
     """Where the tensors of files stand; no numbers are read.
+
+    Args:
+        files: of one network.
+        before: from the names in a file to what stands before them in the whole.
 
     Raises:
         ValueError: a file that lies about itself, or a name that stands in two of them.
@@ -105,19 +146,27 @@ def placed_in(files: Iterable[Path]) -> dict[str, Placed]:
     found: dict[str, Placed] = {}
     for path in files:
         entries = _archived(path) if is_archive(path) else read_header(path).tensors
+        start = before(entries)
+        entries = {start + name: entry for name, entry in entries.items()}
         if twice := sorted(found.keys() & entries.keys()):
             raise ValueError(f"{twice[0]} stands in {path.name} and in a file before it: which one is meant?")
         found |= {name: Placed(path, entry) for name, entry in entries.items()}
     return found
 
 
-def shapes_in(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+def shapes_in(
+    files: Iterable[Path], before: Callable[[Collection[str]], str] = lambda _: ""
+) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors of files; no numbers are read.
+
+    Args:
+        files: as for :func:`placed_in`.
+        before: as for :func:`placed_in`.
 
     Raises:
         ValueError: as :func:`placed_in`.
     """
-    return {name: tuple(placed.entry.shape) for name, placed in placed_in(files).items()}
+    return {name: tuple(placed.entry.shape) for name, placed in placed_in(files, before).items()}
 
 
 def with_factors(placed: Mapping[str, Placed]) -> dict[str, Placed]:
@@ -146,8 +195,10 @@ def is_archive(path: Path) -> bool:
 
 
 def mapped(placed: Placed) -> Tensor:
-    """A tensor of a file; the map ends with it."""
-    path, entry, _ = placed
+    """A tensor of a file; the map ends with it. One that stands there turned, or in pieces, is copied."""
+    if placed.behind:
+        return torch.cat([mapped(each) for each in (placed._replace(behind=()), *placed.behind)])
+    path, entry, turned = placed.path, placed.entry, placed.turned
     count = entry.reach()
     if not count:
         return torch.empty(entry.shape, dtype=placed.dtype)
@@ -159,7 +210,8 @@ def mapped(placed: Placed) -> Tensor:
         found = torch.frombuffer(pages, dtype=torch.uint8, offset=before).clone().view(placed.dtype)
     else:
         found = torch.frombuffer(pages, dtype=placed.dtype, count=count, offset=before)
-    return found.view(entry.shape) if entry.strides is None else found.as_strided(entry.shape, entry.strides)
+    found = found.view(entry.shape) if entry.strides is None else found.as_strided(entry.shape, entry.strides)
+    return found.roll(entry.shape[0] // 2, 0) if turned else found
 
 
 def _archived(path: Path) -> dict[str, Entry]:
@@ -169,6 +221,8 @@ def _archived(path: Path) -> dict[str, Entry]:
     except Exception as error:  # noqa: BLE001  the unpickler raises whatever a file makes it
         told = " ".join(str(error).split())[:200]
         raise ValueError(f"{path.name} is no archive of weights alone, and nothing else is read: {told}") from None
+    if isinstance(found, dict):
+        found = next((found[each] for each in WRAPPERS if isinstance(found.get(each), dict)), found)
     if not isinstance(found, dict) or not all(isinstance(each, Tensor) for each in found.values()):
         raise ValueError(f"{path.name} holds something else than tensors by name.")
     return {str(name): _entry(tensor, path) for name, tensor in found.items()}

@@ -78,6 +78,34 @@ def control(
     return clip.masked_fill(leads, GREY), clip.masked_fill(~leads, GREY), mask
 
 
+def on_white(pictures_BnCHW: Tensor, height: int, width: int) -> Tensor:
+    """Pictures scaled to fit into a size, in its middle, with white around: (B, n, 3, height, width).
+
+    Args:
+        pictures_BnCHW: in [0, 1], of any size.
+        height: pixels.
+        width: pixels.
+    """
+    own = pictures_BnCHW.shape[3:]
+    scale = min(height / own[0], width / own[1])
+    size = int(own[0] * scale), int(own[1] * scale)
+    scaled = torch.nn.functional.interpolate(pictures_BnCHW.flatten(0, 1), size=size, mode="bilinear")
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    around = left, width - size[1] - left, top, height - size[0] - top
+    return torch.nn.functional.pad(scaled, around, value=1.0).unflatten(0, pictures_BnCHW.shape[:2])
+
+
+def reference_channels(latent_BCnhw: Tensor, channels: int) -> Tensor:
+    """Pictures of reference as VACE hears them: what stays, nothing that leads, nothing to draw: (B, K, n, h, w).
+
+    Args:
+        latent_BCnhw: each encoded alone.
+        channels: K.
+    """
+    more = latent_BCnhw.new_zeros(latent_BCnhw.shape[0], channels - latent_BCnhw.shape[1], *latent_BCnhw.shape[2:])
+    return torch.cat([latent_BCnhw, more], dim=1)
+
+
 def cell_mask(mask_BT1HW: Tensor, groups: int, cell: int) -> Tensor:
     """The pixels of a mask as numbers of the latent cell they lie in, of one frame for each latent frame.
 

@@ -74,6 +74,24 @@ def stochastic_step(
     return torch.where(now == then, x, stepped)
 
 
+def toward_with_noise(x: Tensor, clean: Tensor, fresh: Tensor, sigma: float, sigma_next: float, mask: Tensor) -> Tensor:
+    """A step towards a clean value with all noise drawn anew that DDPM's posterior allows: SDE-DPM-Solver++.
+
+    Lu et al. 2022; with x0 as the clean value this is :func:`stochastic_step` of eta 1.
+
+    Args:
+        x: (B, ...) values at their levels.
+        clean: what the step goes towards.
+        fresh: noise, same shape.
+        sigma, sigma_next: the step's levels.
+        mask: m in [0, 1], broadcast from the left.
+    """
+    now = token_levels(sigma, like(mask, x))
+    # x = (1 - s) clean + s e holds for this e, whatever the clean value is
+    velocity = torch.where(now > 0, (x - clean) / now, 0.0)
+    return stochastic_step(x, velocity, fresh, sigma, sigma_next, mask, 1.0, "ddpm")
+
+
 def drawn_anew(now: Tensor, then: Tensor, eta: float, rule: str) -> Tensor:
     """The deviation z of the noise that is drawn anew in a step from level s to t.
 

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 HEADER_BYTES = 16 * 2**20
 TENSORS = 50_000
 DIMENSIONS = 8
+SHOWN = 8
+"""Names that an error shows of each kind of fault."""
 NAME = re.compile(r"[A-Za-z0-9_.:/\-]{1,512}")
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -160,7 +162,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         source: where they came from, for the error.
 
     Raises:
-        ValueError: every missing, unexpected or mis-shaped weight, in one list.
+        ValueError: missing, unexpected and mis-shaped weights, the first of each kind and how many there are.
     """
     check_fit(module, state, source)
     module.load_state_dict(state)
@@ -173,18 +175,26 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         ValueError: as :func:`fill`.
     """
     wanted = module.state_dict()
-    wrong = [f"{name}: missing" for name in wanted if name not in state]
-    wrong += [f"{name}: unexpected" for name in state if name not in wanted]
-    wrong += [
-        f"{name}: {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if wrong:
+    wrong = {
+        "missing": [f"{name}: missing" for name in wanted if name not in state],
+        "unexpected": [f"{name}: unexpected" for name in state if name not in wanted],
+        "of another shape": [
+            f"{name}: {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    if count := sum(map(len, wrong.values())):
         raise ValueError(
-            f"{source} does not fit a {type(module).__name__} of this configuration, {len(wrong)} weights differ: "
-            + "; ".join(wrong)
+            f"{source} does not fit a {type(module).__name__} of this configuration, {count} weights differ: "
+            + "; ".join(listed(each, kind) for kind, each in wrong.items() if each)
         )
+
+
+def listed(names: Sequence[str], kind: str, between: str = "; ") -> str:
+    """The first of many names, and how many more there are of their kind."""
+    more = [f"and {len(names) - SHOWN} more {kind}"] if len(names) > SHOWN else []
+    return between.join([*names[:SHOWN], *more])
 
 
 def _parsed(raw: bytes, file: str) -> dict[str, Any]:

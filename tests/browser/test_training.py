@@ -38,6 +38,11 @@ def test_stop_and_save_runs_what_follows_the_loop(page):
     assert job["state"] == "done"
     assert "after.mp4" in [file["name"] for file in job["outputs"]]
     assert len(job["outputs"]) < 300, "the loop was not run to its end"
+    page.reload()
+    page.get_by_role("tab", name="Runs").click()
+    page.get_by_role("button", name=f"#{job['number']} finish").click()
+    page.get_by_role("tab", name="Metrics").click()
+    page.get_by_role("button", name="Go on after step").wait_for()
 
 
 def test_pause_then_go_on(page):

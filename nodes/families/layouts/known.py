@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from kineograph.nodes.families.layouts import clip, text, wan
+from kineograph.nodes.families.layouts import clip, cogvideox, hunyuan, language, ltx, mochi, text, wan, wan22
 from kineograph.nodes.families.layouts.layout import Layout
 
-LAYOUTS = (*wan.LAYOUTS, *text.LAYOUTS, *clip.LAYOUTS)
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "vae.", "")
+KINDS = (
+    wan22,  # before wan: its VAE has the names of that one too
+    wan,
+    ltx,
+    hunyuan,
+    mochi,
+    cogvideox,
+    text,
+    clip,
+    language,
+)
+LAYOUTS: tuple[Layout, ...] = tuple(layout for kind in KINDS for layout in kind.LAYOUTS)
+PREFIXES = ("model.diffusion_model.", "model.model.", "diffusion_model.", "vae.", "")
 """Before the names of a network that was saved with what was around it."""
 
 
@@ -20,3 +31,8 @@ def recognised(names: Iterable[str]) -> list[tuple[Layout, str]]:
         for prefix in PREFIXES
         if (layout := next((each for each in LAYOUTS if all(prefix + mark in known for mark in each.marks)), None))
     ]
+
+
+def half(names: Collection[str]) -> str:
+    """What stands before the names of a file in the whole network, of which it is a half; nothing of a whole one."""
+    return next((start for start, marks in mochi.HALVES.items() if all(mark in names for mark in marks)), "")

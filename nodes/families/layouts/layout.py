@@ -32,6 +32,7 @@ class Layout:
         rename: from a file's name to the network's; None where it is not known, empty where it is and is no weight.
         sizes: from shapes by the file's names, and what is said of them.
         split: makes several tensors of one, where the network has several, before they are renamed.
+        header: schema of what a file's header says of it under ``config``; then that is what ``sizes`` is told.
     """
 
     about: str
@@ -40,6 +41,7 @@ class Layout:
     rename: Callable[[str], str | None]
     sizes: Callable[[Shapes, Said], NetworkConfig]
     split: Callable[[Mapping[str, Placed]], Mapping[str, Placed]] = lambda state: state
+    header: type[NetworkConfig] | None = None
 
 
 def numbered(pattern: str, name: str) -> tuple[str, str]:

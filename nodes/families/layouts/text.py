@@ -1,4 +1,4 @@
-"""Text encoders as Wan's repository and ComfyUI name them. Knows no file."""
+"""Text encoders as Wan's repository and ComfyUI name them. Knows no file, and not who reads a T5."""
 
 from __future__ import annotations
 
@@ -70,5 +70,10 @@ LAYOUTS = (
             "encoder.block.0.layer.1.DenseReluDense.wi_1.weight",
             "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"),  # T5 has it in block 0 alone
+           t5_name, t5_sizes),
+    Layout("the text encoder T5", "T5EncoderModel",
+           ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight",
+            "encoder.block.0.layer.1.DenseReluDense.wi_1.weight",
+            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
            t5_name, t5_sizes),
 )  # fmt: skip

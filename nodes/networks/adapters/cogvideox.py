@@ -6,6 +6,7 @@ CogVideoX: Yang et al. 2024 (arXiv 2408.06072). The networks are diffusers' ``Co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ from kineograph.nodes.networks.patches import Triple
 
 TIMESTEPS = 1000
 BETAS = 0.00085, 0.012
+OFFSET = 2.0
+"""What CogVideoX 1.5's image to video is told in every step, beside the timestep."""
 
 
 def training_levels(snr_divisor: float) -> Tensor:
@@ -35,6 +38,17 @@ def training_levels(snr_divisor: float) -> Tensor:
     signal = (1 - betas).cumprod(0)
     signal = signal / (snr_divisor + (1 - snr_divisor) * signal)
     return levels_of(without_signal_at_the_end(signal))
+
+
+def dynamic_scale(timestep: int, steps: int, scale: float) -> float:
+    """1 + g (1 - cos(pi ((N - t) / N)^5)) / 2, as CogVideoX's authors and diffusers compute it.
+
+    Args:
+        timestep: t, of a thousand, though the formula looks made for the number of the step.
+        steps: N, of the whole schedule.
+        scale: g.
+    """
+    return 1 + scale * (1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2
 
 
 def rotary_tables(grid: Triple, width: int, base: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
@@ -89,23 +103,40 @@ class CogVideoXDiT(AdaptedDiT):
         """
         config = network.config
         patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
-        super().__init__(network, AdapterConfig(config.out_channels, patch, predicts="v"))
-        self.register_buffer("levels_T", levels, persistent=False)
+        beside = config.in_channels - config.out_channels
+        shows = {"beside": beside, "shows": "first"} if beside else {}
+        super().__init__(network, AdapterConfig(config.out_channels, patch, predicts="v", **shows))
+        self.levels = levels
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         """See :meth:`AdaptedDiT.ask`. Padding is heard, as in training."""
         assert batch.grid is not None
         dtype = self.network.patch_embed.proj.weight.dtype
         level = one_level(levels_K, self.name)
-        timestep = (self.levels_T - level).abs().argmin()[None]  # type: ignore[operator]
-        frames_first = x_1CthW.transpose(1, 2).to(dtype)
-        asked = {"hidden_states": frames_first, "encoder_hidden_states": text_1LE.to(dtype), "timestep": timestep}
+        timestep = (self.levels.to(level.device) - level).abs().argmin()[None]
         config = self.network.config
+        self._check_size(x_1CthW)
+        if batch.beside_BKthw is not None:
+            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW)], dim=1)
+        frames_first = x_1CthW.transpose(1, 2).to(dtype)
+        asked: dict[str, Any] = {"hidden_states": frames_first, "timestep": timestep}
+        asked["encoder_hidden_states"] = text_1LE.to(dtype)
+        if config.ofs_embed_dim is not None:
+            asked["ofs"] = x_1CthW.new_full((1,), OFFSET)
         if config.use_rotary_positional_embeddings:
             trained = config.sample_height // config.patch_size, config.sample_width // config.patch_size
             tables = rotary_tables(batch.grid, config.attention_head_dim, None if config.patch_size_t else trained)
             asked["image_rotary_emb"] = tuple(table.to(x_1CthW.device) for table in tables)
         return self.network(**asked, return_dict=False)[0].transpose(1, 2)
+
+    def _check_size(self, x_1CthW: Tensor) -> None:
+        config = self.network.config
+        only, found = (config.sample_height, config.sample_width), tuple(x_1CthW.shape[3:])
+        if config.use_learned_positional_embeddings and only != found:
+            raise ValueError(
+                f"This CogVideoX model knows the places of {only[0]} x {only[1]} latent cells alone, and the video has "
+                f"{found[0]} x {found[1]}: give latent_noise {8 * only[0]} and {8 * only[1]} as height and width."
+            )
 
 
 class CogVideoXVAE(CausalVAE):
@@ -123,14 +154,26 @@ class CogVideoXVAE(CausalVAE):
         scale = torch.tensor(1 / self.network.config.scaling_factor, device=like.device)
         return torch.zeros_like(scale), scale
 
+    @property
+    def shown_scale(self) -> float:
+        """See :attr:`CausalVAE.shown_scale`: 1.5's DiT was trained on a latent divided by the factor."""
+        config = self.network.config
+        return config.scaling_factor**-2 if config.invert_scale_latents else 1.0
+
     def clips(self, raw_BCthw: Tensor) -> Iterator[Tensor]:
         """See :meth:`CausalVAE.clips`: a few latent frames after others, in memory that does not grow with the clip.
 
         As the library cuts them, since groups are normalised over all frames of a piece.
         """
         frames, piece = raw_BCthw.shape[2], self.network.num_latent_frames_batch_size
+        if left := (frames - 1) % piece:
+            raise ValueError(
+                f"CogVideoX's VAE decodes one latent frame and pairs behind it, and here are {frames}. Give "
+                f"latent_noise 1 + a multiple of {piece * self.ratio} frames; what CogVideoX 1.5 sampled needs "
+                f"leave_out_padding with groups {left}."
+            )
         seen = None
-        for stop in range(frames if frames < piece else piece + frames % piece, frames + 1, piece):
+        for stop in range(1 if frames == 1 else 1 + piece, frames + 1, piece):
             start = 0 if seen is None else stop - piece
             clip, seen = self.network.decoder(self.plain(raw_BCthw[:, :, start:stop]), conv_cache=seen)
             yield clip

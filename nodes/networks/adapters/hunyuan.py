@@ -52,7 +52,9 @@ class HunyuanVideoDiT(AdaptedDiT):
         """Put an adapter around a ``HunyuanVideoTransformer3DModel``."""
         config = network.config
         patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        super().__init__(network, AdapterConfig(config.out_channels, patch))
+        shown = config.image_condition_type == "latent_concat"
+        shows = {"beside": config.out_channels, "shows": "first"} if shown else {}
+        super().__init__(network, AdapterConfig(config.out_channels, patch, **shows))
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
         """See :meth:`AdaptedDiT.ask`."""
@@ -62,7 +64,12 @@ class HunyuanVideoDiT(AdaptedDiT):
                 "with the text encoder of the same folder."
             )
         dtype = self.network.x_embedder.proj.weight.dtype
-        level = one_level(levels_K, self.name)
+        replaces = self.network.config.image_condition_type == "token_replace"
+        level = behind_the_first(levels_K) if replaces else one_level(levels_K, self.name)
+        if batch.beside_BKthw is not None:
+            given = torch.zeros_like(x_1CthW[:, :1])
+            given[:, :, 0] = 1  # where the picture stands, in a channel of its own
+            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW), given], dim=1)
         guidance = GUIDANCE if batch.guidance is None else batch.guidance
         told = torch.full_like(level, guidance, dtype=dtype) * 1000.0
         return self.network(
@@ -74,6 +81,21 @@ class HunyuanVideoDiT(AdaptedDiT):
             guidance=told if self.network.config.guidance_embeds else None,
             return_dict=False,
         )[0]
+
+
+def behind_the_first(levels_K: Tensor) -> Tensor:
+    """The level of a clip whose first latent frame is given, (1,): such a network takes that one as clean.
+
+    Raises:
+        ValueError: it is not given, or others have levels of their own.
+    """
+    first, others = levels_K[:1], levels_K[1:]
+    if not len(others) or first.item() != 0 or not torch.equal(others, others[:1].expand_as(others)):
+        raise ValueError(
+            "This HunyuanVideo model makes videos of a picture, which is their first frame, and knows no other: put "
+            "one give_video at 0 with a single picture between latent_noise and begin_sampling."
+        )
+    return others[:1]
 
 
 class HunyuanVideoText(nn.Module):

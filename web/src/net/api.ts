@@ -41,7 +41,7 @@ export interface JobInfo {
   outputs: OutputFile[];
   values?: Record<string, Json>;
   error: JobError | null;
-  timings?: Record<string, { seconds: number; nbytes: number; cached: boolean }>;
+  timings?: Record<string, { seconds: number; nbytes: number; cached: boolean; cut?: number }>;
   ran?: number | null;
   cached?: number | null;
   progress?: { path: string; done: number; total: number; seconds_left: number } | null;

@@ -102,7 +102,9 @@ export const useRuns = create<Runs>()((set) => ({
       const fresh = jobs.filter((job) => !isOlder(job, state.jobs[job.id]));
       const live = { ...state.live };
       for (const job of fresh) live[job.id] = { ...live[job.id], ...liveOf(job) };
-      return { jobs: { ...state.jobs, ...Object.fromEntries(fresh.map((job) => [job.id, { ...state.jobs[job.id], ...job }])) }, live };
+      const cuts = { ...state.cuts };
+      for (const job of fresh) for (const { cut } of Object.values(job.timings ?? {})) if (cut !== undefined) cuts[job.id] = cut;
+      return { jobs: { ...state.jobs, ...Object.fromEntries(fresh.map((job) => [job.id, { ...state.jobs[job.id], ...job }])) }, live, cuts };
     }),
   take: ({ job, at, event }) =>
     set((state) => {
