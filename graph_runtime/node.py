@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,15 @@ class Port:
     def output_endings(self) -> tuple[str, ...]:
         """Where it names a file to write, the endings that fit."""
         return next((mark.endings for mark in _marks(self.annotation) if isinstance(mark, OutputFile)), ())
+
+    @cached_property
+    def classes(self) -> tuple[type, ...]:
+        """The classes that its values may have: a float's also int, an optional one's also None's."""
+        python = self.type.python
+        if python is Any or not isinstance(python, type):
+            return (object,)
+        also = {float: (int,), list: (tuple,)}.get(python, ())
+        return (python, *also, *(kind for kind in typing.get_args(self.annotation) if kind is type(None)))
 
     @cached_property
     def bounds(self) -> str:
@@ -249,6 +258,11 @@ class NodeType:
             for name, port in self.inputs.items()
             if port.type.is_literal and (port.bounds or hasattr(port.annotation, "__metadata__"))
         )
+
+    @cached_property
+    def returns(self) -> Sequence[tuple[type, ...]]:
+        """The classes that each of its outputs may have."""
+        return [port.classes for port in self.outputs.values()]
 
     @property
     def several_outputs(self) -> bool:
