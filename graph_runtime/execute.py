@@ -233,7 +233,7 @@ def _run(
         if isinstance(error, Overwrote):
             state.let_go()
         given = outlines({port: value for port, value in arguments.items() if port in kind.inputs})
-        raise NodeFailed(step.path, step.type_id, error, given) from error
+        raise NodeFailed(step.path, step.type_id, error, given, kind.packages) from error
 
 
 def _call(step: Step, arguments: dict[str, Any], state: RunState) -> Any:
@@ -313,7 +313,8 @@ def _wait(step: Step, future: Future[Ended], state: RunState) -> Ended:
     if isinstance(ended.error, Cancelled):
         raise ended.error
     if ended.error is not None:
-        raise NodeFailed(step.path, step.type_id, ended.error) from ended.error
+        packages = step.node.packages if step.node is not None else ()
+        raise NodeFailed(step.path, step.type_id, ended.error, packages=packages) from ended.error
     return ended
 
 

@@ -259,6 +259,12 @@ class NodeType:
             if port.type.is_literal and (port.bounds or hasattr(port.annotation, "__metadata__"))
         )
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose code its pack runs; none for a node of ours."""
+        own = self.function.__module__.partition(".")[0]
+        return () if not self.pack or own == __name__.partition(".")[0] else (own,)
+
     @cached_property
     def returns(self) -> Sequence[tuple[type, ...]]:
         """The classes that each of its outputs may have."""
