@@ -135,8 +135,8 @@ class _Check:
                 self.link(scope, f"{place}.{name}", link, port)
         if spec.mode is None:
             self.effects += kind.effect
-            if kind.fingerprint is not None:
-                self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
+            if kind.digest_files is not None:
+                self.files.append((place, kind.digest_files, _literals(scope, spec, kind)))
             if spec.type in self.kinds:
                 self.instance(scope, place, spec, kind)
             self.foresee(scope, place, spec, kind)
