@@ -18,7 +18,8 @@ LONG_TEXTS = ("prompt", "text", "instruction", "about")
 """A text of such a name is written in a field of several lines."""
 SPELT = {
     "adamw": "AdamW", "apg": "APG", "cogvideox": "CogVideoX", "ddim": "DDIM", "ddpm": "DDPM", "dit": "DiT",
-    "dpmpp": "DPM++", "edm": "EDM", "fps": "FPS", "gan": "GAN", "hunyuan": "HunyuanVideo", "id": "ID", "json": "JSON", "lora": "LoRA",
+    "dpmpp": "DPM++", "edm": "EDM", "fps": "FPS", "gan": "GAN", "hunyuan": "HunyuanVideo",
+    "id": "ID", "json": "JSON", "lora": "LoRA",
     "ltx": "LTX", "sde": "SDE", "sdedit": "SDEdit", "unipc": "UniPC", "vae": "VAE",
 }  # fmt: skip
 """Words of names that people write in their own way."""

@@ -25,7 +25,7 @@ export function FormView() {
         <label>Workflow
           <select className="field-input" value="" onChange={(e) => void openNamed(e.target.value, false)}>
             <option value="">{title}</option>
-            {templates.map((t) => <option key={t.name} value={t.name}>{t.name.replace(/_/g, " ")}</option>)}
+            {templates.map((t) => <option key={t.name} value={t.name}>{t.title}</option>)}
           </select>
         </label>
         {doc.about ? <p className="muted">{doc.about}</p> : null}

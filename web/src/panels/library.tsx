@@ -5,6 +5,7 @@ import { Glyph } from "../canvas/socket";
 import { fitScore, searchNodes } from "../model/registry";
 import { absolute } from "../model/scene";
 import type { NodeInfo } from "../model/types";
+import type { WorkflowEntry } from "../net/api";
 import { insertNode, openNamed, scopeForNew, typesNow } from "../store/actions";
 import { sceneNow } from "../store/scene";
 import { useTemplates } from "../store/server";
@@ -69,9 +70,9 @@ export function Library() {
       {!text && favourites.length ? <Group title="Favourites" nodes={known(favourites)} /> : null}
       {!text && recent.length ? <Group title="Recent" nodes={known(recent)} /> : null}
       {matching.some((t) => t.user) ? <h2 className="section">Yours</h2> : null}
-      {matching.filter((t) => t.user).map((t) => <Template key={t.name} name={t.name} user about={t.about} />)}
+      {matching.filter((t) => t.user).map((t) => <Template key={t.name} entry={t} />)}
       {matching.length ? <h2 className="section">Templates</h2> : null}
-      {matching.filter((t) => !t.user).map((t) => <Template key={t.name} name={t.name} about={t.about} />)}
+      {matching.filter((t) => !t.user).map((t) => <Template key={t.name} entry={t} />)}
       {!text ? <h2 className="section">All nodes</h2> : null}
       {!text ? categories.map(([category, nodes]) => <Category key={category} title={category} nodes={nodes} />) : null}
     </nav>
@@ -88,11 +89,11 @@ function Category({ title, nodes }: { title: string; nodes: NodeInfo[] }) {
   );
 }
 
-function Template({ name, user = false, about }: { name: string; user?: boolean; about: string }) {
+function Template({ entry: { name, title, about, user } }: { entry: WorkflowEntry }) {
   return (
     <button type="button" className="entry" title={about} onClick={() => void openNamed(name, user)}>
       <Glyph type={/train|finetune|evaluate|scaling/.test(name) ? "Dataset" : /image|frame/.test(name) ? "Video" : "TextEmbedding"} />
-      <span className="title">{name.replace(/_/g, " ").replace(/^./, (c) => c.toUpperCase())}</span>
+      <span className="title">{title}</span>
     </button>
   );
 }
