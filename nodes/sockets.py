@@ -37,7 +37,7 @@ class Video:
     loop: bool = False
 
 
-Shows = Literal["", "frames", "control", "first", "picture"]
+Shows = Literal["", "frames", "control", "first"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class LatentSpec:
         causal: whether what a latent frame holds depends on all frames before it: no clip then has the same latent
             elsewhere than first, and none is without a first frame alone.
         shows: how the DiT is told of given frames beside the noise (:class:`Shown`): frames (Wan's image to video),
-            control (VACE), first (CogVideoX's, the first frame alone) or picture (the same, HunyuanVideo's first
-            image to video); empty for one that is given cells of level 0.
+            control (VACE) or first (CogVideoX's and HunyuanVideo's, the first frame alone); empty for one that is given
+            cells of level 0.
         together: latent frames behind the first that a VAE decodes at a time; there is a multiple of them.
         patch_time: latent frames of a token, for a DiT that takes no others; there is a multiple of them, of which
             ``leave_out_padding`` leaves what the VAE decodes.
@@ -283,11 +283,17 @@ class DiT:
         network: forward(batches) -> what it predicts, at every token of each.
         patch: (pt, ph, pw) latent cells per token it was trained on.
         guidance: what a model that was trained to know guidance as a number is told.
+        family: whose it is, for people; empty for Kineograph's own.
+        one_level: whether it is told one noise level for the whole clip, and not of each token its own.
+        shows: how it is told of given frames beside the noise, as in :class:`LatentSpec`.
     """
 
     network: dit.DiT
     patch: tuple[int, int, int]
     guidance: float | None = None
+    family: str = ""
+    one_level: bool = False
+    shows: Shows = ""
 
 
 @socket(family="model")

@@ -141,6 +141,13 @@ def test_the_embedded_models_own_file_of_image_to_video_runs(kind, frames, reque
     assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
 
 
+def test_the_embedded_models_own_file_of_sdedit_runs(words_5b, tmp_path):
+    raw = on_cogvideox("sdedit", words_5b.folder, {"height": 2, "width": 2})
+    given = {"steps": 2, "height": 32, "width": 32, "frames": 9}
+    ran = default_runtime().run(raw, given, out=tmp_path)
+    assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
+
+
 def test_what_these_models_cannot_have_is_told_with_the_way_out(shown_5b):
     vae, picture = shown_5b.model.vae, whole_pixels()
     with pytest.raises(ValueError, match="trim_video to one frame, and give it at 0"):
@@ -153,6 +160,13 @@ def test_what_these_models_cannot_have_is_told_with_the_way_out(shown_5b):
     wide = edit.give_video(sample.latent_noise(alone, 9, 32, 48), alone, Video(torch.zeros(1, 1, 3, 32, 48), 8.0))
     with pytest.raises(ValueError, match="knows the places of 4 x 4 latent cells alone, and the video has 4 x 6"):
         shown_5b.ours(wide)
+
+
+def test_offspring_with_other_channels_are_refused(tmp_path):
+    """CogVideoX-Fun has a mask among them."""
+    folder = tiny_families.saved(tiny_families.cogvideox_pipeline(1.0, **ROTARY, in_channels=9), tmp_path / "Fun")
+    with pytest.raises(ValueError, match="9 channels in and 4 out are those of CogVideoX-Fun"):
+        video_models.load_video_dit(folder)
 
 
 def test_sizes_are_judged_when_the_workflow_is_checked(shown_5b, shown_15):

@@ -109,6 +109,7 @@ class LTXTransformer(NetworkConfig):
 
 
 Counts = Annotated[list[Size], Field(min_length=1, max_length=8)]
+Depths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 Switches = Annotated[list[bool], Field(min_length=1, max_length=8)]
 
 
@@ -123,8 +124,8 @@ class LTXAutoencoder(NetworkConfig):
         list[Literal["LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"]], Field(min_length=1, max_length=8)
     ] = ["LTXVideoDownBlock3D"] * 4
     decoder_block_out_channels: Counts = [128, 256, 512, 512]
-    layers_per_block: Counts = [4, 3, 3, 3, 4]
-    decoder_layers_per_block: Counts = [4, 3, 3, 3, 4]
+    layers_per_block: Depths = [4, 3, 3, 3, 4]
+    decoder_layers_per_block: Depths = [4, 3, 3, 3, 4]
     spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_inject_noise: Switches = [False] * 5
@@ -184,6 +185,15 @@ class CogVideoXTransformer(NetworkConfig):
     use_learned_positional_embeddings: bool = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Self:
+        if self.in_channels not in (self.out_channels, 2 * self.out_channels):
+            raise ValueError(
+                f"{self.in_channels} channels in and {self.out_channels} out are those of CogVideoX-Fun or another "
+                "offspring, which is told of frames in a way that is not known here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _table_is_small(self) -> Self:
