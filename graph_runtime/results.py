@@ -9,7 +9,6 @@ from typing import Any, cast
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.sockets import SocketType
 
-
 LOOKED_AT = 256
 """Items of a list that are looked at: that of a dataset may have a hundred thousand, and no tensor."""
 
