@@ -13,7 +13,15 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.foretold import check_asked, noise_facts, same_facts
-from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, Patches, SigmaStep, TextEmbedding
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    LatentSpec,
+    Patches,
+    SigmaStep,
+    TextEmbedding,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

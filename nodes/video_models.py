@@ -16,7 +16,15 @@ from kineograph.graph_runtime.node import node
 from kineograph.nodes.experts import join_experts
 from kineograph.nodes.foretold import unpadded_facts
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Latent, Levels, SigmaStep, TextEncoder
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    ImageEncoder,
+    Latent,
+    Levels,
+    SigmaStep,
+    TextEncoder,
+)
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]

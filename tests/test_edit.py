@@ -11,7 +11,15 @@ from torch import Tensor
 from kineograph.nodes import edit, given, model, replacement, sample, splice, text, video
 from kineograph.nodes.networks.gaussian import GaussianConfig, covariance
 from kineograph.nodes.networks.patches import frame_centres
-from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, SigmaStep, TextEmbedding, Video
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    LatentSpec,
+    SigmaStep,
+    TextEmbedding,
+    Video,
+)
 
 SPEC = LatentSpec(channels=1, time_ratio=4, space_ratio=8)
 NO_WORDS = TextEmbedding(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))

@@ -20,9 +20,10 @@ from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.loaders import single_file_utils
 
 from kineograph.nodes import lora, text, video_models
+from kineograph.nodes.families.encoder_schemas import LlavaEncoder
 from kineograph.nodes.families.finding import find
 from kineograph.nodes.families.layouts import hunyuan
-from kineograph.nodes.families.schemas import HunyuanAutoencoder, HunyuanTransformer, LlavaEncoder
+from kineograph.nodes.families.schemas import HunyuanAutoencoder, HunyuanTransformer
 from kineograph.nodes.networks.lora import LoraLinear
 from kineograph.nodes.networks.mapped import mapped, placed_in
 from kineograph.nodes.networks.weights import save_weights

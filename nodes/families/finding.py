@@ -12,11 +12,12 @@ from typing import Any
 
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import bare, folders, ltx, wan
+from kineograph.nodes.families.encoder_schemas import CLIPVision, T5Encoder
 from kineograph.nodes.families.kinds import NETWORKS
 from kineograph.nodes.families.parts import Part, words
 from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.readers import APART, READERS, read_by
-from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.schemas import WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
 FOLDERS = {

@@ -11,31 +11,33 @@ from functools import partial
 from typing import Any
 
 from kineograph.nodes.families import cogvideox, declared, hunyuan, ltx, mochi, wan
+from kineograph.nodes.families.encoder_schemas import (
+    ClipTextEncoder,
+    CLIPVision,
+    LlamaEncoder,
+    LlavaEncoder,
+    MochiText,
+    T5Encoder,
+    WholeClip,
+)
 from kineograph.nodes.families.layouts.clip import CLIP
 from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
 from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
-    ClipTextEncoder,
-    CLIPVision,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
     HunyuanAutoencoder,
     HunyuanTransformer,
-    LlamaEncoder,
-    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
-    MochiText,
     MochiTransformer,
     NetworkConfig,
-    T5Encoder,
     VACETransformer,
     WanAutoencoder,
     WanTransformer,
-    WholeClip,
 )
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 

@@ -10,21 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from kineograph.nodes.families import ltx
+from kineograph.nodes.families.encoder_schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder, MochiText, T5Encoder
 from kineograph.nodes.families.schemas import (
-    ClipTextEncoder,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
     HunyuanAutoencoder,
     HunyuanTransformer,
-    LlamaEncoder,
-    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
-    MochiText,
     MochiTransformer,
     NetworkConfig,
-    T5Encoder,
 )
 
 LTX_2B = LTXTransformer(causal_positions=True)

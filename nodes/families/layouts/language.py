@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from kineograph.nodes.families.encoder_schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 from kineograph.nodes.families.layouts import clip
 from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers
-from kineograph.nodes.families.schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 
 LLAMA_HEAD_WIDTH = 128
 """Of Llama 3 8B; its tensors do not tell it."""
