@@ -16,6 +16,13 @@ Described = dict[str, Any]
 
 LONG_TEXTS = ("prompt", "text", "instruction", "about")
 """A text of such a name is written in a field of several lines."""
+SPELT = {
+    "adamw": "AdamW", "apg": "APG", "cogvideox": "CogVideoX", "ddim": "DDIM", "ddpm": "DDPM", "dit": "DiT",
+    "dpmpp": "DPM++", "edm": "EDM", "fps": "FPS", "gan": "GAN", "hunyuan": "HunyuanVideo", "id": "ID", "json": "JSON", "lora": "LoRA",
+    "ltx": "LTX", "sde": "SDE", "sdedit": "SDEdit", "unipc": "UniPC", "vae": "VAE",
+}  # fmt: skip
+"""Words of names that people write in their own way."""
+
 _BOUNDS = {
     "ge": "minimum",
     "gt": "exclusive_minimum",
@@ -44,7 +51,7 @@ def describe_node(kind: NodeType) -> Described:
         "id": kind.id,
         "name": kind.name,
         "version": kind.version,
-        "title": _title(kind.name),
+        "title": title(kind.name),
         "doc": kind.doc,
         "summary": _summary(kind.doc),
         "category": kind.pack or _category(kind.function.__module__),
@@ -64,7 +71,7 @@ def describe_port(port: Port) -> Described:
     named = bool(port.file_endings or port.output_endings or choices)
     return {
         "name": port.name,
-        "title": _title(port.name),
+        "title": title(port.name),
         "type": port.type.name,
         "required": port.required,
         "bounds": port.bounds,
@@ -100,7 +107,7 @@ def _control(type_id: str, control: str, doc: str, inputs: list[Described], outp
         "id": type_id,
         "name": name,
         "version": int(version),
-        "title": _title(name),
+        "title": title(name),
         "doc": doc,
         "summary": _summary(doc),
         "category": "control",
@@ -138,8 +145,10 @@ def _limits(port: Port) -> dict[str, float]:
     return found | ({"step": 1} if port.type.name == "int" and "step" not in found else {})
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ").strip().capitalize()
+def title(name: str) -> str:
+    """A name as people read it: ``vae_decode`` is VAE decode."""
+    words = [SPELT.get(word, word) for word in name.replace("_", " ").split()]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]) if words else ""
 
 
 def _category(module: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path as InPath
 
 from kineograph.files import write_whole
+from kineograph.graph_runtime.describe import title
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.graph_runtime.workflow import load_workflow, parse_workflow
 from kineograph.server.errors import Refused
@@ -97,8 +98,13 @@ def _listed(path: Path, *, user: bool) -> dict[str, Any]:
         about = load_workflow(path).about
     except InvalidWorkflow:  # somebody wrote into the folder; it is listed, and its page says what is wrong
         about = ""
-    title = path.stem.replace("_", " ").strip().capitalize()
-    return {"name": path.stem, "title": title, "about": about, "user": user, "modified": path.stat().st_mtime}
+    return {
+        "name": path.stem,
+        "title": title(path.stem),
+        "about": about,
+        "user": user,
+        "modified": path.stat().st_mtime,
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_dropped_wire_searches_what_fits(page):
     page.keyboard.type("vae decode")
     titles = page.locator("[role=option]").all_inner_texts()
     assert titles, "no node takes a latent"
-    assert titles[0].startswith("Vae decode")
+    assert titles[0].startswith("VAE decode")
     assert not any(title.startswith(("Encode text", "Decode caption", "Load")) for title in titles)
     key(page, "Enter")
     page.wait_for_selector("dialog[open]", state="detached")
@@ -117,7 +117,7 @@ def test_remedy_inserts_the_node_between(page):
     drop_workflow(page, {"format": 1, "nodes": nodes}, "remedy")
     page.wait_for_selector("[data-id=file]")
     drag(page, "[data-id=noise] [data-handleid='o:output']", "[data-id=file] [data-handleid='i:video']")
-    page.get_by_role("button", name="Insert Vae decode").click()
+    page.get_by_role("button", name="Insert VAE decode").click()
     made = document(page)["nodes"]
     assert made["vae_decode"]["links"]["latent"] == "noise"
     assert made["file"]["links"]["video"] == "vae_decode"
