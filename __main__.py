@@ -270,6 +270,8 @@ def _runtime(options: argparse.Namespace) -> Runtime:
         runtime = default_runtime(options.packs)
     for name, reason in runtime.registry.refused.items():
         _say(f"{name} could not be loaded: {reason}")
+    for remark in runtime.registry.remarks:
+        _say(remark)
     return runtime
 
 

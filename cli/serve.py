@@ -76,8 +76,9 @@ def _serve(options: argparse.Namespace) -> int:
     with _listening(options) as listener, redirect_stdout(sys.stderr):
         _work_in(data)
         made = safe_runtime() if options.safe_mode else default_runtime(options.packs)
-        for name, reason in made.registry.refused.items():
-            print(one_line(f"{name} could not be loaded: {reason}"), file=sys.stderr)
+        refused = [f"{name} could not be loaded: {reason}" for name, reason in made.registry.refused.items()]
+        for remark in (*refused, *made.registry.remarks):
+            print(one_line(remark), file=sys.stderr)
         with storage.opened_store(options) as made.store:
             return _run(options, made, data, listener)
 

@@ -207,6 +207,7 @@ class NodeType:
         is_async: its function is a coroutine: it runs beside others.
         lazy: inputs that are computed only if it asks for them; one that it does not ask for is left at its default.
         asks: what says which: a function of the inputs that are known so far, called again until it names none.
+        faults: what is wrong with its declaration, a sentence each: no registry takes it.
     """
 
     name: str
@@ -230,6 +231,7 @@ class NodeType:
     is_async: bool = False
     lazy: tuple[str, ...] = ()
     asks: Callable[..., Iterable[str]] | None = None
+    faults: tuple[str, ...] = ()
 
     @cached_property
     def id(self) -> str:
@@ -353,7 +355,7 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
     return declare if function is None else declare(function)
 
 
-def node_type(function: Callable[..., Any]) -> NodeType | None:
+def node_type(function: object) -> NodeType | None:
     """What ``@node`` read of a function, or None where it is no node."""
     found = getattr(function, "__kineograph_node__", None)
     return found if isinstance(found, NodeType) else None
@@ -402,7 +404,28 @@ def _read(function: Callable[..., Any], declared: _Declaration) -> NodeType:
         smaller=types.MappingProxyType(smaller),
         run_parameter=run_parameter,
         is_async=inspect.iscoroutinefunction(function),
+        faults=tuple(_faults(function, declared.effect, hints, port_docs)),
     )
+
+
+def _faults(
+    function: Callable[..., Any], effect: bool, hints: Mapping[str, Any], documented: Iterable[str]
+) -> Iterator[str]:
+    """What Python takes, and nobody means."""
+    name = function.__name__
+    if not effect and "return" not in hints:
+        yield f"{name} does not say what it returns: def {name}(...) -> Video, say; or @node(effect=True)."
+    elif not effect and hints["return"] is type(None):
+        yield f"{name} returns nothing, so it would never run: @node(effect=True) if it changes the world outside."
+    for each in documented:
+        if each not in inspect.signature(function).parameters:
+            yield f"{name} has {each!r} under Args, and no such input."
+    code, before = function.__code__, node_type(function.__globals__.get(name))
+    if before is not None and function.__qualname__ == name and before.function.__code__ != code:
+        first = before.function.__code__
+        if first.co_filename == code.co_filename:
+            lines = f"lines {first.co_firstlineno} and {code.co_firstlineno}"
+            yield f"There are two nodes {name}, in {lines}: the first is lost. Rename one."
 
 
 def _smaller(node_name: str, inputs: Mapping[str, Port], name: str, value: Any) -> Any:

@@ -29,6 +29,8 @@ class Registry:
         self._sockets: dict[str, SocketType] = {**LITERALS, ANY.name: ANY}
         self.refused: dict[str, str] = {}
         """Nodes of packs that could not be had: id -> why, a sentence."""
+        self.remarks: list[str] = []
+        """What else is to be said of packs, sentences."""
 
     def __iter__(self) -> Iterator[NodeType]:
         return iter(sorted(self._nodes.values(), key=lambda kind: (kind.pack, kind.name, kind.version)))
@@ -78,8 +80,10 @@ class Registry:
         """Add one node type.
 
         Raises:
-            ValueError: its id is taken, or it names a socket that another class has already.
+            ValueError: its declaration is at fault, its id is taken, or its socket is another class already.
         """
+        if kind.faults:
+            raise ValueError(" ".join(kind.faults))
         if kind.id in self._nodes or kind.id in (LOOP, BRANCH):
             raise ValueError(f"The node {kind.id} is there already; a pack cannot replace a node.")
         for port in (*kind.inputs.values(), *kind.outputs.values()):
@@ -89,12 +93,23 @@ class Registry:
                 raise ValueError(f"{kind.id}: the socket {known.name} is another class already ({known.python}).")
         self._nodes[kind.id] = kind
 
-    def add_module(self, module: ModuleType, pack: str = "") -> None:
-        """Add every node that a module, or a module below it, defines, under the name of its pack."""
+    def add_module(self, module: ModuleType, pack: str = "") -> int:
+        """Add every node that a module, or a module below it, defines, under the name of its pack; how many there are.
+
+        Raises:
+            ValueError: nodes are at fault; all of them are listed.
+        """
+        faults: list[str] = []
         found = {id(value): kind for value in vars(module).values() if (kind := node_type(value)) is not None}
         for kind in found.values():
             if f"{kind.function.__module__}.".startswith(f"{module.__name__}."):
-                self.add(replace(kind, pack=pack))
+                try:
+                    self.add(replace(kind, pack=pack))
+                except ValueError as error:
+                    faults.append(str(error))
+        if faults:
+            raise ValueError(" ".join(faults))
+        return len(found)
 
     def add_builtin(self, package: str, pack: str = "") -> None:
         """Add the modules that a package lists in its ``MODULES``."""
@@ -134,9 +149,15 @@ class Registry:
         problems: list[Problem] = []
         for pack, (place, load) in packs.items():
             try:
-                self.add_module(load(), pack=pack)
+                module = load()
             except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's code may raise anything
                 problems.append(not_loaded(pack, place, error, (PACKS, place.partition(".")[0])))
+                continue
+            try:
+                if not self.add_module(module, pack=pack):
+                    self.remarks.append(f"The pack {pack} ({place}) has no node: mark a function with @node.")
+            except ValueError as error:
+                problems.append(Problem(f"pack {pack}", f"{place}: {error}"))
         if problems:
             raise InvalidWorkflow(problems)
 

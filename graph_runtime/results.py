@@ -9,6 +9,9 @@ from typing import Any, cast
 from kineograph.graph_runtime.node import NodeType
 from kineograph.graph_runtime.sockets import SocketType
 
+LOOKED_AT = 256
+"""Items of a list that are looked at: that of a dataset may have a hundred thousand, and no tensor."""
+
 
 def several(kind: NodeType, result: Any) -> Sequence[Any]:
     """The outputs of a node that has several, in their order.
@@ -66,7 +69,7 @@ def _tensors(value: Any) -> Iterator[Any]:
         for name in value.__dataclass_fields__:
             yield from _tensors(getattr(value, name))
     elif isinstance(value, (list, tuple)):
-        for part in cast(Sequence[Any], value):
+        for part in cast(Sequence[Any], value)[:LOOKED_AT]:
             yield from _tensors(part)
     elif isinstance(value, dict):
         for part in cast(dict[Any, Any], value).values():

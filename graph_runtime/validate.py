@@ -261,7 +261,8 @@ class _Check:
             return _Unknown()
         each = sources["each"]
         if each is not None and each.item is None and each != ANY:
-            self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is {each.one}.")
+            way_out = "Return Stream.of(values) from a node, declared -> Stream[...]." if each.python is list else ""
+            self.say(f"{place}.each", f"A loop runs over a Stream, {spec.each} is {each.one}.", way_out)
         self.loop_names(place, spec)
         inner = {name: kind or ANY for name, kind in sources.items() if name != "each"}
         inner |= {"item": (each.item if each else None) or ANY, "index": INT}

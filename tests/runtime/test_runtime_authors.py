@@ -171,3 +171,15 @@ def test_a_node_that_changes_its_input_is_named_and_nothing_keeps_what_it_change
     assert runtime.run(graph(nodes, made="made")).outputs["made"].frames.tolist() == [1, 1]
     donating = node(donates=("clip",))(_halve)
     assert running(clip, donating).run(workflow).outputs["half"].frames.tolist() == [0.5, 0.5]
+
+
+def test_a_list_that_a_loop_shall_run_over_gets_its_way_out(graph, spec, loop):
+    @node
+    def amounts() -> list[float]:
+        """Numbers."""
+        return [0.5]
+
+    nodes = {"amounts": spec("amounts@1"), "each": loop("amounts", {"clip": spec("clip@1")}, {"clip": "clip"})}
+    (problem,) = running(amounts, clip).problems(graph(nodes))
+    assert problem.message == "A loop runs over a Stream, amounts is a list[float]."
+    assert problem.hint == "Return Stream.of(values) from a node, declared -> Stream[...]."

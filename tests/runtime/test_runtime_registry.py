@@ -90,3 +90,51 @@ def test_a_broken_installed_pack_is_a_sentence(monkeypatch):
 )
 def test_an_unknown_name_gets_advice(registry, type_id, advice):
     assert advice in registry.unknown(type_id) or registry.unknown(type_id).startswith(advice[:-1])
+
+
+FAULTS = """
+from kineograph.graph_runtime.node import node
+
+@node
+def blur(x: int):
+    return x
+
+@node
+def sharpen(x: int) -> int:
+    '''Sharpen.
+
+    Args:
+        amount: there is none.
+    '''
+    return x
+
+@node
+def hide(x: int) -> None:
+    pass
+
+@node
+def grain(x: int) -> int:
+    return x
+
+@node
+def grain(x: int, y: int = 0) -> int:
+    return x
+"""
+
+
+def test_what_nobody_means_is_said_when_a_pack_is_loaded_all_at_once(tmp_path):
+    (tmp_path / "many.py").write_text(FAULTS)
+    (tmp_path / "none.py").write_text("X = 1")
+    registry = Registry()
+    with pytest.raises(InvalidWorkflow) as broken:
+        registry.add_folder(tmp_path)
+    (problem,) = broken.value.problems
+    for sentence in (
+        "blur does not say what it returns",
+        "sharpen has 'amount' under Args, and no such input.",
+        "hide returns nothing, so it would never run",
+        "There are two nodes grain, in lines 21 and 25: the first is lost. Rename one.",
+    ):
+        assert sentence in problem.message
+    (remark,) = registry.remarks
+    assert remark.startswith("The pack none (") and "has no node" in remark
