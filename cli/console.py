@@ -21,6 +21,7 @@ from kineograph.graph_runtime.events import (
     Metric,
     NodeCached,
     NodeFinished,
+    NodeNote,
     NodeProgress,
     NodeResumed,
     NodeStarted,
@@ -109,6 +110,8 @@ class Bars:
             self.line("cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow")
         elif isinstance(event, (NotKept, MemoryShort, RunsAgain)):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
+        elif isinstance(event, NodeNote):
+            self.line("note", f"{event.path}: {event.message}", "yellow")
         elif isinstance(event, LeftOut):
             self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")
         elif isinstance(event, SweepRun):

@@ -144,6 +144,14 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeNote:
+    """A node tells people what they may not expect of its result. ``message`` is a sentence."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileWritten:
     """An effect left a file."""
 
@@ -193,6 +201,7 @@ Event = (
     | BranchTaken
     | NodeFinished
     | Metric
+    | NodeNote
     | FileWritten
     | EventsMissed
     | NodeFailure

@@ -55,6 +55,10 @@ class RunContext(Protocol):
         """Report a number to plot."""
         ...
 
+    def note(self, sentence: str) -> None:
+        """Tell people what they may not expect of the result: what was left out, or fitted."""
+        ...
+
     def preview(self, value: Any, done: int = 0) -> None:
         """Show a value that is not finished, a ``Video`` for example, to whoever looks, as often as they want."""
         ...

@@ -103,6 +103,8 @@ class Run:
 
     def preview(self, value, done: int = 0) -> None: ...
 
+    def note(self, sentence: str) -> None: ...
+
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics.append((name, step, value))
 
