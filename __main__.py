@@ -11,8 +11,9 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
 OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+GIVE = "Give another: --set"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
     check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
-    planning.add_command(commands, [filed, common], _prepare)
+    planning.add_command(commands, [filed, common], _look)
     importing.add_command(commands, [common], _runtime)
     serve.add_command(commands, [common])
     submit.add_command(commands, [filed], lambda options: _load(_file(options)))
@@ -234,7 +236,7 @@ def _out_problems(out: Path, make: bool) -> list[Problem]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    runtime, runs, problems = _prepare(options)
+    runtime, runs, problems = _look(options)
     if problems:
         raise InvalidWorkflow(problems)
     workflow = runs.workflow
@@ -242,12 +244,31 @@ def _check(options: argparse.Namespace) -> int:
     print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
     for what, needs in runtime.plan(workflow, runs.inputs).left_out.items():
         print(one_line(f"Left out: {what.removeprefix('outputs.')}, it needs {needs}"))
+    for line in _inputs(workflow):
+        print(line)
+    return OK
+
+
+def _inputs(workflow: Workflow) -> Iterator[str]:
+    """A line for each input that can be --set, below a heading."""
     if workflow.inputs:
-        print("Its inputs:")
+        yield "Its inputs:"
     for name, spec in workflow.inputs.items():
         default = "" if spec.default is None else f" = {spec.default!r}"
-        print("  " + one_line(f"{name}: {spec.type}{default}  {spec.about}"))
-    return OK
+        yield "  " + one_line(f"{name}: {spec.type}{default}  {spec.about}")
+
+
+def _look(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]]:
+    """As ``_prepare``, for who looks before a run: where a default does not do, all that can be --set is said too."""
+    runtime, runs, problems = _prepare(options)
+    if not any(problem.hint.startswith(GIVE) for problem in problems):
+        return runtime, runs, problems
+    for problem in problems:
+        _say(str(problem))
+    for line in _inputs(runs.workflow):
+        with suppress(OSError):  # nobody is left to tell
+            print(line, file=sys.stderr)
+    raise InvalidWorkflow([])
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]]:
@@ -259,8 +280,17 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
     runs, wrong = read_sweep(options, workflow, inputs)
     problems += wrong
     bad = {problem.place for problem in problems}
-    problems += [found for found in runs.plan(runtime) if found.place not in bad]
+    defaults = workflow.inputs.keys() - inputs.keys() - runs.runs[0].values.keys()
+    problems += [_with_set(found, defaults) for found in runs.plan(runtime) if found.place not in bad]
     return runtime, runs, problems
+
+
+def _with_set(problem: Problem, defaults: Collection[str]) -> Problem:
+    """The problem; where it is an input's default that does not do, with the --set that gives another value."""
+    name = problem.message.partition(" = ")[0].removeprefix("$")
+    if problem.hint or "/" in problem.place or name not in defaults:
+        return problem
+    return replace(problem, hint=f"{GIVE} {name}=...")
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:

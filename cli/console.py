@@ -108,10 +108,8 @@ class Bars:
             self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
         elif isinstance(event, LoopCut):
             self.line("cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow")
-        elif isinstance(event, (NotKept, MemoryShort, RunsAgain)):
+        elif isinstance(event, (NotKept, MemoryShort, RunsAgain, NodeNote)):
             self.line("note", f"{event.path}: {event.reason}", "yellow")
-        elif isinstance(event, NodeNote):
-            self.line("note", f"{event.path}: {event.message}", "yellow")
         elif isinstance(event, LeftOut):
             self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")
         elif isinstance(event, SweepRun):

@@ -145,10 +145,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class NodeNote:
-    """A node tells people what they may not expect of its result. ``message`` is a sentence."""
+    """A node tells people what they may not expect of its result. ``reason`` is a clause that says it."""
 
     path: str
-    message: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

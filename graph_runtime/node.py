@@ -55,8 +55,8 @@ class RunContext(Protocol):
         """Report a number to plot."""
         ...
 
-    def note(self, sentence: str) -> None:
-        """Tell people what they may not expect of the result: what was left out, or fitted."""
+    def note(self, reason: str) -> None:
+        """Tell people in a clause what they may not expect of the result: what was left out, or fitted."""
         ...
 
     def preview(self, value: Any, done: int = 0) -> None:

@@ -117,9 +117,9 @@ class NodeContext:
             self.state.told.setdefault(self.path, []).append(event)
         self.state.listen(event)
 
-    def note(self, sentence: str) -> None:
-        """Tell people what they may not expect of the result."""
-        self.state.listen(NodeNote(self.path, sentence))
+    def note(self, reason: str) -> None:
+        """Tell people in a clause what they may not expect of the result."""
+        self.state.listen(NodeNote(self.path, reason))
 
     def preview(self, value: Any, done: int = 0) -> None:
         """Show a value to whoever looks."""

@@ -149,6 +149,19 @@ def test_check_says_what_is_left_out(cli, flow, packs):
     assert cli("check", path, "--packs", packs) == (0, f"{path}: ok, 2 nodes\n{told}\n", "")
 
 
+def test_where_a_default_does_not_do_all_that_can_be_set_is_said(cli, flow, packs):
+    inputs = {"b": {"type": "int", "default": 101, "about": "at most 100"}}
+    path = flow({"x": {"type": "toy/add@1", "params": {"a": 1}, "links": {"b": "$b"}}}, inputs=inputs)
+    for command in ("check", "plan"):
+        code, out, err = cli(command, path, "--packs", packs)
+        assert (code, out) == (2, "")
+        problem, *rest = err.splitlines()
+        assert problem.startswith("x.b: $b = 101")
+        assert problem.endswith(" Give another: --set b=...")
+        assert rest == ["Its inputs:", "  b: int = 101  at most 100"]
+    assert "Its inputs" not in cli("check", path, "--set", "b=102", "--packs", packs)[2]
+
+
 def test_all_problems_come_at_once_each_on_its_line(cli, flow, packs):
     given = ["scale=inf", "loud=maybe", "b=101", "colour=red", "nonsense"]
     for command in ("check", "run"):

@@ -42,8 +42,8 @@ class Run:
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics[name] = value
 
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
+    def note(self, reason: str) -> None:
+        self.notes.append(reason)
 
     def output_path(self, relative: str) -> Path:
         return self.folder / relative
@@ -230,7 +230,7 @@ def test_the_reason_is_the_first_that_a_caption_would_not_mend(tmp_path: Path, s
     run = Run(tmp_path)
     clip_report.report_clips(clips.cut_clips(dataset, frames=5, fps=8.0), run, pictures=0)  # many clips of one file
     assert run.notes == [
-        "3 of 4 clips are left out: 1 x empty caption, 1 x does not decode, 1 x no caption; clips.json says which."
+        "3 of 4 clips are left out: 1 x empty caption, 1 x does not decode, 1 x no caption; clips.json says which"
     ]
 
 
@@ -447,7 +447,7 @@ def test_filters_say_what_they_leave_out_and_why(tmp_path: Path, sound) -> None:
     assert report["sizes"] == {"1x32x48": 1, "9x32x48": 1}
     assert report["files_left_out"][0]["name"] == "video.mp4"
     assert run.metrics == {"clips": 2, "left_out": 1}
-    assert run.notes == ["1 of 3 clips are left out: 1 x does not decode; clips.json says which."]
+    assert run.notes == ["1 of 3 clips are left out: 1 x does not decode; clips.json says which"]
     assert {each["name"]: each["caption"] for each in report["each"]} == {"still.mp4": "still", "picture.png": "p"}
     with (tmp_path / report["pictures"]["file"]).open("rb") as file:
         pictures = read_frames(file, "pictures", [0.0], 96, 2 * 96)[0]

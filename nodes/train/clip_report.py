@@ -64,7 +64,7 @@ def report_clips(
     run.metric("clips", 0, len(dataset.clips))
     run.metric("left_out", 0, len(dataset.left_out))
     if dataset.left_out:
-        run.note(f"{_left_out(dataset)}; {target.name} says which.")
+        run.note(f"{_left_out(dataset)}; {target.name} says which")
     return dataset
 
 
