@@ -11,9 +11,8 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
 from kineograph.cli.sweep import Sweep, read_sweep
 from kineograph.cli.sweep import add_arguments as add_sweep
-from kineograph.cli.values import read_inputs
+from kineograph.cli.values import GIVE, read_inputs, with_set
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.workflow import LoopSpec, NodeSpec, Workflow
 
 OK, FAILED, INVALID, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
-GIVE = "Give another: --set"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -280,17 +278,9 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
     runs, wrong = read_sweep(options, workflow, inputs)
     problems += wrong
     bad = {problem.place for problem in problems}
-    defaults = workflow.inputs.keys() - inputs.keys() - runs.runs[0].values.keys()
-    problems += [_with_set(found, defaults) for found in runs.plan(runtime) if found.place not in bad]
+    given = {**inputs, **runs.runs[0].values}
+    problems += [with_set(found, workflow.inputs, given) for found in runs.plan(runtime) if found.place not in bad]
     return runtime, runs, problems
-
-
-def _with_set(problem: Problem, defaults: Collection[str]) -> Problem:
-    """The problem; where it is an input's default that does not do, with the --set that gives another value."""
-    name = problem.message.partition(" = ")[0].removeprefix("$")
-    if problem.hint or "/" in problem.place or name not in defaults:
-        return problem
-    return replace(problem, hint=f"{GIVE} {name}=...")
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:
