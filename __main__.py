@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, __version__, default_runtime
-from kineograph.cli import attention, importing, isolation, planning, processes, serve, storage, submit
+from kineograph.cli import attention, importing, isolation, jobs, planning, processes, serve, storage, submit
 from kineograph.cli.console import finished_by_signal, one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    names = "run | check | plan | nodes | cache | attention | import | serve | submit"
+    names = "run | check | plan | nodes | cache | attention | import | serve | submit | jobs"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     common = argparse.ArgumentParser(add_help=False)
@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_command(commands, [common], _runtime)
     serve.add_command(commands, [common])
     submit.add_command(commands, [filed], lambda options: _load(_file(options)))
+    jobs.add_command(commands)
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
