@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -61,7 +61,7 @@ class Outcome:
     ran: int
     cached: int
     seconds: float
-    job: dict[str, Any]
+    job: dict[str, Any] = field(repr=False)
 
 
 class Client:

@@ -12,7 +12,6 @@ from kineograph.cli.console import one_line
 from kineograph.cli.values import with_set
 from kineograph.files import write_whole
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.workflow import parse_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +60,8 @@ def _import(options: argparse.Namespace, runtime: Runtime) -> int:
 
 def _to_name(imported: Imported, runtime: Runtime) -> Iterator[Problem]:
     """Files and models that are not there yet, each with the --set that names another."""
+    from kineograph.graph_runtime.workflow import parse_workflow
+
     specs = parse_workflow(imported.workflow).inputs
     return (with_set(problem, specs, {}) for problem in runtime.problems(imported.workflow))
 

@@ -178,11 +178,21 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A run ended well: how many nodes ran, how many were cached, and the seconds it took."""
+    """A run ended well: how many nodes ran and were cached, the seconds it took, and those outputs that are short."""
 
     ran: int
     cached: int
     seconds: float
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFinished:
+    """All ``total`` runs of a sweep ended, ``failed`` of them not well; ``file`` shows them beside each other."""
+
+    total: int
+    failed: int
+    file: str
 
 
 Event = (
@@ -206,6 +216,7 @@ Event = (
     | EventsMissed
     | NodeFailure
     | RunFinished
+    | SweepFinished
 )
 Listener = Callable[[Event], None]
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}

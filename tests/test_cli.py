@@ -385,6 +385,24 @@ def test_bars_show_the_latest_metric_and_the_time_left_on_the_loop():
     assert progress.tasks == []
 
 
+def test_the_terminal_tells_notes_short_outputs_and_the_page_of_a_sweep():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    progress = Progress(console=Console(file=io.StringIO(), width=200), auto_refresh=False)
+    bars = console.Bars(progress)
+    bars.show(events.NodeNote("report", "3 of 5 clips are left out"))
+    bars.show(events.RunFinished(2, 0, 1.0, {"words": "a cat", "score": 0.5}))
+    bars.show(events.SweepFinished(4, 1, "tries/sweep.html"))
+    assert progress.console.file.getvalue().splitlines() == [
+        "note    report: 3 of 5 clips are left out",
+        "output  words = 'a cat'",
+        "output  score = 0.5",
+        "        2 nodes ran, 0 cached, 1.00 s",
+        "wrote   tries/sweep.html, which shows all 4 runs",
+    ]
+
+
 def test_a_view_that_breaks_stops_the_run_without_disturbing_the_node():
     class Broken:
         def show(self, event):
