@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _ready_streams()
     try:
-        options = _parser().parse_args(argv)
+        options = _parser().parse_args((sys.argv[1:] if argv is None else argv) or ["--help"])
     except SystemExit as done:  # --help, or an argument that does not fit: argparse has said so
         return int(done.code or 0)
     try:

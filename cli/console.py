@@ -102,7 +102,8 @@ class Bars:
             self.progress.update(self.task(self.owner(event.path)), metric=f"{event.name} {event.value:.4g}")
         elif isinstance(event, NodeFinished):
             self.end(event.path)
-            self.line("done", f"{event.path:<16}{duration(event.seconds):>8}{size(event.nbytes):>10}", "green")
+            held = size(event.nbytes) if event.nbytes else ""
+            self.line("done", f"{event.path:<16}{duration(event.seconds):>8}{held:>10}", "green")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):
@@ -243,11 +244,11 @@ def duration(seconds: float) -> str:
 
 
 def size(nbytes: int) -> str:
-    """Bytes as people read them; nothing for none."""
+    """Bytes as people read them."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if nbytes >= unit:
             return f"{nbytes / unit:.3g} {name}"
-    return f"{nbytes} B" if nbytes else ""
+    return f"{nbytes} B"
 
 
 def _finite(value: Any) -> Any:

@@ -291,7 +291,7 @@ def test_a_taken_name_is_a_sentence(cli, tmp_path, packs):
 
 def test_arguments_that_do_not_fit(cli):
     assert cli("--help")[0] == 0
-    for arguments in ([], ["walk"], ["run"], ["run", "x", "--threads", "0"], ["check", "x", "--no"]):
+    for arguments in (["walk"], ["run"], ["run", "x", "--threads", "0"], ["check", "x", "--no"]):
         assert cli(*arguments)[0] == 2
 
 
@@ -401,6 +401,12 @@ def test_the_terminal_tells_notes_short_outputs_and_the_page_of_a_sweep():
         "        2 nodes ran, 0 cached, 1.00 s",
         "wrote   tries/sweep.html, which shows all 4 runs",
     ]
+
+
+def test_nothing_typed_shows_the_help_and_no_bytes_are_a_number(cli):
+    code, out, err = cli()
+    assert (code, out.startswith("usage: kineograph"), err) == (0, True, "")
+    assert console.size(0) == "0 B"
 
 
 def test_a_view_that_breaks_stops_the_run_without_disturbing_the_node():
