@@ -344,6 +344,8 @@ def _nodes(options: argparse.Namespace) -> int:
 
     from kineograph.graph_runtime.describe import describe_control, describe_node
 
+    if options.id is None and options.packs and "@" in options.packs[-1] and not Path(options.packs[-1]).exists():
+        options.id = options.packs.pop()  # --packs takes all that follows
     registry = _runtime(options).registry
     described = {about["id"]: about for about in (*map(describe_node, registry), *describe_control())}
     if options.id is None:

@@ -13,7 +13,7 @@ from setuptools import find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.sdist import sdist
 
-ROOMS = ("cli", "graph_runtime", "server", "nodes", "interop")  # not tests, benchmarks, docs, web
+ROOMS = ("cli", "graph_runtime", "server", "nodes", "interop", "trial")  # not tests, benchmarks, docs, web
 
 
 def packages() -> list[str]:

@@ -20,9 +20,10 @@ import torch
 from kineograph.nodes import model, sample, video, world
 from kineograph.nodes.media import contact_sheet, write_image
 from kineograph.nodes.networks import intervals, measures
-from kineograph.nodes.sockets import VAE, Clips, DiT, TextEncoder, Video
+from kineograph.nodes.sockets import VAE, DiT, TextEncoder, Video
 from kineograph.nodes.text import encode_text
 from kineograph.nodes.train import data, loss, noise, optimizer
+from kineograph.nodes.train.sockets import Clips
 
 SHAPES = ((48, 96), (96, 48))
 FRAMES, BATCH, GUIDANCE = 9, 4, 4.0

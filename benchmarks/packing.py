@@ -24,8 +24,8 @@ from kineograph.nodes.model import new_vae, start_dit
 from kineograph.nodes.networks.dit import Batch, Layout
 from kineograph.nodes.networks.patches import frame_centres, token_positions
 from kineograph.nodes.networks.text import words_of
-from kineograph.nodes.sockets import Clips
 from kineograph.nodes.train.mixed import mixed_clips
+from kineograph.nodes.train.sockets import Clips
 
 ROUNDS = 3
 TOKENS = 10_240  # of all steps together

@@ -19,8 +19,8 @@ import torch
 from kineograph import default_runtime
 from kineograph.graph_runtime.store import Store
 from kineograph.nodes import model
-from kineograph.nodes.sockets import Gradients
 from kineograph.nodes.train.optimizer import apply_gradients, begin_average, begin_training
+from kineograph.nodes.train.sockets import Gradients
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "text_to_video.json"
 

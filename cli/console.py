@@ -245,7 +245,7 @@ def duration(seconds: float) -> str:
 
 def size(nbytes: int) -> str:
     """Bytes as people read them."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if nbytes >= unit:
             return f"{nbytes / unit:.3g} {name}"
     return f"{nbytes} B"

@@ -101,15 +101,20 @@ def _sentences(estimate: Estimate) -> list[str]:
     peak = f"at most {size(estimate.peak_bytes)} at once{beside}, in {estimate.peak_path}"
     lines = [f"{flops(estimate.flops) or 'no'} FLOPs; {peak}{_room(estimate)}"]
     timed = [node for node in estimate.nodes if node.seconds is not None]
-    lines += [f"About {duration(estimate.seconds)}, judged by earlier runs on this machine."] if timed else []
+    untimed = [
+        node.path for node in estimate.nodes if node.seconds is None and node.flops and not (node.around or node.cached)
+    ]
+    if timed:
+        more = f", and more for {', '.join(untimed)}" if untimed else ""
+        lines.append(f"About {duration(estimate.seconds)}{more}, judged by earlier runs on this machine.")
     if estimate.unknown:
         lines.append(f"Not counted: {', '.join(estimate.unknown)}.")
     if estimate.residence is not None:
-        lines += _within(estimate.residence)
+        lines += _within(estimate.residence, guessed=estimate.guessed)
     return list(map(one_line, lines))
 
 
-def _within(residence: Residence) -> list[str]:
+def _within(residence: Residence, *, guessed: bool) -> list[str]:
     """Whether a run keeps within its budget, and what that costs."""
     from kineograph.graph_runtime.runtime import misfit
 
@@ -117,8 +122,9 @@ def _within(residence: Residence) -> list[str]:
         return [f"It DOES NOT FIT --memory {size(residence.budget)}: {problem}"]
     times = f", {residence.moved / residence.weights:.1f} times" if residence.moved > residence.weights else ""
     of = f"of {size(residence.weights)} weights, {size(residence.moved)} are moved{times}"
+    fits = "What is counted fits" if guessed else "It fits"
     lines = [
-        f"It fits --memory {size(residence.budget)}: {of}; {residence.largest} needs most, {size(residence.needs)}."
+        f"{fits} --memory {size(residence.budget)}: {of}; {residence.largest} needs most, {size(residence.needs)}."
     ]
     if residence.smaller:
         lines.append(f"With their smaller setting run {', '.join(residence.smaller)}.")
@@ -128,8 +134,10 @@ def _within(residence: Residence) -> list[str]:
 def _room(estimate: Estimate) -> str:
     if estimate.spare_bytes is None:
         return "."
-    word = "fits" if estimate.fits else "DOES NOT FIT"
-    return f"; that {word}: {size(estimate.spare_bytes)} of memory are to spare."
+    word = "that fits" if estimate.fits else "that DOES NOT FIT"
+    if estimate.fits is None:
+        word = "whether all of it fits, nobody can say"
+    return f"; {word}: {size(estimate.spare_bytes)} of memory are to spare."
 
 
 def flops(count: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kineograph.graph_runtime.codecs import CannotKeep
 from kineograph.graph_runtime.store import Kept, Store, StoreFault
 from kineograph.nodes.networks.ranks import any_of_ranks, count, rank, word_of_first, words_of_ranks
-from kineograph.nodes.sockets import TrainState
+from kineograph.nodes.train.sockets import TrainState
 
 T = TypeVar("T")
 

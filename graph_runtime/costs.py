@@ -7,6 +7,8 @@ from typing import Any
 
 from kineograph.graph_runtime.timings import Work
 
+EFFECT = "it has an effect, so it is not tried"
+"""Why nothing is known of a node that writes, say; it adds little."""
 CACHE_SHARE = 16
 """Of a budget, the share that values may take which are kept for a later run."""
 
@@ -113,6 +115,11 @@ class Estimate:
     residence: Residence | None = None
 
     @property
+    def guessed(self) -> bool:
+        """Whether something is left out of the sums that may be large: more than effects."""
+        return any(node.unknown not in ("", EFFECT) for node in self.nodes)
+
+    @property
     def unknown(self) -> list[str]:
         """The nodes of which nothing is known, so that all sums are lower bounds."""
         return [node.path for node in self.nodes if node.unknown]
@@ -120,7 +127,11 @@ class Estimate:
     @property
     def fits(self) -> bool | None:
         """Whether it fits the device's memory; None where nobody can say."""
-        return None if self.spare_bytes is None else self.peak_bytes <= self.spare_bytes
+        if self.spare_bytes is None:
+            return None
+        if self.peak_bytes > self.spare_bytes:
+            return False
+        return None if self.guessed else True
 
     @property
     def seconds(self) -> float:

@@ -13,8 +13,11 @@ WorkflowError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import linecache
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,21 @@ class NodeFailed(WorkflowError):
     """
 
     def __init__(
-        self, path: str, node_type: str, cause: BaseException, inputs: Mapping[str, str] | None = None
+        self,
+        path: str,
+        node_type: str,
+        cause: BaseException,
+        inputs: Mapping[str, str] | None = None,
+        packages: Collection[str] = (),
     ) -> None:
+        """``packages`` are those whose lines are worth to be named: the pack's that the node is part of."""
         self.path = path
         self.node_type = node_type
         self.definition = ""
         self.inputs = dict(inputs or {})
         kind = "" if isinstance(cause, (ValueError, OSError)) else f"{type(cause).__name__}: "
-        self.reason = f"{kind}{said(cause)}"
+        place = place_in(cause, packages)
+        self.reason = f"{kind}{said(cause)}" + (f" ({place}; --debug shows all)." if place else "")
         super().__init__(f"{path} ({node_type}) failed: {self.reason}")
 
     def part_of(self, definition: str) -> None:
@@ -129,6 +139,19 @@ def said(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
     return str(error) or type(error).__name__
+
+
+def place_in(error: BaseException, packages: Collection[str]) -> str:
+    """``grain.py, line 12``: the innermost line of these packages that an exception came through; nothing for none.
+
+    What they raise themselves as a ValueError is a sentence for people: it needs no line.
+    """
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in packages:
+            file = frame.f_code.co_filename
+            meant = isinstance(error, ValueError) and linecache.getline(file, line).lstrip().startswith("raise ")
+            return "" if meant else f"{Path(file).name}, line {line}"
+    return ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kineograph.graph_runtime.ahead import finished
 from kineograph.graph_runtime.cache import MemoryCache
-from kineograph.graph_runtime.costs import Estimate, NodeEstimate
+from kineograph.graph_runtime.costs import EFFECT, Estimate, NodeEstimate
 from kineograph.graph_runtime.errors import said
 from kineograph.graph_runtime.holdings import held_bytes, likeness, shapes, tensors
 from kineograph.graph_runtime.kept import ABSENT
@@ -28,8 +28,8 @@ from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step
 if TYPE_CHECKING:
     from kineograph.graph_runtime.memory.reads import Reads
     from kineograph.graph_runtime.store import Store
-    from kineograph.repeats import Repeats
     from kineograph.trial import Ledger, Trial
+    from kineograph.trial.repeats import Repeats
 
 WALKED = 32
 """Passes of a loop that are walked one by one where they are not alike."""
@@ -57,8 +57,8 @@ def estimate(
     """
     import torch
 
-    from kineograph.repeats import Repeats
     from kineograph.trial import trial
+    from kineograph.trial.repeats import Repeats
 
     before = torch.is_grad_enabled()
     try:
@@ -168,7 +168,7 @@ class _Walk:
         if self.reads is not None:
             self.reads.end(step, self.ledger.peak, unknown=isinstance(made, Unknown))
         if isinstance(made, Unknown):
-            row.unknown = made.why
+            row.unknown = row.unknown or made.why  # in a loop, the first pass tells the cause
             made = tuple(Unknown(f"it needs {step.path}") for _ in step.outputs)
         for (_, slot), value in zip(step.outputs, made, strict=True):
             values[slot] = value
@@ -231,7 +231,7 @@ class _Walk:
             if isinstance(values[slot], Unknown):
                 return cast(Unknown, values[slot])
         if kind.estimate is None and (kind.effect or _names_files(kind)):
-            return Unknown("it has an effect, so it is not tried" if kind.effect else "it reads files")
+            return Unknown(EFFECT if kind.effect else "it reads files")
         if self.reads is not None:
             arguments |= self.reads.instead(step)
         if kind.run_parameter is not None:

@@ -30,6 +30,7 @@ from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.memory.rescue import invoke, is_out_of_memory, may_run_again, run_again
 from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.outline import outlines, shorts
+from kineograph.graph_runtime.results import Overwrote, misfit, several
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
 from kineograph.graph_runtime.sockets import Stream
@@ -151,7 +152,7 @@ def _run_beside(todo: list[Step], values: list[Any], cache: MemoryCache, state: 
     def finish(path: str) -> None:
         step, future = begun.pop(path)
         ended = _wait(step, future, state)
-        _assign(step, values, ended.result)
+        _assign_ended(step, values, ended)
         keep(step, values, cache, state, ended.seconds, time.perf_counter() - ended.seconds)
         _preview(step, values, state)
 
@@ -225,17 +226,19 @@ def _run(
         state.at.path = step.path
     state.grad.set(step.record)
     if kind.is_async and not step.record and state.memory is None:
-        _assign(step, values, _wait(step, _begin(step, values, state), state).result)
+        _assign_ended(step, values, _wait(step, _begin(step, values, state), state))
         return
     arguments: dict[str, Any] = {}
     try:
         arguments = _arguments(step, kind, values, state, now)
-        _assign(step, values, _call(step, arguments, state))
+        _assign(step, kind, values, _call(step, arguments, state))
     except (NodeFailed, Cancelled):
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, Overwrote):
+            state.let_go()
         given = outlines({port: value for port, value in arguments.items() if port in kind.inputs})
-        raise NodeFailed(step.path, step.type_id, error, given) from error
+        raise NodeFailed(step.path, step.type_id, error, given, kind.packages) from error
 
 
 def _call(step: Step, arguments: dict[str, Any], state: RunState) -> Any:
@@ -274,12 +277,27 @@ def _arguments(step: Step, kind: NodeType, values: list[Any], state: RunState, n
     return arguments
 
 
-def _assign(step: Step, values: list[Any], result: Any) -> None:
+def _assign(step: Step, kind: NodeType, values: list[Any], result: Any) -> None:
+    """Put what a node returned into its slots.
+
+    Raises:
+        ValueError: it is not what the node declares.
+    """
     if len(step.outputs) == 1 and step.outputs[0][0] == ONLY_OUTPUT:
+        if not isinstance(result, kind.returns[0]):
+            raise ValueError(f"it returned {misfit(kind.outputs[ONLY_OUTPUT].type, result)}")
         values[step.outputs[0][1]] = result
     elif step.outputs:
-        for (_, slot), value in zip(step.outputs, result, strict=True):
+        for (_, slot), value in zip(step.outputs, several(kind, result), strict=True):
             values[slot] = value
+
+
+def _assign_ended(step: Step, values: list[Any], ended: Ended) -> None:
+    assert step.node is not None
+    try:
+        _assign(step, step.node, values, ended.result)
+    except ValueError as error:
+        raise NodeFailed(step.path, step.type_id, error) from error
 
 
 def _begin(step: Step, values: list[Any], state: RunState) -> Future[Ended]:
@@ -300,7 +318,8 @@ def _wait(step: Step, future: Future[Ended], state: RunState) -> Ended:
     if isinstance(ended.error, Cancelled):
         raise ended.error
     if ended.error is not None:
-        raise NodeFailed(step.path, step.type_id, ended.error) from ended.error
+        packages = step.node.packages if step.node is not None else ()
+        raise NodeFailed(step.path, step.type_id, ended.error, packages=packages) from ended.error
     return ended
 
 

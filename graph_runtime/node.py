@@ -9,13 +9,13 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from kineograph.graph_runtime.paths import InputFile, OutputFile
+from kineograph.graph_runtime.paths import InputFile, OutputFile, digest_inputs
 from kineograph.graph_runtime.sockets import SocketType, socket_type
 
 if TYPE_CHECKING:
@@ -80,6 +80,13 @@ class RunContext(Protocol):
         ...
 
 
+def _marks(annotation: Any) -> Iterator[Any]:
+    """What annotates a type, or the types that it is made of: of ``list[Annotated[str, mark]] | None`` the mark."""
+    yield from getattr(annotation, "__metadata__", ())
+    for inner in () if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation):
+        yield from _marks(inner)
+
+
 @dataclass(frozen=True)
 class Port:
     """One input or output of a node.
@@ -113,14 +120,21 @@ class Port:
     @cached_property
     def file_endings(self) -> tuple[str, ...]:
         """Where it names a file to read, the endings that fit."""
-        marks = getattr(self.annotation, "__metadata__", ())
-        return next((mark.endings for mark in marks if isinstance(mark, InputFile)), ())
+        return next((mark.endings for mark in _marks(self.annotation) if isinstance(mark, InputFile)), ())
 
     @cached_property
     def output_endings(self) -> tuple[str, ...]:
         """Where it names a file to write, the endings that fit."""
-        marks = getattr(self.annotation, "__metadata__", ())
-        return next((mark.endings for mark in marks if isinstance(mark, OutputFile)), ())
+        return next((mark.endings for mark in _marks(self.annotation) if isinstance(mark, OutputFile)), ())
+
+    @cached_property
+    def classes(self) -> tuple[type, ...]:
+        """The classes that its values may have: a float's also int, an optional one's also None's."""
+        python = self.type.python
+        if python is Any or not isinstance(python, type):
+            return (object,)
+        also = {float: (int,), list: (tuple,)}.get(python, ())
+        return (python, *also, *(kind for kind in typing.get_args(self.annotation) if kind is type(None)))
 
     @cached_property
     def bounds(self) -> str:
@@ -184,7 +198,8 @@ class NodeType:
         inputs, outputs: its ports by name.
         doc: the docstring without its ``Args:``.
         effect: it changes the world (a file): it runs whenever it is reached and is never cached.
-        fingerprint: of files that its literals name; called with them, its text becomes part of the key.
+        fingerprint: of files that its literals name; called with them, its text becomes part of the key. Without it,
+            the files that ``input_file`` ports name are digested.
         donates: inputs it overwrites. views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of: what led to them is recorded.
         counts: inputs that only say how many items its stream has: a longer one begins with the same items.
@@ -234,6 +249,12 @@ class NodeType:
         return code_digest(self.function)
 
     @cached_property
+    def digest_files(self) -> Callable[..., str] | None:
+        """What digests the files that its literals name: its fingerprint, else by what its ports say; or None."""
+        files = [name for name, port in self.inputs.items() if port.file_endings]
+        return self.fingerprint or (digest_inputs(files) if files else None)
+
+    @cached_property
     def bounded(self) -> frozenset[str]:
         """The literal inputs with bounds: what arrives there by a link is checked when it arrives."""
         return frozenset(
@@ -241,6 +262,17 @@ class NodeType:
             for name, port in self.inputs.items()
             if port.type.is_literal and (port.bounds or hasattr(port.annotation, "__metadata__"))
         )
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose code its pack runs; none for a node of ours."""
+        own = self.function.__module__.partition(".")[0]
+        return () if not self.pack or own == __name__.partition(".")[0] else (own,)
+
+    @cached_property
+    def returns(self) -> Sequence[tuple[type, ...]]:
+        """The classes that each of its outputs may have."""
+        return [port.classes for port in self.outputs.values()]
 
     @property
     def several_outputs(self) -> bool:
@@ -298,7 +330,7 @@ def node(function: Callable[..., Any] | None = None, /, **declared: Any) -> Any:
         version: rises when a port or the meaning changes.
         effect: it changes the world outside, a file for example.
         fingerprint: function of the node's literals that digests the files they name; a parameter with a default may be
-            linked, and is then left at it.
+            linked, and is then left at it. Files that ``input_file`` ports name need none.
         donates: inputs it overwrites.
         views: inputs that its output shares memory with.
         differentiates: inputs it takes gradients of.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import AfterValidator
+
+from kineograph.digests import file_digest
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have on the usual file systems."""
@@ -144,6 +148,30 @@ def open_input(path: str) -> BinaryIO:
         file.close()
         raise ValueError(f"{_shown(path)} is a pipe or a device, not a file.")
     return file
+
+
+def digest_inputs(ports: Iterable[str]) -> Callable[..., str]:
+    """The fingerprint of a node that says of itself no more than which of its ports name files to read.
+
+    Args:
+        ports: the names of these ports; the value of each is a path, a list of paths, or empty.
+    """
+
+    def fingerprint(**values: str | list[str] | None) -> str:
+        return ",".join(f"{port}={'+'.join(map(_digest, _paths(value)))}" for port, value in sorted(values.items()))
+
+    parameters = [inspect.Parameter(port, inspect.Parameter.KEYWORD_ONLY) for port in ports]
+    fingerprint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return fingerprint
+
+
+def _paths(value: str | list[str] | None) -> list[str]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _digest(path: str) -> str:
+    open_input(path).close()
+    return file_digest(Path(path).expanduser())
 
 
 def _without_waiting(path: str, flags: int) -> int:

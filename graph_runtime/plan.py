@@ -151,10 +151,10 @@ class _Planner:
         if self.letters > MAX_LETTERS:
             message = f"The nodes read more than {MAX_LETTERS:,} letters that are typed in."
             raise InvalidWorkflow([Problem(path, message, "Let fewer nodes read the longest texts.")])
-        if kind.fingerprint is not None:
+        if kind.digest_files is not None:
             try:
-                head.append(files_digest(kind.fingerprint, literals, path))
-                self.files.append(NamedFiles(kind.fingerprint, literals, head[-1]))
+                head.append(files_digest(kind.digest_files, literals, path))
+                self.files.append(NamedFiles(kind.digest_files, literals, head[-1]))
             except InvalidWorkflow as invalid:
                 self.problems += invalid.problems
         key = digest(*head, *ports.values())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest
+from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest, place_in
 from kineograph.graph_runtime.node import NodeType, node_type
 from kineograph.graph_runtime.sockets import ANY, LITERALS, SocketType, stream_of
 from kineograph.graph_runtime.workflow import BRANCH, LOOP
 
 ENTRY_POINTS = "kineograph.nodes"
+PACKS = "kineograph_packs"
+"""The package that folders' packs are modules of."""
 
 
 class Registry:
@@ -59,7 +61,18 @@ class Registry:
             return f"A type is written with its version: {versions[-1]}."
         if versions:
             return f"This installation has {', '.join(versions)}."
-        return nearest(type_id, [*self._nodes, LOOP, BRANCH])
+        pack, slash, _ = name.partition("/")
+        if not slash:
+            return nearest(type_id, [*self._nodes, LOOP, BRANCH])
+        if pack == "comfyui":
+            return "It is a node of a pack for ComfyUI: give its folder with --comfy-packs DIR; a server, at its start."
+        own = [kind.id for kind in self._nodes.values() if kind.pack == pack]
+        if not own:
+            theirs = "--comfy-packs DIR for one of ComfyUI's"
+            return (
+                f"Its pack {pack!r} is not loaded: give its folder with --packs DIR ({theirs}); a server, at its start."
+            )
+        return nearest(type_id, own)
 
     def add(self, kind: NodeType) -> None:
         """Add one node type.
@@ -107,7 +120,8 @@ class Registry:
         """
         root = Path(folder)
         if not root.is_dir():
-            raise InvalidWorkflow([Problem("--packs", f"There is no folder {root}.")])
+            hint = f"Give the folder that it lies in: {root.parent}." if root.is_file() else ""
+            raise InvalidWorkflow([Problem("--packs", f"There is no folder {root}.", hint)])
         packs: dict[str, tuple[str, Callable[[], ModuleType]]] = {}
         for path in sorted([*root.glob("*.py"), *root.glob("*/__init__.py")]):
             pack = path.parent.name if path.name == "__init__.py" else path.stem
@@ -122,12 +136,19 @@ class Registry:
             try:
                 self.add_module(load(), pack=pack)
             except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's code may raise anything
-                problems.append(Problem(f"pack {pack}", f"{place} does not load: {type(error).__name__}: {error}"))
+                problems.append(not_loaded(pack, place, error, (PACKS, place.partition(".")[0])))
         if problems:
             raise InvalidWorkflow(problems)
 
 
-def import_file(path: Path, pack: str, package: str = "kineograph_packs") -> ModuleType:
+def not_loaded(pack: str, place: str, error: BaseException, packages: Collection[str]) -> Problem:
+    """That a pack's module raised while it was imported, and in which line of these packages."""
+    line = place_in(error, packages)
+    why = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
+    return Problem(f"pack {pack}", f"{place} does not load: {why}")
+
+
+def import_file(path: Path, pack: str, package: str = PACKS) -> ModuleType:
     """Import a pack from where it lies, as a module of a package that is made for it.
 
     Args:

@@ -41,7 +41,7 @@ class _Scope:
     passed: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Of the bypassed nodes: output -> the input that stands for it."""
     foretold: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What nodes say of their outputs before anything runs, by ``node`` or ``node.port``."""
+    """What nodes say of their outputs before anything runs, by ``node`` or ``node.port``; in a loop, ``$name`` too."""
 
 
 def validate(workflow: Workflow, registry: Registry, given: Mapping[str, Any]) -> list[Problem]:
@@ -135,8 +135,8 @@ class _Check:
                 self.link(scope, f"{place}.{name}", link, port)
         if spec.mode is None:
             self.effects += kind.effect
-            if kind.fingerprint is not None:
-                self.files.append((place, kind.fingerprint, _literals(scope, spec, kind)))
+            if kind.digest_files is not None:
+                self.files.append((place, kind.digest_files, _literals(scope, spec, kind)))
             if spec.type in self.kinds:
                 self.instance(scope, place, spec, kind)
             self.foresee(scope, place, spec, kind)
@@ -277,8 +277,12 @@ class _Check:
             for name, link in spec.links.items()
             if link.startswith("$") and link[1:] in scope.values
         }
-        body = _Scope(spec.body.nodes, f"{place}/", inner, known)
+        foretold = _entering(scope, spec.links | spec.carry)
+        body = _Scope(spec.body.nodes, f"{place}/", inner, known, foretold=foretold)
         self.graph(body)
+        for name, link in spec.carry.items():  # where the body says nothing of it, it stays what it was
+            if fact := body.foretold.get(spec.body.outputs.get(name, ""), scope.foretold.get(link)):
+                scope.foretold[f"{place.removeprefix(scope.place)}.{name}"] = fact
         made = {
             name: self.source(body, f"{place}/outputs.{name}", link) or ANY for name, link in spec.body.outputs.items()
         }
@@ -377,12 +381,19 @@ class _Check:
                 values[name] = scope.values[link[1:]]
         before = len(self.problems)
         inputs = {name: port.type for name, port in kind.inputs.items()}
-        self.inside(spec.type, _Scope(self.definitions[spec.type[1:]].nodes, f"{place}/", inputs, values))
+        foretold = _entering(scope, spec.links)
+        inner = _Scope(self.definitions[spec.type[1:]].nodes, f"{place}/", inputs, values, foretold=foretold)
+        self.inside(spec.type, inner)
         found, known = self.problems[before:], self.faults[spec.type]
         del self.problems[before:]
         for problem in found:
             if (problem.place.removeprefix(f"{place}/"), problem.message) not in known:
                 self.say(problem.place, problem.message, f"{problem.hint} It is part of {spec.type}.".strip())
+
+
+def _entering(scope: _Scope, links: Mapping[str, str]) -> dict[str, Any]:
+    """What is foretold of the inputs of a graph inside, by the names that they have there."""
+    return {f"${name}": scope.foretold[link] for name, link in links.items() if link in scope.foretold}
 
 
 def _literals(scope: _Scope, spec: NodeSpec, kind: NodeType) -> dict[str, Any]:

@@ -20,6 +20,7 @@ MODULES = (
     "shown",
     "pictures",
     "edit",
+    "replacement",
     "splice",
     "hand_over",
     "sizes",

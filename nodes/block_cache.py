@@ -13,6 +13,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import socket
+from kineograph.nodes.foretold import check_blocks
 from kineograph.nodes.sample import Precision, velocities
 from kineograph.nodes.sockets import DiT, Patches, SigmaStep, TextEmbedding
 
@@ -49,7 +50,7 @@ def begin_cache() -> BlockCache:
     return BlockCache()
 
 
-@node
+@node(fits=check_blocks)
 def cached_velocity(
     dit: DiT,
     patches: Patches,

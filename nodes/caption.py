@@ -14,7 +14,8 @@ from kineograph.graph_runtime.paths import output_file
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.clip_files import METADATA, FileBytes
 from kineograph.nodes.language_models import model_digest
-from kineograph.nodes.sockets import CaptionModel, ClipFile, Clips, Dataset, Video
+from kineograph.nodes.sockets import CaptionModel, Video
+from kineograph.nodes.train.sockets import ClipFile, Clips, Dataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -31,7 +31,7 @@ from kineograph.nodes.clip_files import (
     shown,
     strict_json,
 )
-from kineograph.nodes.sockets import LeftOut
+from kineograph.nodes.train.sockets import LeftOut
 
 # Shards
 

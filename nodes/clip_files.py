@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from kineograph.nodes.media.decode import PICTURES, VIDEOS
-from kineograph.nodes.sockets import LeftOut
+from kineograph.nodes.train.sockets import LeftOut
 
 SUFFIXES = frozenset(ending for kind in VIDEOS + PICTURES for ending in kind.endings)
 """What is taken for a clip; its first bytes must agree."""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kineograph.graph_runtime.codecs import Buffer, CannotKeep, codec
-from kineograph.nodes.sockets import TrainState
+from kineograph.nodes.train.sockets import TrainState
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,7 +133,7 @@ def _network(about: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
         return CaptionReader(encoder, about["attributes"])
 
 
-@codec("kineograph.nodes.sockets.TrainState")
+@codec("kineograph.nodes.train.sockets.TrainState")
 class TrainStateCodec:
     """A model in training and its optimizer: model, recipe and the optimizer's state_dict say all of it."""
 

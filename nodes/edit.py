@@ -13,10 +13,18 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
+from kineograph.nodes.foretold import (
+    check_handed,
+    check_place,
+    given_facts,
+    pair_facts,
+    same_facts,
+    uneven_facts,
+)
+from kineograph.nodes.given import with_given, written
 from kineograph.nodes.shown import with_shown
-from kineograph.nodes.sockets import VAE, Keyframes, Latent, SigmaStep, Video
+from kineograph.nodes.sockets import VAE, Latent, SigmaStep, Video
 from kineograph.nodes.train.data import step_generator
-from kineograph.nodes.video import encoded_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +39,14 @@ class FlowEditPair(NamedTuple):
     source: Latent
 
 
-@node
+@node(fits=check_place, foretells=given_facts)
 def give_video(
-    latent: Latent, vae: VAE, video: Video, at: Annotated[int, Field(ge=0)] = 0, from_end: bool = False
+    latent: Latent,
+    vae: VAE,
+    video: Video,
+    at: Annotated[int, Field(ge=0)] = 0,
+    from_end: bool = False,
+    near: bool = False,
 ) -> Latent:
     """Give a clip or a picture at a place in time: first (image to video, extend forward), last (backward), anywhere.
 
@@ -48,28 +61,22 @@ def give_video(
         video: the clip or picture, of the size of the video to come; one for all clips of the latent, or one each.
         at: frames of the video to come before the given clip; with ``from_end``, after it.
         from_end: count from the end.
+        near: of a causal VAE, give a clip anywhere and of any length, though its latent is then near the right one
+            only: it is encoded behind a still of its first frame, groups that it fills by half or more are filled up
+            with stills of its ends, and a picture is a still for a whole group. ``paste_video`` behind the decoder
+            puts the very pixels back. Other VAEs, and models with channels for given frames, need none of it.
 
     Raises:
         ValueError: the clip has another size or rate, or does not fit in, or its VAE is causal and the clip does not
             stand first; with what helps.
     """
-    count, first = video.frames.shape[1], check_given(latent, video, at, from_end)
+    first = check_given(latent, video, at, from_end)
     if latent.spec.shows:
         return with_shown(latent, vae, video, first)
-    if latent.spec.passes and first > 0:
-        return _passing(latent, vae, video, first)
-    groups, loose = _filled_groups(latent, first, count)
-    _check_causal(latent, groups, loose, count)
-    if groups:
-        begin, end = _first_frame(latent, groups.start), _first_frame(latent, groups.stop)
-        values = _encoded(latent, vae, video, range(begin - first, end - first))
-        latent = _written(latent, values, groups.start)
-    for frame in loose:
-        latent = _with_keyframe(latent, _encoded(latent, vae, video, range(frame - first, frame - first + 1)), frame)
-    return latent
+    return with_given(latent, vae, video, first, near)
 
 
-@node
+@node(fits=check_handed, foretells=given_facts)
 def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] = 0, from_end: bool = False) -> Latent:
     """Give latent frames that another sampling left, as they are: longer videos are handed on like this.
 
@@ -109,10 +116,10 @@ def give_latent(latent: Latent, given: Latent, at: Annotated[int, Field(ge=0)] =
             "A latent frame that stands for one frame alone can only stand first, where such a one stands: "
             "give groups alone (last_groups), or let both latents begin with a frame alone."
         )
-    return _written(latent, given.x.expand(latent.x.shape[0], -1, -1, -1, -1), first)
+    return written(latent, given.x.expand(latent.x.shape[0], -1, -1, -1, -1), first)
 
 
-@node
+@node(foretells=same_facts)
 def sdedit(latent: Latent, source: Latent, level: Level = 0.6) -> Latent:
     """SDEdit: start from a clip with noise up to a level, and keep what survives it (Meng et al. 2022).
 
@@ -128,7 +135,7 @@ def sdedit(latent: Latent, source: Latent, level: Level = 0.6) -> Latent:
     return _softened(latent, source, latent.mask.new_full((1, 1, 1), level))
 
 
-@node
+@node(foretells=uneven_facts)
 def sdedit_frames(latent: Latent, source: Latent, levels: Annotated[list[Level], Field(min_length=2)]) -> Latent:
     """SDEdit with a noise level of its own for every frame: a cut that is made anew, say, between frames that stay.
 
@@ -147,7 +154,7 @@ def sdedit_frames(latent: Latent, source: Latent, levels: Annotated[list[Level],
     return _softened(latent, source, level_t.view(-1, 1, 1))
 
 
-@node
+@node(foretells=uneven_facts)
 def morph(latent: Latent, first: Latent, second: Latent, most: Level = 0.8) -> Latent:
     """One clip turns into another over the whole duration: both stand under noise that is highest in the middle.
 
@@ -190,7 +197,7 @@ def turn_velocity(first: Latent, second: Latent) -> Latent:
     return replace(first, x=torch.lerp(first.x, second.x, _turn(first)))
 
 
-@node
+@node(foretells=same_facts)
 def begin_sampling(latent: Latent) -> Latent:
     """Where sampling begins: given cells clean, free ones noise, soft ones between, (1 - m) clean + m noise.
 
@@ -202,7 +209,7 @@ def begin_sampling(latent: Latent) -> Latent:
     return replace(latent, x=flow.start(latent.clean, latent.x, latent.mask))
 
 
-@node
+@node(foretells=pair_facts)
 def flow_edit_pair(latent: Latent, source: Latent, at: SigmaStep, seed: int = 0, step: int = 0) -> FlowEditPair:
     """The two noisy videos whose velocities FlowEdit compares (Kulikov et al. 2024, FlowEdit, alg. 1).
 
@@ -270,6 +277,11 @@ def _softened(latent: Latent, source: Latent, levels: Tensor) -> Latent:
 
 
 def _check_same(latent: Latent, other: Latent) -> None:
+    if latent.references != other.references:
+        raise ValueError(
+            "Pictures of reference stand before one of these videos and not the other: put show_reference behind this "
+            "node."
+        )
     if latent.x.shape[1:] != other.x.shape[1:] or latent.time != other.time or latent.fps != other.fps:
         raise ValueError(
             f"The video to come has {latent.frames} frames at {latent.fps:g} per second and C, h, w = "
@@ -280,92 +292,6 @@ def _check_same(latent: Latent, other: Latent) -> None:
 
 def _size(video: Video) -> str:
     return f"{video.frames.shape[3]} x {video.frames.shape[4]}"
-
-
-def _first_frame(latent: Latent, group: int) -> int:
-    """The first of the frames that a latent frame stands for."""
-    ratio = latent.spec.time_ratio
-    return max(0, group * ratio - ratio + 1) if latent.time == "line" else group * ratio
-
-
-BEGINNING = 2
-"""Latent frames of a clip that stand beside a video, where the clip does not stand first (LTX-Video 0.9.5)."""
-
-
-def _passing(latent: Latent, vae: VAE, video: Video, first: int) -> Latent:
-    """A clip that a causal VAE encodes by itself, given inside a longer video as LTX-Video was trained since 0.9.5.
-
-    Its first latent frames mean something else than those of the video at that place, so they stand beside it.
-    """
-    count, ratio = video.frames.shape[1], latent.spec.time_ratio
-    if left := (count - 1) % ratio:
-        raise ValueError(
-            f"This model's VAE encodes 1 + a multiple of {ratio} frames, and the given clip has {count}: trim_video to "
-            f"{count - left} frames makes it fit."
-        )
-    values = _encoded(latent, vae, video, range(count))
-    for number in range(min(BEGINNING, values.shape[2])):
-        latent = _with_keyframe(latent, values[:, :, number : number + 1], first + number)
-    if values.shape[2] <= BEGINNING:
-        return latent
-    if first % ratio:
-        raise ValueError(
-            f"A clip of more than {1 + ratio} frames stands at a multiple of {ratio} frames with this model, and here "
-            f"{first} are before it: {first - first % ratio} or {first + ratio - first % ratio} fit."
-        )
-    return _written(latent, values[:, :, BEGINNING:], first // ratio + BEGINNING)
-
-
-def _check_causal(latent: Latent, groups: range, loose: list[int], count: int) -> None:
-    """Of a causal VAE, the latents of a clip are those inside a longer video only where nothing is before it."""
-    if not latent.spec.causal or (groups.start == 0 and groups and not loose):
-        return
-    if groups.start == 0 and groups:
-        fits = _first_frame(latent, groups.stop)
-        raise ValueError(
-            f"A clip of {count} frames ends inside a group of this model's VAE: trim_video to {fits} frames makes it "
-            "fit."
-        )
-    raise ValueError(
-        "This model's VAE is causal: what a latent frame holds depends on all frames before it, and here those are not "
-        "known yet. Give the clip first (at 0, from_end false). To extend backward, reverse_video before and after "
-        "extending forward, which is right for movements that look alike both ways."
-    )
-
-
-def _filled_groups(latent: Latent, first: int, count: int) -> tuple[range, list[int]]:
-    """The latent frames that ``count`` frames from ``first`` on fill, and the frames that fill none."""
-    filled = [
-        group
-        for group in range(latent.x.shape[2])
-        if first <= _first_frame(latent, group) and _first_frame(latent, group + 1) <= first + count
-    ]
-    groups = range(filled[0], filled[-1] + 1) if filled else range(0)
-    inside = range(_first_frame(latent, groups.start), _first_frame(latent, groups.stop))
-    return groups, [frame for frame in range(first, first + count) if frame not in inside]
-
-
-def _encoded(latent: Latent, vae: VAE, video: Video, frames: range) -> Tensor:
-    """The latent values of some frames of a clip, for every clip of the latent."""
-    part = encoded_frames(vae, video.frames[:, frames.start : frames.stop])
-    return part.expand(latent.x.shape[0], -1, -1, -1, -1)
-
-
-def _written(latent: Latent, values: Tensor, first: int) -> Latent:
-    """Values given at latent frames from ``first`` on."""
-    clean, mask = latent.clean.clone(), latent.mask.clone()
-    places = slice(first, first + values.shape[2])
-    clean[:, :, places], mask[:, :, places] = values, 0.0
-    return replace(latent, clean=clean, mask=mask)
-
-
-def _with_keyframe(latent: Latent, values: Tensor, frame: int) -> Latent:
-    import torch
-
-    if latent.keyframes is None:
-        return replace(latent, keyframes=Keyframes(values, (float(frame),)))
-    joined = torch.cat([latent.keyframes.values, values], dim=2)
-    return replace(latent, keyframes=Keyframes(joined, (*latent.keyframes.frames, float(frame))))
 
 
 def _turn(latent: Latent) -> Tensor:

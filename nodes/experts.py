@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -40,7 +41,7 @@ def join_experts(high: DiT, low: DiT, boundary: Boundary = 0.875) -> DiT:
             f"These two DiTs do not belong together: one takes and gives {first.config}, the other {second.config}."
         )
     joined: Any = Experts(first, second, boundary)
-    return DiT(joined, high.patch)
+    return replace(high, network=joined)
 
 
 @node

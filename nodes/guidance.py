@@ -13,6 +13,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import socket
+from kineograph.nodes.foretold import check_asked, check_blocks
 from kineograph.nodes.sample import Precision, velocities, velocity_pair
 from kineograph.nodes.sockets import DiT, Patches, SigmaStep, TextEmbedding
 
@@ -48,7 +49,7 @@ class Projected(NamedTuple):
     momentum: GuidanceMomentum
 
 
-@node
+@node(fits=check_asked)
 def guidance_pair(
     dit: DiT,
     patches: Patches,
@@ -71,7 +72,7 @@ def guidance_pair(
     return VelocityPair(replace(patches, tokens=with_text), replace(patches, tokens=without))
 
 
-@node
+@node(fits=check_blocks)
 def skipped_velocity(
     dit: DiT,
     patches: Patches,

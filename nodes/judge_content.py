@@ -15,7 +15,8 @@ from pydantic import Field
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.scores import Name, Question, Score, Scores, answer, teller
-from kineograph.nodes.sockets import Clips, Video
+from kineograph.nodes.sockets import Video
+from kineograph.nodes.train.sockets import Clips
 
 if TYPE_CHECKING:
     from kineograph.nodes.networks.intervals import Estimate

@@ -32,7 +32,7 @@ def model_digest(folder: str) -> str:
 
     from blake3 import blake3
 
-    from kineograph.nodes.digests import file_digest
+    from kineograph.digests import file_digest
 
     try:
         digest = blake3(version("transformers").encode())

@@ -121,7 +121,7 @@ def load_image(
 
 
 def _digest(path: str, kinds: Sequence[Kind]) -> str:
-    from kineograph.nodes.digests import file_digest
+    from kineograph.digests import file_digest
     from kineograph.nodes.media.decode import check_kind
 
     with open_input(path) as file:

@@ -14,6 +14,8 @@ from kineograph.graph_runtime.paths import output_file
 from kineograph.nodes.sockets import DiT, LoRA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from kineograph.nodes.networks.lora import LowRank
@@ -81,14 +83,18 @@ def _updates(dit: DiT, state: dict[str, Tensor], scale: float | None, path: str)
     return updates_of(state, _inner(dit), _first_names(dit), scale, Path(path).name)
 
 
-def _first_names(dit: DiT) -> dict[str, str]:
+def _first_names(dit: DiT) -> Mapping[str, str | tuple[str, ...]]:
     """From the names of a DiT's layers in its authors' files to those of its library, where these differ."""
-    from kineograph.nodes.families.layouts import ltx, wan
+    from kineograph.nodes.families.layouts import hunyuan, ltx, wan
+    from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
     from kineograph.nodes.networks.adapters.wan import VACEDiT, WanDiT
 
     if isinstance(dit.network, (VACEDiT, WanDiT)):
         return wan.wan_aliases(len(_inner(dit).blocks))
+    if isinstance(dit.network, HunyuanVideoDiT):
+        sizes = _inner(dit).config
+        return hunyuan.aliases(sizes.num_layers, sizes.num_single_layers, sizes.num_refiner_layers)
     return ltx.ALIASES if isinstance(dit.network, LTXDiT) else {}
 
 

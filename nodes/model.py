@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
+from kineograph.digests import file_digest
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.digests import file_digest
 from kineograph.nodes.sockets import VAE, DiT, LatentSpec, TextEncoder
 
 PRETRAINED = Path(__file__).parent / "pretrained"

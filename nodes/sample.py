@@ -12,7 +12,16 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, Patches, SigmaStep, TextEmbedding
+from kineograph.nodes.foretold import check_asked, noise_facts, same_facts
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    LatentSpec,
+    Patches,
+    SigmaStep,
+    TextEmbedding,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +84,7 @@ def _wrong_depth(spec: LatentSpec, frames: int) -> str:
     )
 
 
-@node(fits=check_size)
+@node(fits=check_size, foretells=noise_facts)
 def latent_noise(
     vae: VAE,
     frames: Annotated[int, Field(ge=1, le=1025)] = 17,
@@ -130,12 +139,13 @@ def shifted_sigmas(
     return Stream.of([SigmaStep(*pair) for pair in pairwise(levels)])
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=same_facts)
 def patchify(
     latent: Latent,
     time: Annotated[int, Field(ge=1)] = 1,
     height: Annotated[int, Field(ge=1)] = 1,
     width: Annotated[int, Field(ge=1)] = 1,
+    dit: DiT | None = None,
 ) -> Patches:
     """Cut a latent into spacetime tokens with their positions in seconds and pixels (Peebles & Xie 2023).
 
@@ -146,12 +156,13 @@ def patchify(
         time: latent frames per token; 1 where the latent has keyframes.
         height: latent cells per token, downwards.
         width: latent cells per token, across.
+        dit: a model, whose own patch is taken in place of time, height and width.
     """
     import torch
 
     from kineograph.nodes.networks import patches
 
-    patch = (time, height, width)
+    patch = time, height, width = (time, height, width) if dit is None else dit.patch
     tokens = patches.patchify(latent.x, patch)
     mask = patches.patchify(latent.mask, patch).amax(dim=-1)
     t, h, w = latent.x.shape[2:]
@@ -180,7 +191,7 @@ def unpatchify(patches: Patches) -> Latent:
     return replace(patches.latent, x=join(own, patches.grid, patches.patch))
 
 
-@node
+@node(fits=check_asked)
 def dit_velocity(
     dit: DiT,
     patches: Patches,
@@ -237,7 +248,7 @@ def packed_velocity(
     return Stream.of([replace(part, tokens=velocity) for part, velocity in zip(parts, found, strict=True)])
 
 
-@node
+@node(fits=check_asked)
 def guided_velocity(
     dit: DiT,
     patches: Patches,
@@ -336,7 +347,8 @@ def _asked(dit: DiT, patches: Patches, text: TextEmbedding, sigma: float) -> _As
 
     if dit.patch != patches.patch:
         raise ValueError(
-            f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify."
+            f"The tokens are patches of {patches.patch} cells, this DiT takes {dit.patch}: change patchify, or "
+            "wire the DiT into it."
         )
     config = dit.network.config
     levels_BN1 = flow.token_levels(sigma, patches.mask)[..., None]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
+from kineograph.nodes.foretold import check_decoded
 from kineograph.nodes.sockets import VAE, Latent, Video
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ def outlined_decoding(vae: VAE, latent: Latent, **_: object) -> None:
     """What ``decode_to_file`` computes, without the file."""
     from kineograph.nodes.networks.pieces import decoded_pieces
 
+    latent = latent.without_references()
     for _piece in decoded_pieces(vae.network, latent.x, latent.time):
         del _piece  # before the next one is made
 
 
-@node(effect=True, estimate=outlined_decoding)
+@node(effect=True, estimate=outlined_decoding, fits=check_decoded)
 def decode_to_file(
     vae: VAE,
     latent: Latent,

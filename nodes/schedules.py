@@ -10,10 +10,35 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import Latent, Levels, SigmaStep
+from kineograph.nodes.sockets import DiT, Latent, Levels, SigmaStep
 
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@node
+def model_sigmas(
+    dit: DiT, latent: Latent, steps: Steps = 20, shift: Annotated[float, Field(ge=0, le=100)] = 0.0
+) -> Stream[SigmaStep]:
+    """The schedule that a model is sampled with by those who made it, for a video of this size.
+
+    Kineograph's own: shift 3. Wan: shift 8 (1.3B), 5 (2.2 5B), 12 (2.2 A14B, text to video), 5 (its image to video),
+    else 3 up to 480 x 832 pixels and 5 above. LTX-Video: ``token_shift``, stretched to 0.1. CogVideoX: every so many of
+    its own timesteps. Mochi: ``linear_quadratic_sigmas``. HunyuanVideo: shift 7.
+
+    Args:
+        dit: the model.
+        latent: of the video to come, whose size matters to some.
+        steps: number of denoising steps.
+        shift: of ``shifted_sigmas``, taken in place of the model's own schedule; 0 is the model's own.
+    """
+    from kineograph.nodes.networks import flow
+    from kineograph.nodes.networks.adapters.own_levels import own_levels
+
+    if shift:
+        return _steps(flow.shifted_sigmas(steps, shift).tolist())
+    t, h, w = latent.x.shape[2:]
+    return _steps(own_levels(dit.network, (t, h, w), latent.spec.space_ratio, steps))
 
 
 @node
@@ -145,8 +170,9 @@ def token_shift(
     """
     import math
 
-    tokens = math.prod(latent.x.shape[2:]) / cells
-    return math.exp(at_1024 + (at_4096 - at_1024) * (tokens - 1024) / 3072)
+    from kineograph.nodes.networks import schedules
+
+    return schedules.shift_of_tokens(math.prod(latent.x.shape[2:]) / cells, at_1024, at_4096)
 
 
 @node

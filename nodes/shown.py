@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_given
+from kineograph.nodes.foretold import given_facts
 from kineograph.nodes.sockets import VAE, ImageEncoder, Latent, Shown, Video
 from kineograph.nodes.train.data import step_generator
 from kineograph.nodes.video import encoded_frames
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 
 @node(views=("vae", "image_encoder"))
 def show_given_frames(
-    vae: VAE,
-    image_encoder: ImageEncoder | None = None,
-    kind: Literal["frames", "control", "first", "picture"] = "frames",
+    vae: VAE, image_encoder: ImageEncoder | None = None, kind: Literal["frames", "control", "first"] = "frames"
 ) -> VAE:
     """Let ``give_video`` tell the DiT of given frames in channels of their own, as Wan's image-to-video models need it.
 
@@ -35,8 +34,8 @@ def show_given_frames(
     Args:
         vae: of such a model, loaded alone.
         image_encoder: for models that are also told what the first picture shows: Wan 2.1's, not 2.2's.
-        kind: frames for Wan's image to video, control for VACE; for models that are shown the first frame alone, first
-            (CogVideoX) or picture (the first release of HunyuanVideo's image to video).
+        kind: frames for Wan's image to video, control for VACE, first for CogVideoX's and the first release of
+            HunyuanVideo's, which are shown the first frame alone.
 
     Raises:
         ValueError: the VAE is of another kind.
@@ -49,7 +48,7 @@ def show_given_frames(
     return replace(vae, spec=replace(vae.spec, shows=kind), image_encoder=image_encoder)
 
 
-@node
+@node(foretells=given_facts)
 def show_control(
     latent: Latent,
     vae: VAE,
@@ -90,7 +89,7 @@ def show_control(
     return replace(shown, shown=replace(shown.shown, strength=strength))
 
 
-@node
+@node(foretells=given_facts)
 def show_reference(latent: Latent, vae: VAE, image: Video, seed: int = 0) -> Latent:
     """Show VACE what somebody, something or a place looks like: a picture that is no frame of the video.
 
@@ -172,7 +171,7 @@ def with_shown(latent: Latent, vae: VAE, video: Video, first: int, drawn: Tensor
         )
     clips, total, ratio = latent.x.shape[0], latent.frames, latent.spec.time_ratio
     given = video.frames.expand(clips, -1, -1, -1, -1)
-    if latent.spec.shows in ("first", "picture"):
+    if latent.spec.shows == "first":
         return _with_first(latent, vae, given, first)
     drawn = torch.zeros_like(given[:, :, :1]) if drawn is None else drawn.expand(clips, -1, -1, -1, -1)
     places = range(first, first + given.shape[1])
@@ -196,17 +195,12 @@ def _with_first(latent: Latent, vae: VAE, given_BnCHW: Tensor, first: int) -> La
     """The encoding of the first frame alone, and zeros behind it, as CogVideoX and HunyuanVideo were trained."""
     import torch
 
-    from kineograph.nodes.networks import shown
-
     if first or given_BnCHW.shape[1] > 1:
         raise ValueError(
             f"This model is shown the first frame of a video alone, and {given_BnCHW.shape[1]} from frame {first} on "
             "are given: trim_video to one frame, and give it at 0."
         )
     network: Any = vae.network
-    values = encoded_frames(vae, given_BnCHW)
-    if latent.spec.shows == "picture":
-        channels = shown.picture(values, latent.x.shape[2])
-    else:
-        channels = torch.cat([values * network.shown_scale, torch.zeros_like(latent.x[:, :, 1:])], dim=2)
+    values = encoded_frames(vae, given_BnCHW) * network.shown_scale
+    channels = torch.cat([values, torch.zeros_like(latent.x[:, :, 1:])], dim=2)
     return replace(latent, shown=Shown(channels, given_BnCHW, (0,)))

@@ -10,7 +10,14 @@ from pydantic import Field
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.sample import Precision, latent_noise, velocities
-from kineograph.nodes.sockets import VAE, DiT, Latent, Patches, SigmaStep, TextEmbedding
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    Patches,
+    SigmaStep,
+    TextEmbedding,
+)
 from kineograph.nodes.sweep import SIZE, read_size
 
 

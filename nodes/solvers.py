@@ -114,7 +114,7 @@ def dpmpp_2m_sde_step(
     index: Annotated[int, Field(ge=0)],
     seed: int = 0,
 ) -> Stepped:
-    """A step of SDE-DPM-Solver++ 2M: order 2 for one network call, noise drawn anew (Lu et al. 2022, appendix B).
+    """A step of SDE-DPM-Solver++ 2M: order 2 for one network call, noise drawn anew (Lu et al. 2022).
 
     With ``ddim_sigmas`` this is the solver that CogVideoX-5b's folder names (CogVideoXDPMScheduler). What was seen in
     pure noise has no part in the second order, as there.

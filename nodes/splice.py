@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
+from kineograph.nodes.foretold import grouped_facts, same_facts
 from kineograph.nodes.sockets import Latent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@node
+@node(foretells=same_facts)
 def roll_latent(latent: Latent, step: int = 0, skip: int = 1, back: bool = False) -> Latent:
     """Turn a latent in time, another way at each step: loops with models that know no circular time (Mobius).
 
@@ -51,7 +52,7 @@ def close_loop(latent: Latent) -> Latent:
     return replace(latent, time="circle")
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=grouped_facts)
 def last_groups(latent: Latent, groups: Annotated[int, Field(ge=1)] = 2, leave_out: bool = False) -> Latent:
     """The last latent frames of a video, to be handed on to the next; or all the others.
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.fit import check_alike
+from kineograph.nodes.foretold import check_decoded, encoded_facts
 from kineograph.nodes.sockets import VAE, Latent, LatentSpec, Video
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 TileSide = Annotated[int, Field(ge=0, le=16384)]
 
 
-@node(smaller={"tile": 256})
+@node(smaller={"tile": 256}, foretells=encoded_facts)
 def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     """The latent of a video: the mean of the VAE's posterior, with every cell given (mask 0).
 
@@ -40,7 +41,7 @@ def vae_encode(vae: VAE, video: Video, tile: TileSide = 0) -> Latent:
     return Latent(mean, mean, torch.zeros_like(mean[:, :1]), video.fps, vae.spec, time_of(video, vae.spec))
 
 
-@node(smaller={"tile": 256})
+@node(smaller={"tile": 256}, fits=check_decoded)
 def vae_decode(vae: VAE, latent: Latent, tile: TileSide = 0) -> Video:
     """The video of a latent.
 

@@ -14,8 +14,17 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.experts import join_experts
+from kineograph.nodes.foretold import unpadded_facts
 from kineograph.nodes.model import Model
-from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, Latent, Levels, SigmaStep, TextEncoder
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    ImageEncoder,
+    Latent,
+    Levels,
+    SigmaStep,
+    TextEncoder,
+)
 
 Half = Literal["bfloat16", "float16", "float32"]
 Numbers = Literal["bfloat16", "float16", "float32", "float8_e4m3fn"]
@@ -46,9 +55,8 @@ def _dit(path: str, dtype: Numbers, made: Made) -> DiT:
 
 def _model(path: str, dtype: Numbers, vae_dtype: Half, made: Made) -> Model:
     dit, vae, text_encoder = _dit(path, dtype, made), made(path, "vae", vae_dtype), made(path, "text_encoder", dtype)
-    network: Any = dit.network
     looks = made(path, "image_encoder", vae_dtype) if "image_encoder" in _parts(path) else None
-    spec = replace(vae.spec, shows=network.config.shows, **_limits(path))
+    spec = replace(vae.spec, shows=dit.shows, **_limits(path))
     return Model(dit, replace(vae, spec=spec, image_encoder=looks), text_encoder)
 
 
@@ -98,9 +106,18 @@ def image_encoder_digest(path: str) -> str:
 
 
 def foretold_video_model(path: str) -> Model:
-    """Of the model, what its sizes must fit: the latent's."""
+    """Of the model, what its sizes must fit and what its DiT can be told."""
     nothing: Any = None
-    return Model(nothing, replace(foretold_video_vae(path), **_limits(path)), nothing)
+    dit, spec = foretold_video_dit(path), foretold_video_vae(path)
+    return Model(dit, replace(spec, shows=dit.shows, **_limits(path)), nothing)
+
+
+def foretold_video_dit(path: str) -> Any:
+    """Of a DiT, what it can be told, from its configuration."""
+    from kineograph.nodes.families.finding import find
+
+    found = find(path, "dit")
+    return found.kind.foretell(found.config)
 
 
 def foretold_video_vae(path: str) -> Any:
@@ -145,12 +162,12 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
     nothing is downloaded.
 
     Args:
-        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), one with the files of Wan's
-            repository, or one with a file of LTX-Video, a t5xxl file and a tokenizer.json. The name of a published
-            model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b,
-            ltx-video-2b-0.9, -2b-0.9.1, -2b-0.9.5, -13b-0.9.7, mochi-1, hunyuanvideo, hunyuanvideo-i2v,
-            cogvideox-2b, cogvideox-5b, cogvideox-5b-i2v, cogvideox-1.5-5b, cogvideox-1.5-5b-i2v) can be planned, not
-            run.
+        path: a folder as diffusers writes it (transformer, vae, text_encoder, tokenizer), one with the files of the
+            authors' repository (Wan, HunyuanVideo, Mochi), or one with a file of LTX-Video, a t5xxl file and a
+            tokenizer.json. The name of a published model (wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b,
+            wan2.1-flf2v-14b, wan2.2-t2v-a14b, wan2.2-i2v-a14b, ltx-video-2b-0.9, -2b-0.9.1, -2b-0.9.5, -13b-0.9.7,
+            mochi-1, hunyuanvideo, hunyuanvideo-i2v, cogvideox-2b, cogvideox-5b, cogvideox-5b-i2v, cogvideox-1.5-5b,
+            cogvideox-1.5-5b-i2v) can be planned, not run.
         dtype: of the DiT's and the text encoder's numbers; parts that need float32 keep it. float8_e4m3fn keeps linear
             layers in eight bits and computes in bfloat16.
         vae_dtype: of the numbers of the VAE, and of the image encoder where there is one.
@@ -161,7 +178,7 @@ def load_video_model(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16",
     return _model(path, dtype, vae_dtype, _loaded)
 
 
-@node(fingerprint=video_dit_digest, estimate=outlined_video_dit)
+@node(fingerprint=video_dit_digest, estimate=outlined_video_dit, foretells=foretold_video_dit)
 def load_video_dit(path: str = "wan2.1-t2v-1.3b", dtype: Numbers = "bfloat16") -> DiT:
     """Load the diffusion transformer of an open video model alone, from a ComfyUI file for instance.
 
@@ -198,7 +215,7 @@ def load_video_text_encoder(
 
     Args:
         path: as for ``load_video_dit``. A tokenizer.json is looked for beside the file, and in tokenizer or
-            google/umt5-xxl there.
+            google/umt5-xxl there; for HunyuanVideo's language model a file of CLIP too, with its own in tokenizer_2.
         dtype: of its numbers; parts that need float32 keep it. float8_e4m3fn is as for ``load_video_model``.
         reads_as: who reads a T5, where no DiT lies beside it (t5xxl_fp16.safetensors): ltx-video, from 0.9.5 on
             ltx-video-0.9.5, cogvideox or mochi. Each gives it another length or treats its padding in another way.
@@ -268,7 +285,7 @@ def cogvideox_scale(
     return dynamic_scale(timestep, steps, scale)
 
 
-@node(views=("latent",))
+@node(views=("latent",), foretells=unpadded_facts)
 def leave_out_padding(latent: Latent, groups: Annotated[int, Field(ge=0, le=8)] | None = None) -> Latent:
     """Leave out latent frames before a video, with which CogVideoX 1.5 fills up its tokens of two latent frames.
 

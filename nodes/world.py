@@ -12,7 +12,8 @@ from pydantic import Field
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.scores import Score, Scores
-from kineograph.nodes.sockets import Clips, Video
+from kineograph.nodes.sockets import Video
+from kineograph.nodes.train.sockets import Clips
 
 FORMAT = re.compile(r"(\d{1,4})x(\d{1,4})x(\d{1,4}):(\d{1,4})")
 

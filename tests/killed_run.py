@@ -22,7 +22,7 @@ from kineograph.graph_runtime import run_state
 from kineograph.graph_runtime.events import Metric, NodeProgress, NodeResumed
 from kineograph.graph_runtime.resume import KeepEvery
 from kineograph.graph_runtime.store import Store
-from kineograph.nodes.sockets import TrainState
+from kineograph.nodes.train.sockets import TrainState
 
 
 def bits(value: object) -> list[str]:

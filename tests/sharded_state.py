@@ -21,8 +21,8 @@ from kineograph.graph_runtime import objects
 from kineograph.graph_runtime.store import Store
 from kineograph.nodes import codecs, model
 from kineograph.nodes.networks import ranks
-from kineograph.nodes.sockets import Gradients, TrainState, Weights
 from kineograph.nodes.train import optimizer
+from kineograph.nodes.train.sockets import Gradients, TrainState, Weights
 
 assert codecs  # imported so that the codecs are known
 LOOP = "loop"

@@ -19,8 +19,9 @@ from kineograph.nodes.clip_files import FileBytes
 from kineograph.nodes.media import write_image, write_video
 from kineograph.nodes.networks import world
 from kineograph.nodes.networks.prompts import read_prompt
-from kineograph.nodes.sockets import ClipFile, Dataset, Video
+from kineograph.nodes.sockets import Video
 from kineograph.nodes.train import clips, streams
+from kineograph.nodes.train.sockets import ClipFile, Dataset
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "caption.json"
 FPS = 8.0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -232,6 +233,20 @@ def test_a_failing_node_is_exit_1_and_its_traceback_waits_for_debug(cli, flow, p
     assert "Its input a: 3\n" in err
 
 
+def test_a_bug_in_a_pack_is_said_with_its_line(cli, flow, tmp_path):
+    (tmp_path / "packs").mkdir()
+    node = "from kineograph.graph_runtime.node import node\n\n@node\ndef {}(a: str) -> int:\n    return {}\n"
+    (tmp_path / "packs/bad.py").write_text(node.format("fail", "{}[a]"))
+    path = flow({"f": {"type": "bad/fail@1", "params": {"a": "x"}}}, outputs={"x": "f"})
+    sentence = "f (bad/fail@1) failed: KeyError: 'x' (bad.py, line 5; --debug shows all).\n"
+    assert cli("run", path, "--packs", tmp_path / "packs") == (1, ANY, sentence)
+    (tmp_path / "packs/bad.py").write_text('x = float("much")\n')
+    _, _, err = cli("check", path, "--packs", tmp_path / "packs")
+    assert err.endswith(
+        "bad.py does not load: ValueError: could not convert string to float: 'much' (bad.py, line 1)\n"
+    )
+
+
 def test_a_bug_is_a_sentence_that_points_at_debug(cli, monkeypatch, capsys):
     monkeypatch.setattr("kineograph.__main__.default_runtime", lambda packs: 1 // 0)
     code, _, err = cli("nodes")
@@ -256,6 +271,7 @@ def test_nodes_lists_and_describes(cli, packs):
     assert re.search(r"^toy/add@1 +Add two numbers \(Peano et al\. 1889\)\.$", out, re.MULTILINE)
     assert "loop@1" in out
     page = cli("nodes", "toy/add@1", "--packs", packs)[1]
+    assert cli("nodes", "--packs", packs, "toy/add@1")[1] == page
     assert "b: int, >= 0, <= 100, default 1" in page
     assert "Nothing is lost." in page
     assert "the second." in page

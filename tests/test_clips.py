@@ -24,8 +24,8 @@ from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes.clip_files import FileBytes, shown, tree_digest
 from kineograph.nodes.media import write_image, write_video
 from kineograph.nodes.media.decode import read_frames
-from kineograph.nodes.sockets import ClipFile, Dataset
 from kineograph.nodes.train import clip_report, clips, streams
+from kineograph.nodes.train.sockets import ClipFile, Dataset
 
 FINETUNE = Path(__file__).parent.parent / "workflows" / "finetune.json"
 

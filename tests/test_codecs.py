@@ -20,9 +20,10 @@ from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.store import Store
 from kineograph.nodes import block_cache, codecs, guidance, model, sample, solvers, text, video, world
 from kineograph.nodes.media import write_video
-from kineograph.nodes.sockets import SigmaStep, TrainState, Video
+from kineograph.nodes.sockets import SigmaStep, Video
 from kineograph.nodes.train import adversarial, data, encoded, loss, mixed, noise, optimizer, recipe, streams
 from kineograph.nodes.train.clips import clip_folder
+from kineograph.nodes.train.sockets import TrainState
 
 ROOT = Path(__file__).parent.parent
 assert codecs  # imported so that the codecs are known

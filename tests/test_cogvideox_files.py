@@ -16,7 +16,7 @@ pytest.importorskip("transformers", reason="needs pip install 'kineograph[models
 import tiny_families
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-from kineograph.nodes import video_models
+from kineograph.nodes import text, video_models
 from kineograph.nodes.families.layouts import cogvideox
 from kineograph.nodes.families.schemas import CogVideoXAutoencoder, CogVideoXTransformer
 from kineograph.nodes.networks.weights import save_weights
@@ -114,8 +114,7 @@ def test_the_transformer_of_either_file_is_that_of_diffusers(kind, tmp_path):
     check_same(outlined.network, network.state_dict())
 
 
-def test_the_vae_of_either_file_is_that_of_diffusers_and_its_dit_tells_how_it_was_shown(vae, tmp_path):
-    """The authors' file serves all models; 1.5-I2V was trained on pictures that were scaled the other way."""
+def test_the_vae_of_either_file_is_that_of_diffusers(vae, tmp_path):
     (tmp_path / "vae").mkdir()
     torch.save({"state_dict": authors_vae(vae)}, tmp_path / "vae" / "3d-vae.pt")
     save_weights(tmp_path / "cogvideox_vae.safetensors", vae.state_dict())
@@ -124,10 +123,32 @@ def test_the_vae_of_either_file_is_that_of_diffusers_and_its_dit_tells_how_it_wa
         check_same(found.network, vae.state_dict())
         assert found.network.config.scaling_factor == 0.7
         assert found.shown_scale == 1.0
-    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["1.5-I2V"])
+
+
+def test_the_authors_folder_is_a_model(vae, tmp_path):
+    (tmp_path / "vae").mkdir()
+    torch.save({"state_dict": authors_vae(vae)}, tmp_path / "vae" / "3d-vae.pt")
     (tmp_path / "transformer" / "1").mkdir(parents=True)
+    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["5b"])
     torch.save({"module": authors_dit(dit)}, tmp_path / "transformer" / "1" / "mp_rank_00_model_states.pt")
-    assert video_models.load_video_vae(str(tmp_path)).network.shown_scale == 0.7**-2
+    tiny_families.text_encoder("T5").save_pretrained(tmp_path / "t5-v1_1-xxl")
+    tiny_families.tokenizer().save_pretrained(tmp_path / "t5-v1_1-xxl")
+    model = video_models.load_video_model(str(tmp_path), dtype="float32")
+    assert text.encode_text(model.text_encoder, "a cat").tokens.shape == (1, 226, tiny_families.TEXT_WIDTH)
+    assert (model.vae.spec.shows, model.vae.spec.patch_time, model.dit.patch) == ("", 1, (1, 2, 2))
+
+
+def test_bare_files_in_one_folder_are_a_model(vae, tmp_path):
+    """The DiT says who reads the T5, and how a picture is scaled: 1.5 was shown it the other way."""
+    dit = CogVideoXTransformer3DModel(**tiny_families.COG_DIT | SIZES["1.5-I2V"])
+    save_weights(tmp_path / "CogVideoX_1_5_5b_I2V.safetensors", dit.state_dict())
+    save_weights(tmp_path / "cogvideox_vae.safetensors", vae.state_dict())
+    save_weights(tmp_path / "t5xxl.safetensors", tiny_families.text_encoder("T5").state_dict())
+    tiny_families.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    model = video_models.load_video_model(str(tmp_path), dtype="float32")
+    assert text.encode_text(model.text_encoder, "a cat").tokens.shape == (1, 226, tiny_families.TEXT_WIDTH)
+    assert (model.vae.spec.shows, model.vae.spec.patch_time, model.dit.patch) == ("first", 2, (2, 2, 2))
+    assert model.vae.network.shown_scale == 0.7**-2
 
 
 def test_the_width_of_2b_tells_its_places_its_levels_and_the_scale_of_its_latents():

@@ -119,24 +119,27 @@ def test_sdedit_is_that_of_the_pipeline_from_video_to_video(words_5b):
     assert (latent.x.transpose(1, 2) - tiny.theirs(**given)).abs().max() < 1e-5
 
 
-def on_cogvideox(name: str, folder: str, patch: dict[str, int]) -> dict:
-    """A workflow file of the embedded model with CogVideoX in its place: another loader, another patch."""
+def on_cogvideox(name: str, tiny: Tiny) -> dict:
+    """A workflow file of the embedded model with CogVideoX in its place; 1.5 leaves out what fills up its tokens."""
     raw = json.loads((WORKFLOWS / f"{name}.json").read_text())
-    del raw["inputs"]["model"]
-    raw["nodes"]["model"] = {"type": "load_video_model@1", "params": {"path": folder, "dtype": "float32"}}
-    raw["nodes"]["denoise"]["body"]["nodes"]["patches"]["params"] = patch
+    raw["inputs"]["model"]["default"] = tiny.folder
+    if tiny.depth == 2:
+        raw["nodes"]["whole"] = {"type": "leave_out_padding@1", "links": {"latent": "denoise.latent"}}
+        raw["nodes"]["decoded"]["links"]["latent"] = "whole"
     return raw
 
 
 @pytest.mark.parametrize(("kind", "frames"), [("shown_5b", 9), ("shown_15", 13)])
 def test_the_embedded_models_own_file_of_image_to_video_runs(kind, frames, request, tmp_path):
-    """1.5 needs one node more, which leaves out what fills up its tokens."""
-    tiny = request.getfixturevalue(kind)
-    raw = on_cogvideox("image_to_video", tiny.folder, {"time": tiny.depth, "height": 2, "width": 2})
-    if tiny.depth == 2:
-        raw["nodes"]["whole"] = {"type": "leave_out_padding@1", "links": {"latent": "denoise.latent"}}
-        raw["nodes"]["decoded"]["links"]["latent"] = "whole"
+    raw = on_cogvideox("image_to_video", request.getfixturevalue(kind))
     given = {"steps": 2, "height": 32, "width": 32, "frames": frames}
+    ran = default_runtime().run(raw, given, out=tmp_path)
+    assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
+
+
+def test_the_embedded_models_own_file_of_sdedit_runs(words_5b, tmp_path):
+    raw = on_cogvideox("sdedit", words_5b)
+    given = {"steps": 2, "height": 32, "width": 32, "frames": 9}
     ran = default_runtime().run(raw, given, out=tmp_path)
     assert ran.outputs["video"].frames.shape == (1, 9, 3, 32, 32)
 
@@ -155,12 +158,18 @@ def test_what_these_models_cannot_have_is_told_with_the_way_out(shown_5b):
         shown_5b.ours(wide)
 
 
+def test_offspring_with_other_channels_are_refused(tmp_path):
+    """CogVideoX-Fun has a mask among them."""
+    folder = tiny_families.saved(tiny_families.cogvideox_pipeline(1.0, **ROTARY, in_channels=9), tmp_path / "Fun")
+    with pytest.raises(ValueError, match="9 channels in and 4 out are those of CogVideoX-Fun"):
+        video_models.load_video_dit(folder)
+
+
 def test_sizes_are_judged_when_the_workflow_is_checked(shown_5b, shown_15):
     """Tokens of two latent frames need an even number of them; a learned table of places knows one size."""
 
     def problems(tiny, **given):
-        raw = on_cogvideox("image_to_video", tiny.folder, {"time": tiny.depth, "height": 2, "width": 2})
-        return " ".join(map(str, default_runtime().problems(raw, given)))
+        return " ".join(map(str, default_runtime().problems(on_cogvideox("image_to_video", tiny), given)))
 
     fits = {"height": 32, "width": 32, "frames": 9}
     assert not problems(shown_5b, **fits)

@@ -18,7 +18,6 @@ WORKFLOWS = Path(__file__).parent.parent / "workflows"
 WORKFLOW = WORKFLOWS / "cogvideox_text_to_video.json"
 IN_15 = {"use_rotary_positional_embeddings": True, "attention_head_dim": 16, "num_attention_heads": 2}
 IN_15 |= {"patch_size_t": 2, "patch_bias": False, "sample_height": 300, "sample_width": 300}
-PARAMETERS = {"cogvideox-2b": 1.694, "cogvideox-5b": 5.571}
 
 
 @pytest.mark.parametrize(("frames", "snr", "sizes"), [(9, 3.0, {}), (13, 1.0, IN_15)])
@@ -29,8 +28,6 @@ def test_the_workflow_file_runs_on_a_folder(frames, snr, sizes, tmp_path):
     raw["nodes"]["model"]["params"] = {"dtype": "float32"}
     inputs = {"frames": frames, "height": 32, "width": 32, "model": folder, "steps": 2, "tile": 0}
     assert default_runtime().run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 9, 3, 32, 32)
-    rows = default_runtime().estimate(raw, inputs).nodes
-    assert {row.path for row in rows if row.unknown} == {"file"}
     own = video_models.load_video_dit(folder, "float32")
     assert video_models.cogvideox_levels(dit=own).values.equal(video_models.cogvideox_levels(snr).values)
 
@@ -44,14 +41,6 @@ def test_the_file_of_image_to_video_runs_on_a_folder_and_is_the_same_again(tmp_p
     first, again = (default_runtime().run(raw, inputs, out=tmp_path).outputs["video"].frames for _ in range(2))
     assert first.shape == (1, 9, 3, 32, 32)
     assert first.equal(again)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_published_sizes_have_the_parameters_that_are_stated(name):
-    dit = video_models.outlined_video_model(name, "bfloat16", "float32").dit
-    assert sum(each.numel() for each in dit.network.state_dict().values()) / 1e9 == pytest.approx(
-        PARAMETERS[name], 1e-3
-    )
 
 
 def test_sizes_of_published_models_are_judged_when_the_file_is_checked():

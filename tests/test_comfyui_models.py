@@ -272,7 +272,7 @@ def test_a_lora_changes_the_video_and_one_of_no_strength_is_left_out(folder, vid
     assert not torch.equal(made(found.workflow, {"lora": str(path)}, tmp_path), video)
 
 
-@pytest.mark.parametrize(("family", "patch"), [("hunyuan_video", 2), ("ltxv", 1), ("mochi", 2)])
+@pytest.mark.parametrize(("family", "patch"), [("hunyuan_video", 2), ("mochi", 2)])
 def test_other_families_are_asked_for_as_folders(family, patch):
     text = node("CLIPLoader", clip_name="t", type=family)
     found = import_workflow(wan({"37": node("UNETLoader", unet_name="x.safetensors"), "38": text}))

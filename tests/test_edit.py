@@ -8,10 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineograph.nodes import edit, model, sample, splice, text, video
+from kineograph.nodes import edit, given, model, replacement, sample, splice, text, video
 from kineograph.nodes.networks.gaussian import GaussianConfig, covariance
 from kineograph.nodes.networks.patches import frame_centres
-from kineograph.nodes.sockets import VAE, DiT, Latent, LatentSpec, TextEmbedding, Video
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    LatentSpec,
+    SigmaStep,
+    TextEmbedding,
+    Video,
+)
 
 SPEC = LatentSpec(channels=1, time_ratio=4, space_ratio=8)
 NO_WORDS = TextEmbedding(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
@@ -78,7 +86,7 @@ def test_a_keyframe_between_groups_is_a_known_moment() -> None:
     clips, t = 20_000, 4
     config = GaussianConfig(seconds=1.0, kernel="smooth")
     latent = free_latent(clips, t)
-    latent = edit._with_keyframe(latent, torch.full((clips, 1, 1, 1, 1), 1.5), 6)
+    latent = given.with_keyframe(latent, torch.full((clips, 1, 1, 1, 1), 1.5), 6)
     found = sampled(model.gaussian_prior(config.seconds, config.kernel), latent).x[:, 0, :, 0, 0].double()
     moments = torch.cat([frame_centres(t, 4, "groups"), torch.tensor([6.0])]) / FPS
     free, gain, spread = conditional([t], moments, config)
@@ -316,3 +324,35 @@ def test_pasted_frames_are_the_given_ones() -> None:
     assert torch.equal(pasted.frames[:, :4], clip(9).frames[:, :4])
     with pytest.raises(ValueError, match="trim_video"):
         edit.paste_video(clip(9), clip(4), at=6)
+
+
+@torch.no_grad()
+def test_by_replacement_what_is_given_is_heeded_less_and_more_when_steps_are_taken_again() -> None:
+    """The frame beside a given one follows it by the smooth kernel, 0.82 where levels are told."""
+    clips = 4000
+    free, prior = free_latent(clips, 4), replace(model.gaussian_prior(0.8, "smooth"), one_level=True)
+    known = torch.randn(clips, 1, 1, 1, 1, generator=seeded(8))
+    begun = edit.begin_sampling(edit.give_latent(free, replace(free, x=known)))
+    found = []
+    for again in (0, 3):
+        latent = begun
+        for number, step in enumerate(sample.shifted_sigmas(12, 3.0)):
+            for turn in range(1 + again):
+                latent = latent if turn == 0 else replacement.noise_again(latent, step, 5, number, turn)
+                shown = replacement.renoise_given(prior, latent, free, step)
+                latent = sample.euler_step(latent, velocity(prior, shown, step.sigma), step)
+        assert torch.equal(latent.x[:, :, :1], known)
+        found.append((known[:, 0, 0] * latent.x[:, 0, 1]).mean().item() / known.square().mean().item())
+    assert 0.3 < found[0] < 0.5 and 0.55 < found[1] < 0.8
+
+
+@torch.no_grad()
+def test_noise_that_a_step_took_comes_back() -> None:
+    """From level 0.3 to 0.8 as if it had been drawn there: mean and deviation."""
+    free = free_latent(20_000, 2)
+    mask = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1, 1).expand_as(free.mask)
+    latent = replace(free, x=0.7 * 2.0 + 0.3 * free.x, mask=mask)
+    back = replacement.noise_again(latent, SigmaStep(0.8, 0.3), seed=1)
+    assert torch.equal(back.x[:, :, 0], latent.x[:, :, 0])
+    assert abs(back.x[:, :, 1].mean() - 0.2 * 2.0) < 0.02
+    assert abs(back.x[:, :, 1].std() - 0.8) < 0.02

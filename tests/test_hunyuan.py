@@ -12,12 +12,14 @@ import torch
 pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'")
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
 import tiny_families
+from diffusers import AutoencoderKLHunyuanVideo
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.nodes import edit, lora, sample, text, video, video_models
 from kineograph.nodes.families.finding import files, find
 from kineograph.nodes.families.tokens import tokenizer
+from kineograph.nodes.networks.tiles import Faded
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import TextEmbedding, Video
 from kineograph.nodes.train import encoded
@@ -255,3 +257,11 @@ def test_smaller_numbers_load_and_sample(folder, numbers):
     said = sample.unpatchify(sample.dit_velocity(model.dit, sample.patchify(noise, 1, 2, 2), words, 0.5))
     assert said.x.dtype is torch.float32
     assert video.vae_decode(model.vae, said).frames.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("axis", [3, 4])
+def test_tiles_fade_as_those_of_the_library_to_the_bit(axis, dtype) -> None:
+    before, tile = (torch.randn(1, 3, 2, 9, 11, generator=torch.Generator().manual_seed(n)).to(dtype) for n in (0, 1))
+    blend = AutoencoderKLHunyuanVideo.blend_v if axis == 3 else AutoencoderKLHunyuanVideo.blend_h
+    assert torch.equal(Faded(axis)(before, tile.clone(), 7), blend(None, before, tile.clone(), 7))

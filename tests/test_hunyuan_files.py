@@ -19,10 +19,12 @@ import transformers
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.loaders import single_file_utils
 
-from kineograph.nodes import text, video_models
+from kineograph.nodes import lora, text, video_models
+from kineograph.nodes.families.encoder_schemas import LlavaEncoder
 from kineograph.nodes.families.finding import find
 from kineograph.nodes.families.layouts import hunyuan
-from kineograph.nodes.families.schemas import LlavaEncoder
+from kineograph.nodes.families.schemas import HunyuanAutoencoder, HunyuanTransformer
+from kineograph.nodes.networks.lora import LoraLinear
 from kineograph.nodes.networks.mapped import mapped, placed_in
 from kineograph.nodes.networks.weights import save_weights
 
@@ -90,6 +92,10 @@ def old() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def converted(old) -> dict[str, torch.Tensor]:
+    return in_diffusers_names(old)
+
+
+def in_diffusers_names(old: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """By diffusers, which knows single blocks of width 3072 alone: those are cut here, by what their rows are."""
     rest = {name: tensor.clone() for name, tensor in old.items() if ".linear1." not in name}
     found = single_file_utils.convert_hunyuan_video_transformer_to_diffusers(rest)
@@ -170,7 +176,10 @@ def test_rows_of_single_blocks_are_what_diffusers_says_they_are(tmp_path):
     old = {"linear1.weight": rows[:, None], "linear1.bias": -rows, "linear2.weight": torch.zeros(3072, 1)}
     old = {f"single_blocks.7.{name}": tensor for name, tensor in old.items()}
     save_weights(tmp_path / "block.safetensors", old)
-    ours = hunyuan.dit_split(placed_in([tmp_path / "block.safetensors"]))
+    whole = placed_in([tmp_path / "block.safetensors"])
+    whole |= {"img_in.proj.weight": whole["single_blocks.7.linear2.weight"]}  # by which the width is known
+    ours = hunyuan.dit_split(whole)
+    del ours["img_in.proj.weight"]
     theirs = single_file_utils.convert_hunyuan_video_transformer_to_diffusers(dict(old))
     assert {hunyuan.dit_name(name): mapped(each).tolist() for name, each in ours.items()} == {
         name: each.tolist() for name, each in theirs.items()
@@ -256,6 +265,13 @@ def test_weights_in_fp8_with_factors_elsewhere_and_unknown_wrappings_are_refused
     torch.save({"module": {"module": old}}, tmp_path / "twice.pt")
     with pytest.raises(ValueError, match="something else than tensors by name"):
         video_models.load_video_dit(str(tmp_path / "twice.pt"))
+    other = old | {"img_in.proj.weight": torch.zeros(128, 32, 1, 2, 2)}  # SkyReels' image to video
+    save_weights(tmp_path / "other.safetensors", other)
+    with pytest.raises(ValueError, match="have no shapes that HunyuanVideo's transformer can have"):
+        video_models.load_video_dit(str(tmp_path / "other.safetensors"))
+    save_weights(tmp_path / "short.safetensors", old | {"single_blocks.1.linear1.bias": torch.zeros(300)})
+    with pytest.raises(ValueError, match="has 300 rows, and 256 to 384 are asked for"):
+        video_models.load_video_dit(str(tmp_path / "short.safetensors"))
 
 
 def test_the_repository_of_image_to_video_is_known_by_its_folder_and_a_file_by_what_is_said_beside_it(
@@ -279,3 +295,50 @@ def test_the_repository_of_image_to_video_is_known_by_its_folder_and_a_file_by_w
     wide = old | {"img_in.proj.weight": torch.zeros(128, 33, 1, 2, 2)}
     save_weights(tmp_path / "concat.safetensors", {as_comfyui_names(name): each for name, each in wide.items()})
     assert find(str(tmp_path / "concat.safetensors"), "dit").config.image_condition_type == "latent_concat"
+
+
+@pytest.mark.parametrize("layout", ["authors", "comfyui", "musubi"])
+def test_a_lora_in_other_names_changes_weights_as_that_of_diffusers(old, converted, layout, tmp_path):
+    save_weights(tmp_path / "dit.safetensors", old)
+    dit = video_models.load_video_dit(str(tmp_path / "dit.safetensors"), dtype="float32")
+    generator = torch.Generator().manual_seed(1)
+    given = {name.removesuffix(".weight"): each for name, each in old.items() if each.ndim == 2}
+    del given["final_layer.adaLN_modulation.1"]
+    state, theirs = {}, {}
+    for name, weight in given.items():
+        up, down = (
+            torch.randn(len(weight), 2, generator=generator),
+            torch.randn(2, weight.shape[1], generator=generator),
+        )
+        place = {"authors": f"transformer.{name}", "musubi": f"lora_unet_{name.replace('.', '_')}"}.get(layout)
+        place = (
+            place or as_comfyui_names(f"{name}.weight").replace("model.model.", "diffusion_model.")[: -len(".weight")]
+        )
+        kinds = ("lora_down", "lora_up") if layout == "musubi" else ("lora_A", "lora_B")
+        state |= {f"{place}.{kinds[0]}.weight": down, f"{place}.{kinds[1]}.weight": up}
+        theirs[f"{name}.weight"] = weight + up @ down
+    save_weights(tmp_path / "lora.safetensors", state)
+    updated = lora.apply_lora(dit, str(tmp_path / "lora.safetensors")).network.network
+    merged = in_diffusers_names(old | theirs)
+    for name, layer in updated.named_modules():
+        if isinstance(layer, LoraLinear):
+            changed = converted[f"{name}.weight"] + layer.up @ layer.down
+            assert (changed - merged[f"{name}.weight"]).abs().max() < 1e-4
+            del merged[f"{name}.weight"]
+    assert all(torch.equal(each, converted[name]) for name, each in merged.items())
+
+
+def test_shapes_tell_the_published_sizes():
+    shapes = dit_shapes(3072, 12288, 40)
+    for i in range(1, 20):
+        shapes |= {re.sub(r"^double_blocks\.0", f"double_blocks.{i}", name): each for name, each in shapes.items()}
+    shapes |= {re.sub(r"^(txt_in.*blocks)\.0", r"\1.1", name): each for name, each in shapes.items()}
+    shapes |= {"txt_in.input_embedder.weight": (3072, 4096), "vector_in.in_layer.weight": (3072, 768)}
+    comfyui = {as_comfyui_names(name).removeprefix("model.model."): each for name, each in shapes.items()}
+    assert sum("double_blocks" in name for name in comfyui) == 480  # as in hunyuan_video_t2v_720p_bf16.safetensors
+    assert sum("single_blocks" in name for name in comfyui) == 320
+    assert hunyuan.dit_sizes(shapes, {}) == hunyuan.dit_sizes(comfyui, {}) == HunyuanTransformer()
+    with torch.device("meta"):
+        state = {name: tuple(each.shape) for name, each in AutoencoderKLHunyuanVideo().state_dict().items()}
+    latent = {in_latent_names(name): each for name, each in state.items()}
+    assert hunyuan.vae_sizes(state, {}) == hunyuan.latent_vae_sizes(latent, {}) == HunyuanAutoencoder()

@@ -17,10 +17,11 @@ from kineograph.nodes import lora, model, sample, video_models, world
 from kineograph.nodes.media import write_video
 from kineograph.nodes.networks.lora import layers
 from kineograph.nodes.networks.weights import load_weights, save_weights
-from kineograph.nodes.sockets import Loss, TextEmbedding
+from kineograph.nodes.sockets import TextEmbedding
 from kineograph.nodes.text import encode_text
 from kineograph.nodes.train import evaluate, optimizer
 from kineograph.nodes.train.data import step_generator
+from kineograph.nodes.train.sockets import Loss
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_lora.json"
 SMALL = {"steps": 6, "rate": 3e-3, "rank": 2, "clips": 2, "frames": 5, "height": 32, "width": 32, "look_every": 3}

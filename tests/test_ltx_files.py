@@ -160,6 +160,16 @@ def test_tensors_that_nobody_knows_are_named_and_those_of_the_other_part_are_not
         video_models.load_video_vae(str(tmp_path / "ltxv.safetensors"))
 
 
+def test_a_name_that_would_make_a_network_of_thousands_of_layers_is_refused(tmp_path):
+    state = ltx_names.old_state("0.9.1")
+    state["vae.decoder.up_blocks.0.res_blocks.30000.conv1.conv.bias"] = torch.ones(1)
+    state["model.diffusion_model.transformer_blocks.99999.ff.net.2.bias"] = torch.ones(1)
+    save_weights(tmp_path / "ltxv.safetensors", state)
+    for part in ("dit", "vae"):
+        with pytest.raises(ValueError, match="have no shapes that LTX-Video's"):
+            find(str(tmp_path / "ltxv.safetensors"), part)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_vae_alone_is_known_without_a_prefix(version, tmp_path):
     state = {name.removeprefix("vae."): each for name, each in ltx_names.old_state(version).items() if "vae" in name}

@@ -46,9 +46,9 @@ def test_the_same_file_trains_ltx_video(model, asked, tmp_path):
         write_video(folder / f"{number}.mp4", 1 - clips.video.frames[0], fps=8)
         (folder / f"{number}.txt").write_text(clips.captions[0])
     sizes = {"frames": 9, "height": 64, "width": 64}
-    given = sizes | {"folder": str(folder), "steps": 30, "rate": 0.03, "look_every": 30, "recompute": True}
+    given = sizes | {"folder": str(folder), "steps": 16, "rate": 0.03, "look_every": 16, "recompute": True}
     made, losses = trained(given, tmp_path / "made", on_wan(model))
-    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    assert sum(losses[-6:]) < 0.95 * sum(losses[:6])
     found = video_models.load_video_dit(f"{model}/ltx-video-2b-v0.9.1.safetensors", "float32")
     applied = lora.apply_lora(found, str(tmp_path / "made" / "lora.safetensors"))
     assert torch.equal(said(applied, asked), said(lora.add_lora(found, made), asked))

@@ -16,6 +16,8 @@ from diffusers import AutoencoderKLMochi
 from diffusers.loaders import single_file_utils
 
 from kineograph.nodes import video_models
+from kineograph.nodes.families.layouts import mochi
+from kineograph.nodes.families.schemas import MochiAutoencoder, MochiTransformer
 from kineograph.nodes.networks.weights import save_weights
 
 LAYERS = 48
@@ -80,7 +82,7 @@ def halves(vae: AutoencoderKLMochi) -> dict[str, dict[str, torch.Tensor]]:
             put(half, f"{old}.attn_block.attn.out", f"{block}.attentions.{i}.to_out.0")
             put(half, f"{old}.attn_block.norm", f"{block}.norms.{i}.norm_layer")
 
-    depths = VAE["layers_per_block"][1:4]
+    depths = vae.config["layers_per_block"][1:4]
     put(encoder, "layers.0", "encoder.proj_in")
     put(decoder, "blocks.0.0", "decoder.conv_in")
     for i in range(3):
@@ -142,6 +144,16 @@ def test_the_files_with_a_text_encoder_beside_them_are_a_model_whose_blocks_can_
     check_same(outlined.dit.network.network, theirs)
     check_same(outlined.vae.network.network, vae.state_dict())
     assert outlined.text_encoder.network.length == 256
+
+
+def test_shapes_tell_the_published_sizes():
+    shapes = dit_shapes(3072, 128, 1536) | {"x_embedder.proj.weight": (3072, 12, 2, 2)}
+    shapes |= {"t_embedder.mlp.0.weight": (3072, 256), "t5_yproj.weight": (1536, 4096)}
+    assert mochi.dit_sizes(shapes, {}) == MochiTransformer()
+    with torch.device("meta"):
+        both = halves(AutoencoderKLMochi())
+    shapes = {f"{half}.{name}": tuple(each.shape) for half, state in both.items() for name, each in state.items()}
+    assert mochi.vae_sizes(shapes, {}) == MochiAutoencoder()
 
 
 def test_half_a_vae_is_told(repository, tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from kineograph import default_runtime
-from kineograph.nodes import digests, model
+from kineograph import default_runtime, digests
+from kineograph.nodes import model
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 

@@ -213,7 +213,7 @@ def test_tiles_are_blended_in_shares_that_add_up_to_one():
         assert (filled(ones, height, width, 2) - 1).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["wan", "cogvideox"])
+@pytest.mark.parametrize("name", ["wan", "cogvideox", "mochi"])
 def test_an_open_models_vae_works_in_tiles_in_less_memory(name, tmp_path):
     made = getattr(tiny_families, f"{name}_pipeline")()
     vae = video_models.load_video_vae(tiny_families.saved(made, tmp_path / name))

@@ -14,7 +14,6 @@ from torch import nn
 from kineograph.nodes import model
 from kineograph.nodes.networks.components import load
 from kineograph.nodes.networks.optimizers import TAGS, build_optimizer, parameter_tags
-from kineograph.nodes.sockets import Gradients, Loss, Optimizer, TrainState, Weights
 from kineograph.nodes.train.optimizer import (
     add_gradients,
     apply_gradients,
@@ -28,6 +27,7 @@ from kineograph.nodes.train.optimizer import (
     zero_gradients,
 )
 from kineograph.nodes.train.recipe import adamw, muon, parameter_group, sgd
+from kineograph.nodes.train.sockets import Gradients, Loss, Optimizer, TrainState, Weights
 
 DIT = model.start_dit(channels=4, width=32, depth=1, heads=2, seed=2)
 ENCODER = model.new_text_encoder(width=48, seed=3)

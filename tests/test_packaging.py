@@ -17,7 +17,7 @@ import pytest
 import kineograph
 
 ROOT = Path(kineograph.__file__).parent
-ROOMS = [room for room in ("cli", "graph_runtime", "server", "nodes", "interop") if (ROOT / room).is_dir()]
+ROOMS = [room for room in ("cli", "graph_runtime", "server", "nodes", "interop", "trial") if (ROOT / room).is_dir()]
 HEAVY = {
     "PIL",
     "accelerate",

@@ -21,8 +21,8 @@ from kineograph.nodes.networks.dit import Batch, DiT, DiTConfig, centred, level_
 from kineograph.nodes.networks.packing import Runs, balance, compute, join
 from kineograph.nodes.networks.patches import frame_centres, token_positions
 from kineograph.nodes.networks.rope import rotary_angles
-from kineograph.nodes.sockets import Loss
 from kineograph.nodes.train import data, loss, mixed, noise, optimizer, passes, streams
+from kineograph.nodes.train.sockets import Loss
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "train_dit.json"
 GRIDS = ((1, 3, 2), (3, 2, 4), (2, 5, 1), (2, 5, 1))

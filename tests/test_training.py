@@ -16,9 +16,10 @@ from kineograph.graph_runtime.events import FileWritten, Metric
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.nodes import model, sample, world
 from kineograph.nodes.networks.components import load
-from kineograph.nodes.sockets import Latent, Loss, TextEmbedding
+from kineograph.nodes.sockets import Latent, TextEmbedding
 from kineograph.nodes.train import evaluate, passes, scaling, streams
 from kineograph.nodes.train.optimizer import begin_training, gradients
+from kineograph.nodes.train.sockets import Loss
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 CLIP = torch.randn(3, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -298,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_model(
     (packs / "faults.py").write_text(
         """
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import Gradients
+from kineograph.nodes.train.sockets import Gradients
 
 
 @node

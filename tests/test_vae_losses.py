@@ -18,8 +18,9 @@ from kineograph.nodes.networks import adversarial as networks
 from kineograph.nodes.networks import perceptual
 from kineograph.nodes.networks.batches import part_of
 from kineograph.nodes.networks.weights import load_weights
-from kineograph.nodes.sockets import LatentSpec, Loss, Posterior, Video
+from kineograph.nodes.sockets import LatentSpec, Video
 from kineograph.nodes.train import adversarial, loss, optimizer
+from kineograph.nodes.train.sockets import Loss, Posterior
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 

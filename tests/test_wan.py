@@ -18,7 +18,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.nodes import edit, lora, sample, schedules, solvers, text, video, video_models
-from kineograph.nodes.networks.adapters import wan as adapters
+from kineograph.nodes.networks.adapters import causal
 from kineograph.nodes.networks.weights import load_weights, save_weights
 from kineograph.nodes.sockets import Video
 from kineograph.trial import Ledger
@@ -287,31 +287,6 @@ def test_an_update_is_known_by_the_names_of_every_trainer(layout, model, noise, 
     assert (ours - before).abs().max() > 1e-4
 
 
-def on_wan(name: str, folder: str) -> dict:
-    """A workflow file of the embedded model with Wan in its place: another loader, another patch."""
-    raw = json.loads((WORKFLOW.parent / f"{name}.json").read_text())
-    del raw["inputs"]["model"]
-    raw["nodes"]["model"] = {"type": "load_video_model@1", "params": {"path": folder, "dtype": "float32"}}
-    raw["nodes"]["denoise"]["body"]["nodes"]["patches"]["params"] = {"height": 2, "width": 2}
-    return raw
-
-
-@pytest.mark.parametrize(
-    ("name", "inputs", "frames"),
-    [
-        ("image_to_video", {"frames": 9}, 9),
-        ("extend_forward", {"frames": 21}, 21),
-        ("sdedit", {"frames": 9}, 9),
-        ("loop_by_turning", {"frames": 9}, 12),
-    ],
-)
-def test_edits_run_with_the_embedded_models_own_files(name, inputs, frames, folder, tmp_path):
-    raw = on_wan(name, folder)
-    given = {"steps": 2, "height": 32, "width": 32} | inputs
-    ran = default_runtime().run(raw, given, out=tmp_path)
-    assert next(iter(ran.outputs.values())).frames.shape == (1, frames, 3, 32, 32)
-
-
 @pytest.mark.parametrize(
     ("at", "from_end", "count", "told"),
     [
@@ -342,7 +317,7 @@ def test_a_loop_is_decoded_without_a_first_frame_alone(model, monkeypatch):
     x = torch.randn(1, 16, 40, 2, 2, generator=torch.Generator().manual_seed(4))
     decode = model.vae.network.decode
     assert (decode(x, time="circle") - decode(torch.cat([x[:, :, -3:], x], dim=2))[:, :, 9:]).abs().max() < 1e-5
-    monkeypatch.setattr(adapters, "BORROWED", 36)
+    monkeypatch.setattr(causal, "BORROWED", 36)
     clip, turned = decode(x, time="circle"), decode(x.roll(1, 2), time="circle")
     assert clip.shape[2] == 160
     assert (clip.roll(4, 2) - turned).abs().max() < 1e-5

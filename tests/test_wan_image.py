@@ -112,31 +112,6 @@ def test_first_and_last_frame_are_that_of_the_pipeline(kind, request):
     assert (tiny.ours(both).x - tiny.theirs(LAST)).abs().max() < 1e-5
 
 
-def on_wan(name: str, folder: str) -> dict:
-    """A workflow file of the embedded model with Wan in its place: another loader, another patch."""
-    raw = json.loads((WORKFLOWS / f"{name}.json").read_text())
-    del raw["inputs"]["model"]
-    raw["nodes"]["model"] = {"type": "load_video_model@1", "params": {"path": folder, "dtype": "float32"}}
-    raw["nodes"]["denoise"]["body"]["nodes"]["patches"]["params"] = {"height": 2, "width": 2}
-    return raw
-
-
-@pytest.mark.parametrize(
-    ("name", "frames", "made"),
-    [
-        ("image_to_video", 9, 9),
-        ("extend_forward", 21, 21),
-        ("extend_backward", 21, 21),
-        ("connect", 17, 35),
-        ("keyframes", 17, 17),
-    ],
-)
-def test_edits_run_with_the_embedded_models_own_files(name, frames, made, looking, tmp_path):
-    given = {"steps": 2, "height": 32, "width": 32, "frames": frames}
-    ran = default_runtime().run(on_wan(name, looking.folder), given, out=tmp_path)
-    assert next(iter(ran.outputs.values())).frames.shape == (1, made, 3, 32, 32)
-
-
 def test_frames_given_anywhere_are_told_frame_by_frame(plain):
     """The channels by hand: four numbers for each latent frame, then the latent of the clip that is grey elsewhere."""
     vae, clip = plain.model.vae, whole_pixels(4, 3)

@@ -113,6 +113,15 @@ def test_references_stand_before_the_video_as_in_the_pipeline(pipeline, model, n
     assert torch.equal(video.vae_decode(model.vae, made).frames, video.vae_decode(model.vae, cut(made)).frames)
     assert hand_over.fresh_noise(made).frames == splice.last_groups(made, leave_out=True).frames + 8 == 9
     assert torch.equal(splice.roll_latent(made, step=1).x[:, :, [0, 1, 3, 4, 2]], made.x)
+    again, anew = (shown.show_reference(noise, model.vae, pictures[0], seed=seed) for seed in (1, 2))
+    assert torch.equal(again.x, one.x)
+    assert torch.equal(anew.x[:, :, 1:], noise.x)
+    assert not torch.equal(anew.x, one.x)
+    soft = edit.sdedit(noise, cut(made), 0.6)
+    assert torch.equal(shown.show_reference(soft, model.vae, pictures[0]).mask[:, :, 1:], soft.mask)
+    assert ours(model, shown.show_reference(soft, model.vae, pictures[0])).isfinite().all()  # one level for all
+    with pytest.raises(ValueError, match="put show_reference behind this"):
+        edit.sdedit(one, cut(made), 0.6)
     alone = theirs(pipeline, one, torch.full_like(CLIP.frames, 0.5), torch.ones_like(CLIP.frames), references=images[0])
     assert (ours(model, one) - alone).abs().max() < 1e-5
 

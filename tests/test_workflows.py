@@ -92,7 +92,7 @@ def test_a_second_run_runs_only_what_changed(tmp_path: Path, runtime) -> None:
     assert {"denoise", "video", "file"} <= ran(seed=31, prompt="a red circle")
     assert ran(seed=31, prompt="a red circle") == {"file"}
     assert ran(seed=31, prompt="a red square") == {"text", "denoise", "video", "file"}
-    assert ran(seed=32, prompt="a red square") == {"noise", "denoise", "video", "file"}
+    assert ran(seed=32, prompt="a red square") == {"noise", "sigmas", "denoise", "video", "file"}
 
 
 def test_other_sizes_and_single_images_come_from_the_same_model(runtime) -> None:
@@ -110,9 +110,8 @@ def test_a_size_that_cannot_be_is_a_sentence_with_the_nearest_that_can(tmp_path:
 
 def test_samplers_share_noise_and_each_is_wired_as_it_should_be(tmp_path: Path, runtime) -> None:
     small = {"frames": 5, "height": 32, "width": 32}
-    raw = json.loads((WORKFLOWS / "samplers.json").read_text())
-    raw["nodes"]["noise"]["params"] = small
-    rows = runtime.run(raw, {"calls": 3, "heun_steps": 2}, out=tmp_path).outputs["videos"].frames
+    calls = {"calls": 3, "heun_steps": 2}
+    rows = runtime.run(WORKFLOWS / "samplers.json", small | calls, out=tmp_path).outputs["videos"].frames
     plain = runtime.run(TEXT_TO_VIDEO, small | {"steps": 3}, outputs=["video"]).outputs["video"].frames
     assert rows.shape == (5, 5, 3, 32, 32)
     assert torch.equal(rows[:1], plain)

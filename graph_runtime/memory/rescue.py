@@ -11,6 +11,7 @@ from kineograph.graph_runtime.ahead import finished
 from kineograph.graph_runtime.errors import said
 from kineograph.graph_runtime.events import Listener, MemoryShort
 from kineograph.graph_runtime.machine import spare_memory
+from kineograph.graph_runtime.results import check_versions, versions
 from kineograph.graph_runtime.steps import Step
 
 
@@ -37,10 +38,18 @@ def may_run_again(step: Step) -> bool:
 
 
 def invoke(step: Step, arguments: dict[str, Any]) -> Any:
-    """What a step's node returns. A coroutine is waited for: what is recorded or has a budget runs beside nothing."""
-    assert step.node is not None
-    result = step.node.function(**arguments)
-    return finished(result) if step.node.is_async else result
+    """What a step's node returns. A coroutine is waited for: what is recorded or has a budget runs beside nothing.
+
+    Raises:
+        Overwrote: it changed what it was given.
+    """
+    kind = step.node
+    assert kind is not None
+    before = versions(kind, arguments) if kind.moves_tensors else []
+    result = kind.function(**arguments)
+    result = finished(result) if kind.is_async else result
+    check_versions(before)
+    return result
 
 
 def run_again(

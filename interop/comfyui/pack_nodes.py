@@ -44,6 +44,16 @@ class ComfyNodeType(NodeType):
 
         return code_digest(inspect.unwrap(getattr(self.cls, cast(Any, self.cls).FUNCTION)))
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The package that its class stands in."""
+        return (self.cls.__module__.partition(".")[0],)
+
+    @cached_property
+    def returns(self) -> list[tuple[type, ...]]:
+        """Anything: ComfyUI holds no node to its RETURN_TYPES, and packs rely on that."""
+        return [(object,)] * len(self.outputs)
+
 
 def comfy_node(name: str, cls: type, pack: str, title: str, registry: Registry) -> ComfyNodeType:
     """The node type of a class.

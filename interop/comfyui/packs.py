@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.registry import Registry, import_file
+from kineograph.graph_runtime.registry import Registry, import_file, not_loaded
 from kineograph.interop.comfyui.pack_inputs import Refused
 from kineograph.interop.comfyui.pack_nodes import comfy_node
 
@@ -41,7 +41,7 @@ def add_packs(registry: Registry, folder: str | Path) -> None:
         except InvalidWorkflow as invalid:
             problems += invalid.problems
         except (Exception, SystemExit) as error:  # noqa: BLE001  a pack's code may raise anything
-            problems.append(Problem(f"pack {pack}", f"{path} does not load: {type(error).__name__}: {error}"))
+            problems.append(not_loaded(pack, str(path), error, (_PACKAGE,)))
     if problems:
         raise InvalidWorkflow(problems)
 

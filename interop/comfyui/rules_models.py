@@ -22,6 +22,8 @@ class Family:
         shift: of the schedule where no node says another, as ComfyUI's page leaves it; None where that is not known.
         patch: latent cells per token, downwards and across.
         files: whether their single files are read here; else a folder as diffusers writes it.
+        checkpoint: whether one of these files, a checkpoint, holds DiT and VAE.
+        reader: who reads the T5 in a file of its own, see ``load_video_text_encoder``.
     """
 
     name: str
@@ -29,13 +31,16 @@ class Family:
     shift: float | None
     patch: int
     files: bool = False
+    checkpoint: bool = False
+    reader: str | None = None
 
 
 FAMILIES = (
     Family("Wan", r"wan", 8.0, 2, files=True),
     Family("HunyuanVideo", r"hunyuan", 7.0, 2),
     Family("Mochi", r"mochi", 6.0, 2),
-    Family("LTX-Video", r"ltx", 2.37, 1),
+    Family("LTX-Video", r"ltx.*0\.9\.[5-9]", 2.37, 1, files=True, checkpoint=True, reader="ltx-video-0.9.5"),
+    Family("LTX-Video", r"ltx", 2.37, 1, files=True, checkpoint=True, reader="ltx-video"),
     Family("CogVideoX", r"cogvideo", 3.0, 2),
 )
 OURS = Family("", "", None, 1)
@@ -78,18 +83,21 @@ def _checkpoint_node(t: Translation, at: At, file: str, which: str = "model") ->
     return t.shared[which]
 
 
-def _part(t: Translation, at: At, file: str, part: str, which: str = "model") -> Wire:
+def _part(t: Translation, at: At, file: str, part: str, which: str = "model", folder: str = "") -> Wire:
     """A part of a model: of open models from its own file, else of a whole model."""
     family = _family(t)
     if not family.files or t.model:
         return Wire(f"{_checkpoint_node(t, at, file, which)}.{part}")
     key = (part, file)
     if key not in t.shared:
-        default = f"models/{FOLDERS[part]}/{file}"
         name = which if part == "dit" else part
-        setting = t.setting(name, default, f"a file of {family.name}, or a folder that holds one")
-        t.remark(at, f"{file!r} became the input {setting.link.removeprefix('$')} = {default!r}. Set it to yours.")
-        t.shared[key] = t.wired(NODES[part], name, at.node, path=setting)
+        if (path := ("path", file)) not in t.shared:
+            default = f"models/{folder or FOLDERS[part]}/{file}"
+            t.shared[path] = t.setting(name, default, f"a file of {family.name}, or a folder that holds one")
+            wish = t.shared[path].link.removeprefix("$")
+            t.remark(at, f"{file!r} became the input {wish} = {default!r}. Set it to yours.")
+        more = {"reads_as": family.reader} if part == "text_encoder" else {}
+        t.shared[key] = t.wired(NODES[part], name, at.node, path=t.shared[path], **more)
     return t.shared[key]
 
 
@@ -99,7 +107,11 @@ def _model(t: Translation, dit: Wire) -> Model:
 
 @rule("CheckpointLoaderSimple", "ImageOnlyCheckpointLoader")
 def _checkpoint(t: Translation, at: At) -> Sequence[Any]:
-    name = _checkpoint_node(t, at, str(at.text("ckpt_name")))
+    file = str(at.text("ckpt_name"))
+    if _family(t).checkpoint and not t.model:
+        dit, vae = (_part(t, at, file, part, folder="checkpoints") for part in ("dit", "vae"))
+        return [_model(t, dit), None, vae]
+    name = _checkpoint_node(t, at, file)
     return [_model(t, Wire(f"{name}.dit")), Wire(f"{name}.text_encoder"), Wire(f"{name}.vae")]
 
 

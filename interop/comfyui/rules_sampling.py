@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,16 @@ class Guider:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise levels: how many steps of which kind, of which only the last are taken where denoise is below 1."""
+    """Noise levels: how many steps of which kind, of which only the last are taken where denoise is below 1.
+
+    ``made`` makes those that depend on the size, from the steps and the latent that sampling begins with.
+    """
 
     kind: str
     steps: Any
     denoise: float
     shift: Any
+    made: Callable[[Translation, Any, Wire], Wire] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,6 @@ def _zero(t: Translation, at: At) -> Sequence[Any]:
 def _told_guidance(t: Translation, at: At) -> Sequence[Any]:
     t.remark(at, "A guidance that the model is told of has no counterpart here; it is left out.")
     return [at.get("conditioning")]
-
-
-@rule("LTXVConditioning")
-def _told_rate(t: Translation, at: At) -> Sequence[Any]:
-    if isinstance(rate := at.number("frame_rate", 25.0, float), float):
-        t.fps = rate
-    return [at.get("positive"), at.get("negative")]
 
 
 def embedding(t: Translation, words: Any, role: str) -> Wire:
@@ -247,7 +244,7 @@ def _denoised(
             links["seed"], seed = seed.link, Wire("$seed")
     loop = {
         "type": "loop@1",
-        "each": _sigmas(t, at, scheduled, part).link,
+        "each": _sigmas(t, at, scheduled, part, start).link,
         "carry": carry,
         "links": links,
         "body": _body(step, seed, guider.model.patch, guided=guided),
@@ -276,16 +273,18 @@ def _step(t: Translation, at: At, sampler: Any) -> str:
     return SAMPLERS[NEAREST_SAMPLER]
 
 
-def _sigmas(t: Translation, at: At, schedule: Schedule, part: tuple[Any, Any]) -> Wire:
+def _sigmas(t: Translation, at: At, schedule: Schedule, part: tuple[Any, Any], start: Wire) -> Wire:
     """The levels of a schedule, and of these the part that is taken."""
-    if schedule.kind not in SCHEDULERS:
+    if schedule.made is None and schedule.kind not in SCHEDULERS:
         t.remark(at, f"There is no scheduler {schedule.kind!r} here; evenly shifted levels stand in its place.")
     total = _total(schedule)
     skipped = total - schedule.steps if schedule.denoise < 1 else 0
     steps = t.setting("steps", total) if schedule.denoise == 1 else total
     key = ("sigmas", schedule, part == (0, None))
     if key not in t.shared:
-        if schedule.kind == "linear_quadratic":
+        if schedule.made is not None:
+            t.shared[key] = schedule.made(t, steps, start)
+        elif schedule.kind == "linear_quadratic":
             t.shared[key] = t.wired("linear_quadratic_sigmas@1", "sigmas", steps=steps)
         else:
             t.shared[key] = t.wired("shifted_sigmas@1", "sigmas", steps=steps, shift=schedule.shift)

@@ -78,6 +78,7 @@ class Translation:
         """Translate what the graph's files and previews need."""
         from kineograph.interop.comfyui import (  # noqa: F401  they register
             rules_frames,
+            rules_ltx,
             rules_models,
             rules_sampling,
             rules_wan,

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kineograph.graph_runtime.sockets import ANY, BOOL, FLOAT, INT, STR, SocketType, socket, socket_type
-from kineograph.nodes.sockets import VAE, DiT, Latent, TextEmbedding, TextEncoder, Video
+from kineograph.nodes.sockets import (
+    VAE,
+    DiT,
+    Latent,
+    TextEmbedding,
+    TextEncoder,
+    Video,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -41,6 +41,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "KSamplerSelect": ("sampler_name",),
     "LTXVConditioning": ("frame_rate",),
     "LTXVImgToVideo": ("width", "height", "length", "batch_size", "strength"),
+    "LTXVScheduler": ("steps", "max_shift", "base_shift", "stretch", "terminal"),
     "LoadImage": ("image", "upload"),
     "LoadVideo": ("file", "upload"),
     "LoraLoader": ("lora_name", "strength_model", "strength_clip"),

@@ -12,11 +12,12 @@ from typing import Any
 
 from kineograph.nodes.clip_files import shown
 from kineograph.nodes.families import bare, folders, ltx, wan
+from kineograph.nodes.families.encoder_schemas import CLIPVision, T5Encoder
 from kineograph.nodes.families.kinds import NETWORKS
 from kineograph.nodes.families.parts import Part, words
 from kineograph.nodes.families.published import PUBLISHED
 from kineograph.nodes.families.readers import APART, READERS, read_by
-from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, WanAutoencoder, read
+from kineograph.nodes.families.schemas import WanAutoencoder, read
 from kineograph.nodes.families.tokens import TABLES
 
 FOLDERS = {
@@ -26,10 +27,10 @@ FOLDERS = {
 KEPT = {
     "dit": (
         "hunyuan-video-t2v-720p/transformers", "hunyuan-video-i2v-720p/transformers", "transformers",
-        "transformer/1", "transformer_t2v/1000",
+        "transformer/1", "transformer_t2v/1000", "transformer_i2v/1000",
     ),
     "vae": ("hunyuan-video-t2v-720p/vae", "hunyuan-video-i2v-720p/vae", "vae"),
-    "text_encoder": ("text_encoder_i2v",),
+    "text_encoder": ("text_encoder_i2v", "t5-v1_1-xxl"),
 }  # fmt: skip
 """Where the repositories of HunyuanVideo and CogVideoX keep parts that a library keeps elsewhere."""
 TOKENIZER = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
@@ -179,7 +180,8 @@ def _family(folder: Path) -> str:
     """The class of a model's DiT, which says how it reads a text encoder that others have too."""
     config = folder / FOLDERS["dit"] / "config.json"
     if not config.is_file():
-        return bare.reader_in(folder)
+        places = [folder, *filter(Path.is_dir, (folder / each for each in KEPT["dit"]))]
+        return next(filter(None, map(bare.reader_in, places)), "")
     name = _class(folders.settings(config))
     return ltx.LATER if name == ltx.TRANSFORMER and ltx.is_later(_vae_blocks(folder)) else name
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kineograph.digests import file_digest
 from kineograph.nodes.clip_files import as_sentence, shown, strict_json
-from kineograph.nodes.digests import file_digest
 
 SETTINGS_BYTES = 2**24
 INDEX = "model_index.json"

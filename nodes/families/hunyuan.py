@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kineograph.nodes.families import wan
+from kineograph.nodes.families.encoder_schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import (
-    ClipTextEncoder,
-    HunyuanAutoencoder,
-    HunyuanTransformer,
-    LlamaEncoder,
-    LlavaEncoder,
-)
+from kineograph.nodes.families.schemas import HunyuanAutoencoder, HunyuanTransformer
 
 TEXT_TOKENS = 95 + 256
 """Of the language model: the template before the prompt, the prompt and its padding."""

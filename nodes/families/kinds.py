@@ -10,32 +10,34 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from kineograph.nodes.families import cogvideox, hunyuan, ltx, mochi, wan
+from kineograph.nodes.families import cogvideox, declared, hunyuan, ltx, mochi, wan
+from kineograph.nodes.families.encoder_schemas import (
+    ClipTextEncoder,
+    CLIPVision,
+    LlamaEncoder,
+    LlavaEncoder,
+    MochiText,
+    T5Encoder,
+    WholeClip,
+)
 from kineograph.nodes.families.layouts.clip import CLIP
 from kineograph.nodes.families.layouts.cogvideox import settled
 from kineograph.nodes.families.layouts.language import CLIP as CLIP_TEXT
 from kineograph.nodes.families.layouts.language import LLAMA, LLAVA, WHOLE_CLIP
 from kineograph.nodes.families.layouts.layout import Layout
 from kineograph.nodes.families.schemas import (
-    ClipTextEncoder,
-    CLIPVision,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
     HunyuanAutoencoder,
     HunyuanTransformer,
-    LlamaEncoder,
-    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
-    MochiText,
     MochiTransformer,
     NetworkConfig,
-    T5Encoder,
     VACETransformer,
     WanAutoencoder,
     WanTransformer,
-    WholeClip,
 )
 from kineograph.nodes.sockets import VAE, DiT, ImageEncoder, LatentSpec, TextEncoder
 
@@ -51,7 +53,8 @@ class Kind:
         build: from a configuration to the library's network without numbers.
         adapt: from that network, its configuration and a tokenizer, where it needs one, to the value of a socket; where
             a part stands beside it, from that one's network and tokenizer too. None of what only stands beside.
-        foretell: of a VAE, from a configuration to what its latents mean.
+        foretell: from a configuration to what is known without a network: of a VAE what its latents mean, of a DiT all
+            but the network.
         settle: of a part whose bare files leave something out, from its configuration and its DiT's to the whole.
         limits: of a DiT, from a configuration to fields of ``LatentSpec`` that say which sizes alone it takes.
         tokens: of a text encoder, of every prompt with its padding.
@@ -63,7 +66,7 @@ class Kind:
     schema: type[NetworkConfig]
     build: Callable[[Any], Any]
     adapt: Callable[..., Any] | None
-    foretell: Callable[[Any], LatentSpec | None] = lambda _: None
+    foretell: Callable[[Any], LatentSpec | DiT | None] = lambda _: None
     tokens: int = 0
     beside: str | None = None
     layout: Layout | None = None
@@ -75,14 +78,14 @@ def _wan_dit(network: Any, config: WanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import WanDiT
 
     made: Any = WanDiT(network)
-    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+    return replace(declared.wan(config), network=made)
 
 
 def _vace_dit(network: Any, config: VACETransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.wan import VACEDiT
 
     made: Any = VACEDiT(network)
-    return DiT(made, (config.patch_size[0], config.patch_size[1], config.patch_size[2]))
+    return replace(declared.vace(config), network=made)
 
 
 def _wan_vae(network: Any, config: WanAutoencoder, _: Any) -> VAE:
@@ -101,7 +104,7 @@ def _ltx_dit(network: Any, config: LTXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.ltx import LTXDiT
 
     made: Any = LTXDiT(network, causal=config.causal_positions)
-    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+    return replace(declared.ltx(config), network=made)
 
 
 def _ltx_vae(network: Any, config: LTXAutoencoder, _: Any) -> VAE:
@@ -121,7 +124,7 @@ def _cogvideox_dit(network: Any, config: CogVideoXTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.cogvideox import CogVideoXDiT, training_levels
 
     made: Any = CogVideoXDiT(network, training_levels(config.snr_shift_scale))
-    return DiT(made, (config.patch_size_t or 1, config.patch_size, config.patch_size))
+    return replace(declared.cogvideox(config), network=made)
 
 
 def _cogvideox_limits(config: CogVideoXTransformer) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def _mochi_dit(network: Any, config: MochiTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.mochi import MochiDiT
 
     made: Any = MochiDiT(network)
-    return DiT(made, (1, config.patch_size, config.patch_size))
+    return replace(declared.mochi(config), network=made)
 
 
 def _mochi_vae(network: Any, config: MochiAutoencoder, _: Any) -> VAE:
@@ -180,7 +183,7 @@ def _hunyuan_dit(network: Any, config: HunyuanTransformer, _: Any) -> DiT:
     from kineograph.nodes.networks.adapters.hunyuan import HunyuanVideoDiT
 
     made: Any = HunyuanVideoDiT(network)
-    return DiT(made, (config.patch_size_t, config.patch_size, config.patch_size))
+    return replace(declared.hunyuan(config), network=made)
 
 
 def _hunyuan_vae(network: Any, config: HunyuanAutoencoder, _: Any) -> VAE:
@@ -251,12 +254,12 @@ _CLIP_TEXT = Kind(
 _vace = partial(wan.transformer, name="WanVACETransformer3DModel")
 _t5 = partial(wan.text_network, kind="T5")
 NETWORKS = {
-    "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit),
-    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit),
+    "WanTransformer3DModel": Kind("dit", WanTransformer, wan.transformer, _wan_dit, declared.wan),
+    "WanVACETransformer3DModel": Kind("dit", VACETransformer, _vace, _vace_dit, declared.vace),
     "AutoencoderKLWan": Kind("vae", WanAutoencoder, wan.autoencoder, _wan_vae, _wan_spec),
     "UMT5EncoderModel": Kind("text_encoder", T5Encoder, wan.text_network, _wan_text, tokens=wan.TEXT_TOKENS),
     "CLIPVisionModel": Kind("image_encoder", CLIPVision, wan.image_network, _clip_pictures, layout=CLIP),
-    "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit),
+    "LTXVideoTransformer3DModel": Kind("dit", LTXTransformer, ltx.transformer, _ltx_dit, declared.ltx),
     "AutoencoderKLLTXVideo": Kind("vae", LTXAutoencoder, ltx.autoencoder, _ltx_vae, _ltx_spec),
     "T5EncoderModel of LTXVideoTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _ltx_text, tokens=ltx.TEXT_TOKENS
@@ -265,7 +268,7 @@ NETWORKS = {
         "text_encoder", T5Encoder, _t5, _later_ltx_text, tokens=ltx.LATER_TEXT_TOKENS
     ),
     "CogVideoXTransformer3DModel": Kind(
-        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, limits=_cogvideox_limits
+        "dit", CogVideoXTransformer, cogvideox.transformer, _cogvideox_dit, declared.cogvideox, limits=_cogvideox_limits
     ),
     "AutoencoderKLCogVideoX": Kind(
         "vae", CogVideoXAutoencoder, cogvideox.autoencoder, _cogvideox_vae, _cogvideox_spec, settle=settled
@@ -273,12 +276,14 @@ NETWORKS = {
     "T5EncoderModel of CogVideoXTransformer3DModel": Kind(
         "text_encoder", T5Encoder, _t5, _cogvideox_text, tokens=cogvideox.TEXT_TOKENS
     ),
-    "MochiTransformer3DModel": Kind("dit", MochiTransformer, mochi.transformer, _mochi_dit),
+    "MochiTransformer3DModel": Kind("dit", MochiTransformer, mochi.transformer, _mochi_dit, declared.mochi),
     "AutoencoderKLMochi": Kind("vae", MochiAutoencoder, mochi.autoencoder, _mochi_vae, _mochi_spec),
     "T5EncoderModel of MochiTransformer3DModel": Kind(
         "text_encoder", MochiText, mochi.text_network, _mochi_text, tokens=mochi.TEXT_TOKENS
     ),
-    "HunyuanVideoTransformer3DModel": Kind("dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit),
+    "HunyuanVideoTransformer3DModel": Kind(
+        "dit", HunyuanTransformer, hunyuan.transformer, _hunyuan_dit, declared.hunyuan
+    ),
     "AutoencoderKLHunyuanVideo": Kind("vae", HunyuanAutoencoder, hunyuan.autoencoder, _hunyuan_vae, _hunyuan_spec),
     "LlamaModel": _LLAMA,
     "LlamaForCausalLM": _LLAMA,

@@ -6,8 +6,9 @@ from math import prod
 from typing import Any
 
 from kineograph.nodes.families import wan
+from kineograph.nodes.families.encoder_schemas import MochiText, T5Encoder
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import MochiAutoencoder, MochiText, MochiTransformer, T5Encoder
+from kineograph.nodes.families.schemas import MochiAutoencoder, MochiTransformer
 
 TEXT_TOKENS = 256
 

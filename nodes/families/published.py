@@ -10,21 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from kineograph.nodes.families import ltx
+from kineograph.nodes.families.encoder_schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder, MochiText, T5Encoder
 from kineograph.nodes.families.schemas import (
-    ClipTextEncoder,
     CogVideoXAutoencoder,
     CogVideoXTransformer,
     HunyuanAutoencoder,
     HunyuanTransformer,
-    LlamaEncoder,
-    LlavaEncoder,
     LTXAutoencoder,
     LTXTransformer,
     MochiAutoencoder,
-    MochiText,
     MochiTransformer,
     NetworkConfig,
-    T5Encoder,
 )
 
 LTX_2B = LTXTransformer(causal_positions=True)
@@ -69,7 +65,7 @@ COG_5B: dict[str, Any] = {
 COG_15 = COG_5B | {
     "patch_size_t": 2, "patch_bias": False, "sample_frames": 81, "sample_height": 300, "sample_width": 300,
 }  # fmt: skip
-COG_SHOWN = {"in_channels": 32}
+COG_SHOWN: dict[str, Any] = {"in_channels": 32}
 
 
 def _cogvideox(factor: float = 0.7, inverted: bool = False, **dit: Any) -> dict[str, tuple[str, NetworkConfig]]:

@@ -109,6 +109,7 @@ class LTXTransformer(NetworkConfig):
 
 
 Counts = Annotated[list[Size], Field(min_length=1, max_length=8)]
+Depths = Annotated[list[Count], Field(min_length=1, max_length=8)]
 Switches = Annotated[list[bool], Field(min_length=1, max_length=8)]
 
 
@@ -123,8 +124,8 @@ class LTXAutoencoder(NetworkConfig):
         list[Literal["LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"]], Field(min_length=1, max_length=8)
     ] = ["LTXVideoDownBlock3D"] * 4
     decoder_block_out_channels: Counts = [128, 256, 512, 512]
-    layers_per_block: Counts = [4, 3, 3, 3, 4]
-    decoder_layers_per_block: Counts = [4, 3, 3, 3, 4]
+    layers_per_block: Depths = [4, 3, 3, 3, 4]
+    decoder_layers_per_block: Depths = [4, 3, 3, 3, 4]
     spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_spatio_temporal_scaling: Switches = [True, True, True, False]
     decoder_inject_noise: Switches = [False] * 5
@@ -184,6 +185,15 @@ class CogVideoXTransformer(NetworkConfig):
     use_learned_positional_embeddings: bool = False
     patch_bias: bool = True
     snr_shift_scale: Annotated[float, Field(gt=0, lt=100)] = 3.0
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Self:
+        if self.in_channels not in (self.out_channels, 2 * self.out_channels):
+            raise ValueError(
+                f"{self.in_channels} channels in and {self.out_channels} out are those of CogVideoX-Fun or another "
+                "offspring, which is told of frames in a way that is not known here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _table_is_small(self) -> Self:
@@ -268,48 +278,6 @@ class MochiAutoencoder(NetworkConfig):
     scaling_factor: Annotated[float, Field(gt=0, lt=1000)] = 1.0
 
 
-class T5Encoder(NetworkConfig):
-    """Of ``UMT5EncoderModel`` and ``T5EncoderModel``: the entries that change what the encoder computes.
-
-    Files of these hold dozens of others, of the decoder and of training, which are left out.
-    """
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    vocab_size: Wide = 256384
-    d_model: Size = 4096
-    d_kv: Size = 64
-    d_ff: Wide = 10240
-    num_layers: Count = 24
-    num_heads: Count = 64
-    relative_attention_num_buckets: Size = 32
-    relative_attention_max_distance: Size = 128
-    layer_norm_epsilon: Small = 1e-6
-    feed_forward_proj: Literal["gated-gelu", "relu", "gated-silu"] = "gated-gelu"
-
-
-class CLIPVision(NetworkConfig):
-    """Of ``CLIPVisionModel``: the entries that change what it computes; the defaults are those of Wan's, ViT-H/14."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    hidden_size: Size = 1280
-    intermediate_size: Wide = 5120
-    num_hidden_layers: Count = 32
-    num_attention_heads: Count = 16
-    num_channels: Literal[3] = 3
-    image_size: Annotated[int, Field(ge=1, le=2048)] = 224
-    patch_size: Annotated[int, Field(ge=1, le=256)] = 14
-    hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
-    layer_norm_eps: Small = 1e-5
-
-
-class MochiText(T5Encoder):
-    """Of Mochi's ``T5EncoderModel``, and what its model_index.json says of the empty prompt."""
-
-    force_zeros_for_empty_prompt: bool = False
-
-
 Axes = Annotated[list[Annotated[int, Field(ge=2, le=512)]], Field(min_length=3, max_length=3)]
 
 
@@ -359,86 +327,6 @@ class HunyuanAutoencoder(NetworkConfig):
     spatial_compression_ratio: Literal[2, 4, 8, 16] = 8
     temporal_compression_ratio: Literal[4] = 4
     mid_block_add_attention: bool = True
-
-
-class Rotary(NetworkConfig):
-    """How a language model turns places: plainly, with no scaling for texts longer than it was trained on."""
-
-    rope_theta: Annotated[float, Field(gt=0, lt=1e9)]
-    rope_type: Literal["default"] = "default"
-
-
-class LlamaEncoder(NetworkConfig):
-    """Of ``LlamaModel``: the entries that change what it computes, as for :class:`T5Encoder`.
-
-    ``rope_theta`` stands alone in files of transformers before 5, in ``rope_parameters`` since.
-    """
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    vocab_size: Wide = 128320
-    hidden_size: Size = 4096
-    intermediate_size: Wide = 14336
-    num_hidden_layers: Annotated[int, Field(ge=2, le=256)] = 32
-    num_attention_heads: Count = 32
-    num_key_value_heads: Count = 8
-    head_dim: Size | None = None
-    hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Wide = 8192
-    rms_norm_eps: Small = 1e-5
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    rope_theta: Annotated[float, Field(gt=0, lt=1e9)] = 500000.0
-    rope_scaling: None = None
-    rope_parameters: Rotary | None = None
-
-
-class LlavaVision(CLIPVision):
-    """Of LLaVA's image encoder; the defaults are those of LLaVA's, ViT-L/14 at 336 pixels."""
-
-    hidden_size: Size = 1024
-    intermediate_size: Wide = 4096
-    num_hidden_layers: Count = 24
-    image_size: Annotated[int, Field(ge=1, le=2048)] = 336
-    hidden_act: Literal["gelu", "quick_gelu"] = "quick_gelu"
-
-
-class LlavaEncoder(NetworkConfig):
-    """Of ``LlavaForConditionalGeneration``: the entries that change what it computes."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    text_config: LlamaEncoder = LlamaEncoder()
-    vision_config: LlavaVision = LlavaVision()
-    vision_feature_layer: Literal[-2] = -2
-    vision_feature_select_strategy: Literal["default"] = "default"
-    projector_hidden_act: Literal["gelu"] = "gelu"
-    multimodal_projector_bias: Literal[True] = True
-
-
-class ClipTextEncoder(NetworkConfig):
-    """Of ``CLIPTextModel``: the entries that change what it computes, as for :class:`T5Encoder`."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    vocab_size: Wide = 49408
-    hidden_size: Size = 768
-    intermediate_size: Wide = 3072
-    num_hidden_layers: Count = 12
-    num_attention_heads: Count = 12
-    max_position_embeddings: Annotated[int, Field(ge=77, le=2**14)] = 77
-    hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
-    layer_norm_eps: Small = 1e-5
-    eos_token_id: Annotated[int, Field(ge=0, le=2**20)] = 2
-
-
-class WholeClip(ClipTextEncoder):
-    """Of ``CLIPModel``, whose text encoder alone is read."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_text(cls, found: Any) -> Any:
-        return found.get("text_config", found) if isinstance(found, dict) else found
 
 
 def read(schema: type[Config], found: dict[str, Any], file: str) -> Config:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kineograph.nodes.families.encoder_schemas import CLIPVision, T5Encoder
 from kineograph.nodes.families.library import network_class
-from kineograph.nodes.families.schemas import CLIPVision, T5Encoder, VACETransformer, WanAutoencoder, WanTransformer
+from kineograph.nodes.families.schemas import VACETransformer, WanAutoencoder, WanTransformer
 
 TEXT_TOKENS = 512
 

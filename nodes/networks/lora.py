@@ -123,7 +123,7 @@ def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> 
     Raises:
         ValueError: their ranks or scales differ.
     """
-    ranks, scales = ({get(each) for each in updates.values()} for get in (_rank, _scale))
+    ranks, scales = {each.down.shape[0] for each in updates.values()}, {each.scale for each in updates.values()}
     if len(ranks) > 1 or len(scales) > 1:
         raise ValueError(
             f"{file} has ranks of {_range(ranks)} and scales of {_range(scales)}, and one rank and one alpha for all "
@@ -136,14 +136,6 @@ def trainable(updates: Mapping[str, LowRank], network: nn.Module, file: str) -> 
         pair.down.weight = nn.Parameter(updates[name].down.float())  # type: ignore[union-attr]
         pair.up.weight = nn.Parameter(updates[name].up.float())  # type: ignore[union-attr]
     return made
-
-
-def _rank(update: LowRank) -> float:
-    return update.down.shape[0]
-
-
-def _scale(update: LowRank) -> float:
-    return update.scale
 
 
 def _range(found: Collection[float]) -> str:
@@ -200,14 +192,19 @@ def _layers(module: nn.Module, place: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def updates_of(
-    state: Mapping[str, Tensor], network: nn.Module, others: Mapping[str, str], default_scale: float | None, file: str
+    state: Mapping[str, Tensor],
+    network: nn.Module,
+    others: Mapping[str, str | tuple[str, ...]],
+    default_scale: float | None,
+    file: str,
 ) -> dict[str, LowRank]:
     """The updates of a file by the names of a network's layers.
 
     Args:
         state: tensors by name, in the layout of kohya, diffusers or PEFT.
         network: whose layers they are for.
-        others: other names of its layers, for example those of the model's first repository.
+        others: other names of its layers, for example those of the model's first repository; of one that is several
+            here (queries, keys and values in one), these in the order of its rows.
         default_scale: alpha / r, where it stands beside the file; a tensor alpha counts more.
         file: where they came from, for the error.
 
@@ -215,9 +212,10 @@ def updates_of(
         ValueError: every tensor that is no update of a layer of this network, in one list.
     """
     known = layers(network)
-    aliases = {name: name for name in known} | {old: new for old, new in others.items() if new in known}
+    aliases = {name: (name,) for name in known}
+    aliases |= {old: new for old, each in others.items() if known.keys() >= set(new := _several(each))}
     aliases |= {old.replace(".", "_"): new for old, new in aliases.items()}
-    found: dict[str, dict[str, Tensor]] = {}
+    found: dict[tuple[str, ...], dict[str, Tensor]] = {}
     wrong: list[str] = []
     for name, tensor in state.items():
         ends = ENDS.fullmatch(name)
@@ -227,7 +225,7 @@ def updates_of(
         else:
             found.setdefault(layer, {})["down" if ends[2] else "up" if ends[3] else "alpha"] = tensor
     made: dict[str, LowRank] = {}
-    for layer, parts in found.items():
+    for layer, parts in (one for names, whole in found.items() for one in _apart(names, whole, known)):
         wrong += _misfits(layer, parts, known[layer].weight)  # type: ignore[arg-type]
         if not wrong:
             rank = parts["down"].shape[0]
@@ -268,7 +266,23 @@ def with_updates(network: nn.Module, updates: Mapping[str, LowRank], strength: f
     return made
 
 
-def _layer(name: str, aliases: Mapping[str, str]) -> str | None:
+def _several(name: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (name,) if isinstance(name, str) else name
+
+
+def _apart(
+    names: tuple[str, ...], parts: Mapping[str, Tensor], known: Mapping[str, nn.Module]
+) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """The update of layers that a file has as one, for each: its own rows of B, and all of A."""
+    begin = 0
+    for place, name in enumerate(names):
+        rows: int = known[name].weight.shape[0]  # type: ignore[union-attr, assignment]
+        end = begin + rows if place + 1 < len(names) else None  # the last one tells of rows too many
+        yield name, {part: each[begin:end] if part == "up" and each.ndim else each for part, each in parts.items()}
+        begin += rows
+
+
+def _layer(name: str, aliases: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
     for prefix in PREFIXES:
         if name.startswith(prefix):
             rest = name.removeprefix(prefix)

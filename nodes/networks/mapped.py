@@ -60,12 +60,16 @@ class Placed(NamedTuple):
 
     def rows(self, part: int, parts: int) -> Placed:
         """One of the equal parts of a weight along its first axis."""
-        count = self.entry.shape[0] // parts
+        count = self.entry.shape[0] // parts if self.entry.shape else 0
         return self.span(part * count, (part + 1) * count)
 
     def span(self, start: int, end: int) -> Placed:
-        """Some of the rows of a weight."""
-        first, *rest = self.entry.shape
+        """Some of the rows of a weight.
+
+        Raises:
+            ValueError: it has none, or not so many.
+        """
+        first, *rest = self.entry.shape or [0]
         if not 0 <= start < end <= first:
             raise ValueError(f"A weight of {self.path.name} has {first} rows, and {start} to {end} are asked for.")
         stride = math.prod(rest) if self.entry.strides is None else self.entry.strides[0]

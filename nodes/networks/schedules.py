@@ -6,6 +6,7 @@ fall to 0. :func:`flow.shifted_sigmas` is the plain schedule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -72,6 +73,16 @@ def stretched(levels: Sequence[float], terminal: float) -> list[float]:
     """Levels of which the last above 0 is the terminal: 1 - (1 - s) (1 - terminal) / (1 - s_last) (LTX-Video)."""
     scale = (1 - terminal) / (1 - levels[-2])
     return [*(1 - (1 - level) * scale for level in levels[:-1]), levels[-1]]
+
+
+def shift_of_tokens(tokens: float, at_1024: float, at_4096: float) -> float:
+    """A shift that grows with the number of tokens n, exp(mu) with mu linear in n (Flux, LTX-Video).
+
+    Args:
+        tokens: n.
+        at_1024, at_4096: mu at so many tokens.
+    """
+    return math.exp(at_1024 + (at_4096 - at_1024) * (tokens - 1024) / 3072)
 
 
 def started_at(levels: Sequence[float], at: float) -> list[float]:

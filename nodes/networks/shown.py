@@ -1,4 +1,4 @@
-"""Given frames as channels beside the noise, as Wan's image to video and others are told of them. Knows no network.
+"""Given frames as channels beside the noise, as Wan's image to video and VACE are told of them. Knows no network.
 
 Wan Team 2025 (arXiv 2503.20314, section 5.1): a clip that is grey where nothing is given, encoded, and a mask that says
 of each frame of a latent frame's group whether it is given.
@@ -54,20 +54,6 @@ def beside(latent_BCthw: Tensor, frames: Sequence[int], ratio: int) -> Tensor:
     batch, _, groups, *sides = latent_BCthw.shape
     mask = frame_mask(frames, groups, ratio).to(latent_BCthw)[None, :, :, None, None]
     return torch.cat([mask.expand(batch, -1, -1, *sides), latent_BCthw], dim=1)
-
-
-def picture(latent_BC1hw: Tensor, groups: int) -> Tensor:
-    """A first picture as HunyuanVideo's first image to video is told of it: latent and mask, zero behind it.
-
-    Args:
-        latent_BC1hw: of the picture.
-        groups: t.
-
-    Returns:
-        (B, C + 1, t, h, w).
-    """
-    told = torch.cat([latent_BC1hw, torch.ones_like(latent_BC1hw[:, :1])], dim=1)
-    return torch.nn.functional.pad(told, (0, 0, 0, 0, 0, groups - 1))
 
 
 def control(

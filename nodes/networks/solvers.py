@@ -77,7 +77,7 @@ def stochastic_step(
 def toward_with_noise(x: Tensor, clean: Tensor, fresh: Tensor, sigma: float, sigma_next: float, mask: Tensor) -> Tensor:
     """A step towards a clean value with all noise drawn anew that DDPM's posterior allows: SDE-DPM-Solver++.
 
-    Lu et al. 2022, appendix of DPM-Solver++; with x0 as the clean value this is :func:`stochastic_step` of eta 1.
+    Lu et al. 2022; with x0 as the clean value this is :func:`stochastic_step` of eta 1.
 
     Args:
         x: (B, ...) values at their levels.

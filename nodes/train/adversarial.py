@@ -8,7 +8,8 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.nodes.sample import Precision
-from kineograph.nodes.sockets import VAE, Discriminator, Loss, TrainState, Video
+from kineograph.nodes.sockets import VAE, Video
+from kineograph.nodes.train.sockets import Discriminator, Loss, TrainState
 
 
 @node

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import output_file
-from kineograph.nodes.sockets import ClipFile, Dataset
+from kineograph.nodes.train.sockets import ClipFile, Dataset
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
-from kineograph.nodes.sockets import ClipFile, Dataset, LeftOut
+from kineograph.nodes.train.sockets import ClipFile, Dataset, LeftOut
 
 if TYPE_CHECKING:
     from kineograph.nodes.clip_files import Found

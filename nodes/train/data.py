@@ -9,7 +9,8 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, Clips, TextEmbedding, TextEncoder, Video
+from kineograph.nodes.sockets import VAE, TextEmbedding, TextEncoder, Video
+from kineograph.nodes.train.sockets import Clips
 
 if TYPE_CHECKING:
     from torch import Generator

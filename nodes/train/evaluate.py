@@ -13,9 +13,10 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.nodes.sample import dit_velocity, patchify, unpatchify
-from kineograph.nodes.sockets import Clips, DiT, Latent, TextEmbedding
+from kineograph.nodes.sockets import DiT, Latent, TextEmbedding
 from kineograph.nodes.train.data import step_generator
 from kineograph.nodes.train.loss import flow_loss
+from kineograph.nodes.train.sockets import Clips
 
 
 @node(effect=True)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from kineograph.digests import file_digest
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.digests import file_digest
 from kineograph.nodes.sample import Precision
-from kineograph.nodes.sockets import VAE, CaptionReader, Clips, Features, Latent, Loss, Posterior, TextEncoder, Video
+from kineograph.nodes.sockets import VAE, Latent, TextEncoder, Video
 from kineograph.nodes.train.data import step_generator
+from kineograph.nodes.train.sockets import CaptionReader, Clips, Features, Loss, Posterior
 
 if TYPE_CHECKING:
     from torch import Tensor

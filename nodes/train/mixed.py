@@ -10,8 +10,9 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, Clips, Video
+from kineograph.nodes.sockets import VAE, Video
 from kineograph.nodes.train.data import Share
+from kineograph.nodes.train.sockets import Clips
 
 Captions = Literal["plain", "short", "long", "any"]
 WINDOW = 16

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import Field
 
 from kineograph.graph_runtime.node import RunContext, node
-from kineograph.nodes.sockets import (
-    VAE,
+from kineograph.nodes.sockets import VAE, DiT, LoRA, TextEncoder
+from kineograph.nodes.train.sockets import (
     CaptionReader,
     Discriminator,
-    DiT,
     Gradients,
-    LoRA,
     Loss,
     Optimizer,
-    TextEncoder,
     TrainState,
     Weights,
 )

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import VAE, Clips, Loss
+from kineograph.nodes.sockets import VAE
+from kineograph.nodes.train.sockets import Clips, Loss
 
 
 class Rank(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kineograph.graph_runtime.node import node
-from kineograph.nodes.sockets import Optimizer
+from kineograph.nodes.train.sockets import Optimizer
 
 Decay = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]

@@ -9,7 +9,8 @@ from pydantic import Field
 from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import OUTPUT_FOLDER
 from kineograph.nodes.lora import write_lora
-from kineograph.nodes.sockets import VAE, DiT, LoRA, Loss, TextEncoder, TrainState, Weights
+from kineograph.nodes.sockets import VAE, DiT, LoRA, TextEncoder
+from kineograph.nodes.train.sockets import Loss, TrainState, Weights
 
 if TYPE_CHECKING:
     from pathlib import Path

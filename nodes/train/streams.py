@@ -15,7 +15,8 @@ from pydantic import Field
 from kineograph.graph_runtime import sockets
 from kineograph.graph_runtime.node import node
 from kineograph.graph_runtime.sockets import Stream
-from kineograph.nodes.sockets import ClipFile, Clips, Dataset, Video
+from kineograph.nodes.sockets import Video
+from kineograph.nodes.train.sockets import ClipFile, Clips, Dataset
 
 if TYPE_CHECKING:
     from torch import Tensor

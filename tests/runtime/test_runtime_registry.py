@@ -84,6 +84,8 @@ def test_a_broken_installed_pack_is_a_sentence(monkeypatch):
         ("add@7", "This installation has add@1."),
         ("ad@1", "Did you mean add@1?"),
         ("lop@1", "Did you mean loop@1?"),
+        ("grain/add@1", "Its pack 'grain' is not loaded: give its folder with --packs DIR"),
+        ("comfyui/Adder@1", "It is a node of a pack for ComfyUI: give its folder with --comfy-packs DIR"),
     ],
 )
 def test_an_unknown_name_gets_advice(registry, type_id, advice):

@@ -19,11 +19,11 @@ export function node(id: string, inputs: PortInfo[], outputs: [string, string][]
 
 export const registry = makeRegistry(
   [
-    node("load_model@1", [port("name", "str")], [["dit", "DiT"], ["vae", "VAE"], ["text_encoder", "TextEncoder"]]),
+    node("load_any_model@1", [port("path", "str")], [["dit", "DiT"], ["vae", "VAE"], ["text_encoder", "TextEncoder"]]),
     node("encode_text@1", [port("encoder", "TextEncoder"), port("prompt", "str")], [["output", "TextEmbedding"]]),
     node("latent_noise@1", [port("vae", "VAE"), port("frames", "int", { default: 17, required: false }), port("height", "int"), port("width", "int"), port("seed", "int", { default: 0, required: false })], [["output", "Latent"]]),
-    node("shifted_sigmas@1", [port("steps", "int", { default: 20, required: false }), port("shift", "float", { default: 1, required: false })], [["output", "Stream[SigmaStep]"]]),
-    node("patchify@1", [port("latent", "Latent")], [["output", "Patches"]]),
+    node("model_sigmas@1", [port("dit", "DiT"), port("latent", "Latent"), port("steps", "int", { default: 20, required: false }), port("shift", "float", { default: 0, required: false })], [["output", "Stream[SigmaStep]"]]),
+    node("patchify@1", [port("latent", "Latent"), port("dit", "DiT", { required: false })], [["output", "Patches"]]),
     node("unpatchify@1", [port("patches", "Patches")], [["output", "Latent"]]),
     node("guided_velocity@1", [port("dit", "DiT"), port("patches", "Patches"), port("text", "TextEmbedding"), port("no_text", "TextEmbedding"), port("at", "SigmaStep"), port("scale", "float", { default: 4 })], [["output", "Patches"]]),
     node("euler_step@1", [port("latent", "Latent"), port("velocity", "Latent"), port("step", "SigmaStep")], [["output", "Latent"]]),

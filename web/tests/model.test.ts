@@ -254,10 +254,10 @@ describe("edits", () => {
   });
   test("a value becomes an input and back", () => {
     const up = done(doc, edits.promote(doc, types(), "sigmas", "shift"));
-    expect(up.inputs?.shift).toMatchObject({ type: "float", default: 3 });
+    expect(up.inputs?.shift).toMatchObject({ type: "float", default: 0 });
     expect(nodeAt(up, "sigmas")).toMatchObject({ links: { shift: "$shift" }, params: {} });
     const down = done(up, edits.removeInput(up, "", "shift"));
-    expect(nodeAt(down, "sigmas")).toMatchObject({ params: { shift: 3 }, links: { steps: "$steps" } });
+    expect(nodeAt(down, "sigmas")).toMatchObject({ params: { shift: 0 }, links: { steps: "$steps" } });
   });
   test("mute twice is as before", () => {
     const once = done(doc, edits.setMode(doc, ["file"], "mute"));

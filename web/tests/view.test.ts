@@ -232,7 +232,7 @@ describe("keys", () => {
   });
   test("arrows walk along wires", () => {
     expect(neighbour(scene, "file", "left")).toBe("video");
-    expect(neighbour(scene, "noise", "right")).toBe("denoise");
+    expect(neighbour(scene, "sigmas", "right")).toBe("denoise");
   });
   test("a wire is one smooth path through its dots", () => {
     expect(curve([[0, 0], [100, 0]])).toMatch(/^M0,0 C/);

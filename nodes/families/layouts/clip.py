@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kineograph.nodes.families.encoder_schemas import CLIPVision
 from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers, numbered
-from kineograph.nodes.families.schemas import CLIPVision
 
 if TYPE_CHECKING:
     from kineograph.nodes.networks.mapped import Placed

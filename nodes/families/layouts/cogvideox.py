@@ -90,12 +90,7 @@ def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
 
 def own_dit_sizes(shapes: Shapes, said: Said) -> CogVideoXTransformer:
     """The sizes of the authors' transformer."""
-    plain: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        if name.endswith("attention.query_key_value.weight") or ".adaLN_modulations." in name:
-            continue
-        plain[dit_name(name) or name] = shape
-    return dit_sizes(plain, said)
+    return dit_sizes({dit_name(name) or name: shape for name, shape in shapes.items()}, said)
 
 
 def dit_sizes(shapes: Shapes, said: Said) -> CogVideoXTransformer:

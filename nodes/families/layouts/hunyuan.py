@@ -59,34 +59,53 @@ SINGLE |= {"norm.query_norm.scale": "attn.norm_q.weight", "norm.key_norm.scale":
 REFINER = {"norm1": "norm1", "norm2": "norm2", "adaLN_modulation.1": "norm_out.linear"}
 REFINER |= {f"self_attn{dot}proj": "attn.to_out.0" for dot in "_."}
 REFINER |= {f"self_attn{dot}{each}": f"attn.to_{each}" for dot in "_." for each in "qkv"}
-REFINER |= {f"mlp.{each}": "ff.net.0.proj" for each in ("fc1", "0")} | {
-    f"mlp.{each}": "ff.net.2" for each in ("fc2", "2")
-}
+REFINER |= {"mlp.fc1": "ff.net.0.proj", "mlp.0": "ff.net.0.proj", "mlp.fc2": "ff.net.2", "mlp.2": "ff.net.2"}
 BLOCKS = (
-    (r"double_blocks\.\d+\.", DOUBLE, "transformer_blocks"),
-    (r"single_blocks\.\d+\.", SINGLE, "single_transformer_blocks"),
-    (r"txt_in\.individual_token_refiner\.blocks\.\d+\.", REFINER, "context_embedder.token_refiner.refiner_blocks"),
+    ("double_blocks", DOUBLE, "transformer_blocks"),
+    ("single_blocks", SINGLE, "single_transformer_blocks"),
+    ("txt_in.individual_token_refiner.blocks", REFINER, "context_embedder.token_refiner.refiner_blocks"),
 )
 
 
 def dit_name(name: str) -> str | None:
     """A tensor of HunyuanVideo's transformer, after :func:`dit_split`, in the names of diffusers."""
-    for pattern, table, new in BLOCKS:
-        block, rest = numbered(pattern, name)
+    for old, table, new in BLOCKS:
+        block, rest = numbered(rf"{re.escape(old)}\.\d+\.", name)
         if block:
             found = exchanged(rest, table)
             return found and f"{new}.{block.split('.')[-2]}.{found}"
     return exchanged(name, OUTER)
 
 
+def aliases(double: int, single: int, refiner: int) -> dict[str, str | tuple[str, ...]]:
+    """From the names of the transformer's layers in both of its other namings to those of diffusers, for LoRA.
+
+    Args:
+        double: blocks of text and video apart. single: blocks of both together. refiner: blocks that read text alone.
+
+    Returns:
+        Those of a layer that is several in diffusers in the order of its rows. No layer whose rows stand turned.
+    """
+    found: dict[str, str | tuple[str, ...]] = {old: new for old, new in OUTER.items() if "adaLN" not in old}
+    for (old, table, new), count in zip(BLOCKS, (double, single, refiner), strict=True):
+        inner: dict[str, tuple[str, ...]] = {name: (each,) for name, each in table.items()}
+        for name in (each for each in table if re.search(r"attn[._]q$", each)):
+            inner[f"{name}kv"] = tuple(table[name[:-1] + each] for each in "qkv")
+        if table is SINGLE:
+            inner["linear1"] = tuple(table[f"linear1_{each}"] for each in (*"qkv", "mlp"))
+        for i in range(count):
+            found |= {f"{old}.{i}.{name}": tuple(f"{new}.{i}.{one}" for one in each) for name, each in inner.items()}
+    return found
+
+
 def dit_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The transformer's tensors: queries, keys, values and the feed-forward's apart, scales before shifts."""
+    width = next(placed.entry.shape[0] for name, placed in state.items() if name.endswith("img_in.proj.weight"))
     apart: dict[str, Placed] = {}
     for name, placed in state.items():
         if re.search(r"attn[._]qkv\.", name):
             apart |= {name.replace("qkv", each): placed.rows(part, 3) for part, each in enumerate("qkv")}
         elif ".linear1." in name:
-            width = state[f"{name.rpartition('.')[0].removesuffix('1')}2.weight"].entry.shape[0]
             for part, each in enumerate("qkv"):
                 apart[name.replace("linear1", f"linear1_{each}")] = placed.span(part * width, (part + 1) * width)
             apart[name.replace("linear1", "linear1_mlp")] = placed.span(3 * width, placed.entry.shape[0])
@@ -103,6 +122,8 @@ def dit_sizes(shapes: Shapes, said: Said) -> HunyuanTransformer:
     feed = next(each for each in ("mlp.fc1.weight", "mlp.0.weight") if first + each in shapes)
     head = shapes[first + norm][0]
     given = shapes["final_layer.linear.weight"][0] // (time * patch**2)
+    if channels not in (given, 2 * given + 1):
+        raise ValueError("these are the channels of another model")
     return HunyuanTransformer(
         in_channels=channels,
         out_channels=given,
@@ -163,7 +184,7 @@ def latent_vae_name(name: str) -> str | None:
 def latent_vae_split(state: Mapping[str, Placed]) -> dict[str, Placed]:
     """The VAE's tensors, with the matrices of its attention, which are convolutions there, as matrices."""
     return {
-        name: placed.without_last(3) if ".mid.attn_1." in name and len(placed.entry.shape) > 1 else placed
+        name: placed.without_last(3) if ".mid.attn_1." in name and len(placed.entry.shape) == 5 else placed
         for name, placed in state.items()
     }
 
@@ -176,11 +197,13 @@ def latent_vae_sizes(shapes: Shapes, said: Said) -> HunyuanAutoencoder:
 LAYOUTS = (
     Layout("HunyuanVideo's transformer", "HunyuanVideoTransformer3DModel",
            ("img_in.proj.weight", "txt_in.individual_token_refiner.blocks.0.norm1.weight", "vector_in.in_layer.weight",
-            "double_blocks.0.img_mlp.fc1.weight", "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
+            "double_blocks.0.img_mlp.fc1.weight", "double_blocks.0.img_attn_q_norm.weight",
+            "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
            dit_name, dit_sizes, dit_split),
     Layout("HunyuanVideo's transformer as ComfyUI names it", "HunyuanVideoTransformer3DModel",
            ("img_in.proj.weight", "txt_in.individual_token_refiner.blocks.0.norm1.weight", "vector_in.in_layer.weight",
-            "double_blocks.0.img_mlp.0.weight", "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
+            "double_blocks.0.img_mlp.0.weight", "double_blocks.0.img_attn.norm.query_norm.scale",
+            "single_blocks.0.linear1.weight", "final_layer.linear.weight"),
            dit_name, dit_sizes, dit_split),
     Layout("HunyuanVideo's VAE", "AutoencoderKLHunyuanVideo",
            ("encoder.down_blocks.0.resnets.0.conv1.conv.weight", "decoder.up_blocks.0.resnets.0.conv1.conv.weight",

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from kineograph.nodes.families.encoder_schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 from kineograph.nodes.families.layouts import clip
 from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers
-from kineograph.nodes.families.schemas import ClipTextEncoder, LlamaEncoder, LlavaEncoder
 
 LLAMA_HEAD_WIDTH = 128
 """Of Llama 3 8B; its tensors do not tell it."""
@@ -18,9 +18,7 @@ CLIP_HEAD_WIDTH = 64
 """Of CLIP ViT-L/14's text encoder."""
 STARTS = ("model.", "language_model.model.", "model.language_model.", "model.language_model.model.")
 """Before the names of a language model: alone, and in LLaVA as older and newer releases of transformers save it."""
-UNUSED = re.compile(
-    r"(model\.)?(language_model\.)?lm_head\.|(model\.)?(vision_tower|multi_modal_projector)\.|tokenizer$"
-)
+UNUSED = re.compile(r"(model\.)?((language_model\.)?lm_head|vision_tower|multi_modal_projector)\.|tokenizer$")
 CLIP_UNUSED = re.compile(r"vision_model\.|(text|visual)_projection(\.weight)?$|logit_scale$")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import isqrt
+from typing import Literal
 
 from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers, numbered
 from kineograph.nodes.families.layouts.ltx_header import Header
@@ -103,6 +104,11 @@ def vae_name(name: str, down: Places, up: Places) -> str | None:
     return None if place is None or found is None else f"{half}{place}.{resnet.replace('res_blocks', 'resnets')}{found}"
 
 
+Fold = Literal["conv", "spatial", "temporal", "spatiotemporal"]
+FOLDS: dict[int, Fold] = {4: "spatial", 2: "temporal", 8: "spatiotemporal"}
+"""How a downsampler folds, by how many cells it makes one of."""
+
+
 def first_vae_sizes(shapes: Shapes, said: Said) -> LTXAutoencoder:
     """The sizes of the VAE of 0.9.0."""
     steps = (9, 6, 3, 1)
@@ -120,11 +126,10 @@ def noisy_vae_sizes(shapes: Shapes, said: Said) -> LTXAutoencoder:
 
 
 def folding_vae_sizes(shapes: Shapes, said: Said) -> LTXAutoencoder:
-    """The sizes of the VAE since 0.9.5. How a downsampler folds shows in how many pixels it makes one of."""
+    """The sizes of the VAE since 0.9.5."""
     widths = [_width(shapes, f"encoder.down_blocks.{i}") for i in range(0, 10, 2)]
     made = [shapes[f"encoder.down_blocks.{i}.conv.conv.weight"][0] for i in range(1, 9, 2)]
-    folds = [{4: "spatial", 2: "temporal", 8: "spatiotemporal"}[out // own]
-             for out, own in zip(widths[1:], made, strict=True)]  # fmt: skip
+    folds: list[Fold] = [FOLDS[out // own] for out, own in zip(widths[1:], made, strict=True)]
     ends = _vae_ends(shapes, said)
     return LTXAutoencoder(
         **ends,

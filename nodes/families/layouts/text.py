@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kineograph.nodes.families.encoder_schemas import T5Encoder
 from kineograph.nodes.families.layouts.layout import Layout, Said, Shapes, exchanged, layers, numbered
-from kineograph.nodes.families.schemas import T5Encoder
 
 T5_OUTER = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
 T5_BLOCK = {

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from kineograph.nodes.networks.patches import Time
 from kineograph.nodes.networks.tiles import Parts, Tile, blended
 
+BORROWED = 3
+"""Latent frames that a loop is decoded behind: as many as a causal decoder of Wan's kind looks back over, nearly."""
 AROUND = 32
 """Pixels that a tile sees beside its own: two are blended over twice as many, as those of diffusers are."""
 
@@ -29,6 +31,11 @@ class CausalVAE(nn.Module):
     def ratio(self) -> int:
         """r, frames per latent frame but the first."""
         return self.network.config.temporal_compression_ratio
+
+    @property
+    def shown_scale(self) -> float:
+        """What a latent is multiplied by before a DiT is shown it beside the noise."""
+        return 1.0
 
     @property
     def space(self) -> int:
@@ -67,15 +74,18 @@ class CausalVAE(nn.Module):
     def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
         """The clip of a normalised latent.
 
+        A loop is decoded behind its own last latent frames, whose clip is left out: every frame then has frames before
+        it, and none is one alone.
+
         Args:
             latent_BCthw: (B, c, t, h, w).
-            time: a line; other clips have no first frame alone.
+            time: a line, or a circle.
 
         Returns:
-            (B, 3, 1 + r (t - 1), H, W) in [0, 1].
+            (B, 3, 1 + r (t - 1), H, W) in [0, 1], or (B, 3, r t, H, W) of a circle.
 
         Raises:
-            ValueError: time is no line.
+            ValueError: time is of groups alone.
         """
         return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
 
@@ -89,13 +99,14 @@ class CausalVAE(nn.Module):
         Yields:
             (B, 3, n, H, W) in [0, 1], in order.
         """
-        if time != "line":
-            raise ValueError(
-                f"{self.name}'s VAE begins with one frame alone: it decodes neither groups alone nor loops."
-            )
+        check_begins(time, self.ratio)
+        before = borrowed(latent_BCthw, time)
+        left_out = 1 + self.ratio * (before.shape[2] - 1) if before.shape[2] else 0
         shift, scale = self.moments(latent_BCthw)
-        for clip in self.clips(latent_BCthw * scale + shift):
-            yield pixels(clip)
+        for clip in self.clips(torch.cat([before, latent_BCthw], dim=2) * scale + shift):
+            if clip.shape[2] > left_out:
+                yield pixels(clip[:, :, left_out:])
+            left_out = max(0, left_out - clip.shape[2])
 
     def encode_tiles(self, video_BCTHW: Tensor, tile: int) -> Parts:
         """The mean of :meth:`encode`, of a tile after another; tiles are blended over what two of them see.
@@ -139,6 +150,24 @@ class CausalVAE(nn.Module):
     def plain(self, x: Tensor) -> Tensor:
         """A tensor in the numbers of the network's weights."""
         return x.to(next(self.network.parameters()).dtype)
+
+
+def borrowed(latent_BCthw: Tensor, time: Time) -> Tensor:
+    """The latent frames that a loop is decoded behind, its own last ones; none of a line."""
+    return latent_BCthw[:, :, -BORROWED:] if time == "circle" else latent_BCthw[:, :, :0]
+
+
+def check_begins(time: Time, ratio: int) -> None:
+    """Whether a causal autoencoder can decode a latent of this time.
+
+    Raises:
+        ValueError: it is of groups alone.
+    """
+    if time == "groups":
+        raise ValueError(
+            "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
+            f"{ratio} frames."
+        )
 
 
 def check_frames(frames: int, ratio: int) -> None:

@@ -119,7 +119,8 @@ class CogVideoXDiT(AdaptedDiT):
         if batch.beside_BKthw is not None:
             x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW)], dim=1)
         frames_first = x_1CthW.transpose(1, 2).to(dtype)
-        asked = {"hidden_states": frames_first, "encoder_hidden_states": text_1LE.to(dtype), "timestep": timestep}
+        asked: dict[str, Any] = {"hidden_states": frames_first, "timestep": timestep}
+        asked["encoder_hidden_states"] = text_1LE.to(dtype)
         if config.ofs_embed_dim is not None:
             asked["ofs"] = x_1CthW.new_full((1,), OFFSET)
         if config.use_rotary_positional_embeddings:
@@ -155,7 +156,7 @@ class CogVideoXVAE(CausalVAE):
 
     @property
     def shown_scale(self) -> float:
-        """What a latent is multiplied by before the DiT is shown it: 1.5's was trained on one divided by the factor."""
+        """See :attr:`CausalVAE.shown_scale`: 1.5's DiT was trained on a latent divided by the factor."""
         config = self.network.config
         return config.scaling_factor**-2 if config.invert_scale_latents else 1.0
 

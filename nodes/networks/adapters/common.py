@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from kineograph.nodes.networks.adapters import cannot
 from kineograph.nodes.networks.adapters.attention import dispatch
 from kineograph.nodes.networks.dit import Batch, Through, in_turn, recomputed
 from kineograph.nodes.networks.patches import Triple, patchify, unpatchify
@@ -42,7 +43,7 @@ class AdapterConfig:
     predicts: str = "velocity"
     data_std: float = 1.0
     beside: int = 0
-    shows: Literal["", "frames", "control", "first", "picture"] = ""
+    shows: Literal["", "frames", "control", "first"] = ""
 
 
 class AdaptedDiT(nn.Module):
@@ -75,10 +76,7 @@ class AdaptedDiT(nn.Module):
             ValueError: a batch holds what this kind of model was not made for; with what can be done instead.
         """
         if through not in (None, in_turn, recomputed):
-            raise ValueError(
-                f"Blocks cannot be skipped or cached in a {self.name} model, only in one of Kineograph's own: take the "
-                "plain velocity node."
-            )
+            raise ValueError(cannot.no_blocks(self.name))
         dispatch(self.network, batches[0].tokens_BNC)
         with self._recomputing(through is recomputed):
             return [self._clips(batch) for batch in batches]
@@ -125,11 +123,7 @@ class AdaptedDiT(nn.Module):
         if told == self.config.beside:
             return
         if not told:
-            raise ValueError(
-                f"This {self.name} model makes videos of pictures, and it is shown none: put give_video (for VACE also "
-                "show_control) between latent_noise and begin_sampling, and where the VAE was loaded alone, "
-                "show_given_frames behind it."
-            )
+            raise ValueError(cannot.shown_nothing(self.name))
         raise ValueError(
             f"This {self.name} model takes {self.config.beside} channels beside the noise, and is shown frames in "
             f"{told}: they are made for another model. Leave show_given_frames out, or load the DiT they belong to."
@@ -166,8 +160,5 @@ def one_level(levels_K: Tensor, name: str) -> Tensor:
         ValueError: it has several, and the model knows but one.
     """
     if len(levels_K) > 1:
-        raise ValueError(
-            f"A {name} model is told one noise level for the whole clip, and parts of this one have others: it cannot "
-            "be given frames (image to video, extending). SDEdit with one level and text to video can be had of it."
-        )
+        raise ValueError(cannot.one_level_only(name))
     return levels_K

@@ -52,8 +52,8 @@ class HunyuanVideoDiT(AdaptedDiT):
         """Put an adapter around a ``HunyuanVideoTransformer3DModel``."""
         config = network.config
         patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        beside = config.in_channels - config.out_channels
-        shows = {"beside": beside, "shows": "picture"} if beside else {}
+        shown = config.image_condition_type == "latent_concat"
+        shows = {"beside": config.out_channels, "shows": "first"} if shown else {}
         super().__init__(network, AdapterConfig(config.out_channels, patch, **shows))
 
     def ask(self, x_1CthW: Tensor, levels_K: Tensor, text_1LE: Tensor, mask_1L: Tensor, batch: Batch) -> Tensor:
@@ -67,7 +67,9 @@ class HunyuanVideoDiT(AdaptedDiT):
         replaces = self.network.config.image_condition_type == "token_replace"
         level = behind_the_first(levels_K) if replaces else one_level(levels_K, self.name)
         if batch.beside_BKthw is not None:
-            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW)], dim=1)
+            given = torch.zeros_like(x_1CthW[:, :1])
+            given[:, :, 0] = 1  # where the picture stands, in a channel of its own
+            x_1CthW = torch.cat([x_1CthW, batch.beside_BKthw.to(x_1CthW), given], dim=1)
         guidance = GUIDANCE if batch.guidance is None else batch.guidance
         told = torch.full_like(level, guidance, dtype=dtype) * 1000.0
         return self.network(

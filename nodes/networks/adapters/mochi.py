@@ -70,6 +70,11 @@ class MochiVAE(CausalVAE):
         """See :attr:`CausalVAE.ratio`."""
         return self.network.temporal_compression_ratio
 
+    @property
+    def space(self) -> int:
+        """See :attr:`CausalVAE.space`."""
+        return self.network.spatial_compression_ratio
+
     def moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`CausalVAE.moments`."""
         shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))

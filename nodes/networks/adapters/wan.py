@@ -11,14 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kineograph.nodes.networks.adapters.causal import CausalVAE, check_frames, pixels
+from kineograph.nodes.networks.adapters.causal import CausalVAE, borrowed, check_begins, check_frames, pixels
 from kineograph.nodes.networks.adapters.common import AdaptedDiT, AdapterConfig, one_level
 from kineograph.nodes.networks.dit import Batch
 from kineograph.nodes.networks.patches import Time
 
 TIMESTEPS = 1000.0
-BORROWED = 3
-"""Latent frames that a loop is decoded behind: as many as a causal decoder of Wan's kind looks back over, nearly."""
 
 
 class WanDiT(AdaptedDiT):
@@ -118,24 +116,6 @@ class WanVAE(CausalVAE):
         shift, scale = (each.to(like.device).view(1, -1, 1, 1, 1) for each in (self.mean_C, self.deviation_C))
         return shift, scale
 
-    def decode(self, latent_BCthw: Tensor, *, time: Time = "line") -> Tensor:
-        """The clip of a normalised latent.
-
-        A loop is decoded behind its own last latent frames, whose clip is left out: every frame then has frames before
-        it, and none is one alone.
-
-        Args:
-            latent_BCthw: (B, c, t, h, w).
-            time: a line, or a circle.
-
-        Returns:
-            (B, 3, 4t - 3, 8h, 8w) in [0, 1], or (B, 3, 4t, 8h, 8w) of a circle.
-
-        Raises:
-            ValueError: time is of groups alone.
-        """
-        return torch.cat(list(self.decode_pieces(latent_BCthw, time)), dim=2)
-
     def _encoded(self, video_BCTHW: Tensor) -> Iterator[Tensor]:
         return self.encode_pieces(video_BCTHW)
 
@@ -175,15 +155,11 @@ class WanVAE(CausalVAE):
         Yields:
             (B, 3, n, 8h, 8w) in [0, 1], in order.
         """
-        if time == "groups":
-            raise ValueError(
-                "This VAE is causal: what it decodes begins with one frame alone. Give latent_noise 1 + a multiple of "
-                f"{self.ratio} frames."
-            )
-        borrowed = latent_BCthw[:, :, -BORROWED:] if time == "circle" else latent_BCthw[:, :, :0]
+        check_begins(time, self.ratio)
+        before = borrowed(latent_BCthw, time)
         shift, scale = self.moments(latent_BCthw)
-        raw = self.plain(torch.cat([borrowed, latent_BCthw], dim=2) * scale + shift)
-        left_out = borrowed.shape[2]
+        raw = self.plain(torch.cat([before, latent_BCthw], dim=2) * scale + shift)
+        left_out = before.shape[2]
         if self.network.config.patch_size is not None:
             clip = self.network.decode(raw, return_dict=False)[0]
             yield pixels(clip[:, :, self.ratio * (left_out - 1) + 1 if left_out else 0 :])
