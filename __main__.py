@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph import COMFYUI, __version__, default_runtime
-from kineograph.cli import attention, importing, isolation, planning, processes, serve, storage, submit
+from kineograph.cli import attention, importing, isolation, jobs, planning, processes, serve, storage, submit
 from kineograph.cli.console import finished_by_signal, one_line, stopped_by_signals, watching
 from kineograph.cli.logs import KINDS as LOGS
 from kineograph.cli.logs import keeping
 from kineograph.cli.sweep import Sweep, read_sweep
 from kineograph.cli.sweep import add_arguments as add_sweep
-from kineograph.cli.values import read_inputs
+from kineograph.cli.values import GIVE, read_inputs, with_set
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, said
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _ready_streams()
     try:
-        options = _parser().parse_args(argv)
+        options = _parser().parse_args((sys.argv[1:] if argv is None else argv) or ["--help"])
     except SystemExit as done:  # --help, or an argument that does not fit: argparse has said so
         return int(done.code or 0)
     try:
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Video generation as graphs of typed nodes."
     parser = argparse.ArgumentParser("kineograph", description=about, epilog=example)
     parser.add_argument("--version", action="version", version=f"kineograph {__version__}")
-    names = "run | check | plan | nodes | cache | attention | import | serve | submit"
+    names = "run | check | plan | nodes | cache | attention | import | serve | submit | jobs"
     commands = parser.add_subparsers(required=True, metavar=names)
 
     common = argparse.ArgumentParser(add_help=False)
@@ -130,10 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="list all that is wrong", usage=usage, parents=[filed, common])
     check.set_defaults(command=_check, name="check", sweep=[], only=None)
 
-    planning.add_command(commands, [filed, common], _prepare)
+    planning.add_command(commands, [filed, common], _look)
     importing.add_command(commands, [common], _runtime)
     serve.add_command(commands, [common])
     submit.add_command(commands, [filed], lambda options: _load(_file(options)))
+    jobs.add_command(commands)
 
     usage = "kineograph nodes [ID] [--packs DIR ...] [--json] [--debug]"
     nodes = commands.add_parser("nodes", help="list the nodes, or describe one", usage=usage, parents=[common])
@@ -234,7 +235,7 @@ def _out_problems(out: Path, make: bool) -> list[Problem]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    runtime, runs, problems = _prepare(options)
+    runtime, runs, problems = _look(options)
     if problems:
         raise InvalidWorkflow(problems)
     workflow = runs.workflow
@@ -242,12 +243,31 @@ def _check(options: argparse.Namespace) -> int:
     print(f"{one_line(options.file)}: ok, {count} node{'' if count == 1 else 's'}")
     for what, needs in runtime.plan(workflow, runs.inputs).left_out.items():
         print(one_line(f"Left out: {what.removeprefix('outputs.')}, it needs {needs}"))
+    for line in _inputs(workflow):
+        print(line)
+    return OK
+
+
+def _inputs(workflow: Workflow) -> Iterator[str]:
+    """A line for each input that can be --set, below a heading."""
     if workflow.inputs:
-        print("Its inputs:")
+        yield "Its inputs:"
     for name, spec in workflow.inputs.items():
         default = "" if spec.default is None else f" = {spec.default!r}"
-        print("  " + one_line(f"{name}: {spec.type}{default}  {spec.about}"))
-    return OK
+        yield "  " + one_line(f"{name}: {spec.type}{default}  {spec.about}")
+
+
+def _look(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]]:
+    """As ``_prepare``, for who looks before a run: where a default does not do, all that can be --set is said too."""
+    runtime, runs, problems = _prepare(options)
+    if not any(problem.hint.startswith(GIVE) for problem in problems):
+        return runtime, runs, problems
+    for problem in problems:
+        _say(str(problem))
+    for line in _inputs(runs.workflow):
+        with suppress(OSError):  # nobody is left to tell
+            print(line, file=sys.stderr)
+    raise InvalidWorkflow([])
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]]:
@@ -259,7 +279,8 @@ def _prepare(options: argparse.Namespace) -> tuple[Runtime, Sweep, list[Problem]
     runs, wrong = read_sweep(options, workflow, inputs)
     problems += wrong
     bad = {problem.place for problem in problems}
-    problems += [found for found in runs.plan(runtime) if found.place not in bad]
+    given = {**inputs, **runs.runs[0].values}
+    problems += [with_set(found, workflow.inputs, given) for found in runs.plan(runtime) if found.place not in bad]
     return runtime, runs, problems
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed, Problem, WorkflowError
-from kineograph.graph_runtime.events import Event, Listener, event_of
+from kineograph.graph_runtime.events import Event, FileWritten, Listener, event_of
 from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.workflow import Workflow, load_workflow
 
@@ -33,6 +33,7 @@ TRIES = 20
 MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".mov", ".m4v", ".mkv", ".webm")
 PAGE = 5000
 RESYNC = {"event": "Resync"}
+EXAMPLE = "http://127.0.0.1:8188"
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -60,7 +61,7 @@ class Outcome:
     ran: int
     cached: int
     seconds: float
-    job: dict[str, Any]
+    job: dict[str, Any] = field(repr=False)
 
 
 class Client:
@@ -70,10 +71,15 @@ class Client:
         url: its address.
         token: where it needs one.
         seconds: to wait for an answer.
+
+    Raises:
+        ServerRefused: that is no address.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8188", token: str = "", *, seconds: float = SECONDS) -> None:
+    def __init__(self, url: str = EXAMPLE, token: str = "", *, seconds: float = SECONDS) -> None:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ServerRefused(0, "no_address", f"{url!r} is no address of a server; one is like {EXAMPLE}.")
         self.url = f"{parts.scheme}://{parts.netloc}"
         self.token = token
         headers = {"Origin": self.url} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -141,7 +147,7 @@ class Client:
         Args:
             source, inputs, outputs: as for ``Runtime.run``.
             out: the folder that files are brought to.
-            listen: called with every event, in order.
+            listen: called with every event, in order; of a file with the path that it is brought to.
             cancel: set it from another thread to stop.
             more: of the job: title, tags, priority, front.
 
@@ -168,8 +174,11 @@ class Client:
         Raises:
             InvalidWorkflow: with every problem found.
         """
-        work = self._with_uploads(_work(source, inputs, outputs))
-        return self._ask("POST", "/api/jobs", json=work | more)
+        work = _work(source, inputs, outputs)
+        try:
+            return self._ask("POST", "/api/jobs", json=self._with_uploads(work) | more)
+        except InvalidWorkflow as invalid:
+            raise InvalidWorkflow([_not_here(problem, work) for problem in invalid.problems]) from None
 
     def wait(
         self,
@@ -183,7 +192,7 @@ class Client:
         asked = False
         for event in self.events(job):
             if event is not None and listen is not None:
-                listen(event)
+                listen(_as_here(event, Path(out)))
             if cancel is not None and cancel.is_set() and not asked:
                 asked = True
                 self.cancel(job)
@@ -338,7 +347,7 @@ class Client:
         sent: dict[str, str] = {}
 
         def there(value: Any) -> Any:
-            if not isinstance(value, str) or not value.lower().endswith(MEDIA) or not Path(value).is_file():
+            if not _is_media(value) or not Path(value).is_file():
                 return value
             sent[value] = sent.get(value) or self.upload(value)
             return sent[value]
@@ -364,6 +373,26 @@ def _work(
     workflow = source if isinstance(source, Workflow) else load_workflow(source)
     wanted = None if outputs is None else list(outputs)
     return {"workflow": json.loads(workflow.to_json()), "inputs": dict(inputs or {}), "outputs": wanted}
+
+
+def _not_here(problem: Problem, work: dict[str, Any]) -> Problem:
+    """The problem; where it is with a file that an input names, and that is not here either, with that too."""
+    specs: dict[str, dict[str, Any]] = work["workflow"].get("inputs", {})
+    named = [*work["inputs"].values(), *(spec.get("default") for spec in specs.values())]
+    for path in filter(_is_media, named):
+        if repr(path) in problem.message and not Path(path).is_file():
+            return replace(problem, message=f"There is no file {path!r} here that could be sent. {problem.message}")
+    return problem
+
+
+def _is_media(value: Any) -> bool:
+    """Whether a value may name a picture or video."""
+    return isinstance(value, str) and value.lower().endswith(MEDIA)
+
+
+def _as_here(event: Event, out: Path) -> Event:
+    """The event; of a file with the path that it is brought to."""
+    return replace(event, file=str(inside(out, event.file))) if isinstance(event, FileWritten) else event
 
 
 def _event(event: dict[str, Any]) -> Event | None:

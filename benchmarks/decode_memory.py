@@ -40,7 +40,7 @@ class Run:
     def progress(self, *_: object, **__: object) -> None:
         """Not told."""
 
-    metric = preview = check_cancelled = wrote = progress
+    metric = note = preview = check_cancelled = wrote = progress
 
     def output_path(self, relative: str) -> Path:
         """A file that is removed with its folder."""

@@ -41,6 +41,9 @@ class Quiet:
     def progress(self, done: int, total: int) -> None:
         """Say nothing."""
 
+    def note(self, reason: str) -> None:
+        """Say nothing."""
+
     def preview(self, value: object, done: int = 0) -> None: ...
 
     def check_cancelled(self) -> None:

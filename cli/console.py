@@ -21,12 +21,14 @@ from kineograph.graph_runtime.events import (
     Metric,
     NodeCached,
     NodeFinished,
+    NodeNote,
     NodeProgress,
     NodeResumed,
     NodeStarted,
     NotKept,
     RunFinished,
     RunsAgain,
+    SweepFinished,
     SweepRun,
     event_json,
 )
@@ -100,28 +102,20 @@ class Bars:
             self.progress.update(self.task(self.owner(event.path)), metric=f"{event.name} {event.value:.4g}")
         elif isinstance(event, NodeFinished):
             self.end(event.path)
-            self.line("done", f"{event.path:<16}{duration(event.seconds):>8}{size(event.nbytes):>10}", "green")
-        elif isinstance(event, NodeCached):
-            self.line("cached", event.path, "cyan")
-        elif isinstance(event, NodeResumed):
-            self.line("goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan")
-        elif isinstance(event, LoopCut):
-            self.line("cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow")
-        elif isinstance(event, (NotKept, MemoryShort, RunsAgain)):
-            self.line("note", f"{event.path}: {event.reason}", "yellow")
-        elif isinstance(event, LeftOut):
-            self.line("left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow")
-        elif isinstance(event, SweepRun):
-            values = ", ".join(f"{name} = {value}" for name, value in event.values.items())
-            self.line("run", f"{event.number:,} of {event.total:,}: {values}", "bold")
+            held = size(event.nbytes) if event.nbytes else ""
+            self.line("done", f"{event.path:<16}{duration(event.seconds):>8}{held:>10}", "green")
         elif isinstance(event, FileWritten):
             self.files.append(event.file)
         elif isinstance(event, RunFinished):
+            for name, value in event.values.items():
+                self.line("output", f"{name} = {value!r}", "bold")
             for file in self.files:
                 self.line("wrote", file, "bold")
             self.files.clear()
             ran = f"{event.ran} node{'' if event.ran == 1 else 's'} ran"
             self.line("", f"{ran}, {event.cached} cached, {duration(event.seconds)}")
+        elif (told := _told(event)) is not None:
+            self.line(*told)
 
     def line(self, what: str, text: str, style: str = "") -> None:
         """Print above the bars."""
@@ -149,6 +143,26 @@ class Bars:
         """Take away the bar of a node and of all that ran inside it."""
         for name in [name for name in self.tasks if name == path or name.startswith(f"{path}/")]:
             self.progress.remove_task(self.tasks.pop(name))
+
+
+def _told(event: Event) -> tuple[str, str, str] | None:
+    """The line of an event that is one line above the bars: a word, what it says, a style."""
+    if isinstance(event, NodeCached):
+        return "cached", event.path, "cyan"
+    if isinstance(event, NodeResumed):
+        return "goes on", f"{event.path:<16}from pass {event.done:,} of {event.total:,}", "cyan"
+    if isinstance(event, LoopCut):
+        return "cut", f"{event.path:<16}after pass {event.done:,} of {event.total:,}, as asked", "yellow"
+    if isinstance(event, (NotKept, MemoryShort, RunsAgain, NodeNote)):
+        return "note", f"{event.path}: {event.reason}", "yellow"
+    if isinstance(event, LeftOut):
+        return "left out", f"{event.path.removeprefix('outputs.')}: {event.reason}", "yellow"
+    if isinstance(event, SweepRun):
+        values = ", ".join(f"{name} = {value}" for name, value in event.values.items())
+        return "run", f"{event.number:,} of {event.total:,}: {values}", "bold"
+    if isinstance(event, SweepFinished):
+        return "wrote", f"{event.file}, which shows all {event.total:,} runs", "bold"
+    return None
 
 
 @contextmanager
@@ -230,11 +244,11 @@ def duration(seconds: float) -> str:
 
 
 def size(nbytes: int) -> str:
-    """Bytes as people read them; nothing for none."""
+    """Bytes as people read them."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if nbytes >= unit:
             return f"{nbytes / unit:.3g} {name}"
-    return f"{nbytes} B" if nbytes else ""
+    return f"{nbytes} B"
 
 
 def _finite(value: Any) -> Any:

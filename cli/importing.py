@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineograph.cli.console import one_line
+from kineograph.cli.values import with_set
 from kineograph.files import write_whole
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kineograph.graph_runtime.runtime import Runtime
     from kineograph.interop.comfyui.importing import Imported
@@ -43,7 +44,7 @@ def _import(options: argparse.Namespace, runtime: Runtime) -> int:
     if imported.problems and not options.partial:
         hint = "Nothing was written. With --partial, the rest is; what could not be had stands in it by its name."
         raise InvalidWorkflow([*imported.problems, Problem("", hint)])
-    for problem in imported.problems or runtime.problems(imported.workflow):  # a file or model that is yet to be named
+    for problem in imported.problems or _to_name(imported, runtime):
         print(one_line(f"to do: {problem}"), file=sys.stderr)
     text = json.dumps(imported.workflow, ensure_ascii=False, indent=2)
     if options.to is None:
@@ -55,6 +56,14 @@ def _import(options: argparse.Namespace, runtime: Runtime) -> int:
         raise InvalidWorkflow([Problem("--to", str(error))]) from None
     print(one_line(f"{options.to}: {len(imported.workflow['nodes'])} nodes"), file=sys.stderr)
     return 0
+
+
+def _to_name(imported: Imported, runtime: Runtime) -> Iterator[Problem]:
+    """Files and models that are not there yet, each with the --set that names another."""
+    from kineograph.graph_runtime.workflow import parse_workflow
+
+    specs = parse_workflow(imported.workflow).inputs
+    return (with_set(problem, specs, {}) for problem in runtime.problems(imported.workflow))
 
 
 def _read(path: Path, model: str | None, runtime: Runtime) -> Imported:

@@ -32,24 +32,31 @@ class Log(Protocol):
 
 
 class CsvLog:
-    """``metrics.csv``: a line for each metric, written at once; a run that goes on in the same folder goes on in it."""
+    """``metrics.csv``: a line for each metric, written at once; a run that goes on in the same folder goes on in it.
+
+    ``run`` is when the run began, the same in all its lines.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "metrics.csv"
+        self.run = _now()
         self.file = path.open("a", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file)
         if not path.stat().st_size:
-            self.writer.writerow(["time", "node", "name", "step", "value"])
+            self.writer.writerow(["time", "node", "name", "step", "value", "run"])
 
     def write(self, metric: Metric) -> None:
         """Write one line."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.writer.writerow([now, metric.path, metric.name, metric.step, repr(metric.value)])
+        self.writer.writerow([_now(), metric.path, metric.name, metric.step, repr(metric.value), self.run])
         self.file.flush()
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class CurvesLog:
@@ -67,7 +74,8 @@ class CurvesLog:
         """Draw."""
         from kineograph.nodes.curve import draw_curves
 
-        curves = {name: sorted(points.items()) for name, points in self.curves.items()}
+        last = sorted(self.curves.items(), key=lambda curve: len(curve[1]) == 1)  # single numbers are no curves
+        curves = {name: sorted(points.items()) for name, points in last}
         self.path.write_text(draw_curves(curves), encoding="utf-8")
 
 

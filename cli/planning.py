@@ -77,7 +77,7 @@ def _row(node: NodeEstimate, depth: int) -> tuple[str, ...]:
         _makes(node),
         f"{node.tokens:,}" if node.tokens else "",
         flops(node.flops),
-        size(node.peak_bytes),
+        size(node.peak_bytes) if node.peak_bytes else "",
         "" if node.seconds is None else duration(node.seconds),
         one_line(_remark(node)),
     )

@@ -128,6 +128,11 @@ def _keep_every(text: str) -> KeepEvery:
 def _cache(options: argparse.Namespace) -> int:
     if options.action == "prune" and options.to is None:
         raise InvalidWorkflow([Problem("--to", "How much shall stay?", "Write --to 5GB, or --to 0 for nothing.")])
+    if not Path(folder := options.store or cache_folder()).exists():
+        if options.store:
+            raise InvalidWorkflow([Problem("--store", f"There is no folder {folder}: no run kept anything in it.")])
+        print(one_line(f"{folder}: no run kept anything yet"))
+        return 0
     with opened_store(options) as store:
         if store is None:
             return 1
@@ -142,6 +147,8 @@ def _cache(options: argparse.Namespace) -> int:
 def _show(store: Store) -> None:
     rows = sorted(store.rows(), key=lambda kept: -kept.nbytes)
     print(f"{one_line(str(store.folder))}: {len(rows)} results, {size(store.used())}")
+    if rows:
+        print(f"{'size':>10}  {'took':>8}  what")
     for kept in rows[:SHOWN]:
         print(_line(kept))
     if len(rows) > SHOWN:
@@ -150,4 +157,5 @@ def _show(store: Store) -> None:
 
 def _line(kept: Kept) -> str:
     what = f"state after {kept.done:,} passes" if kept.loop else "result"
-    return one_line(f"{size(kept.nbytes):>10}  {duration(kept.seconds):>8}  {what} of {kept.more.get('path', '?')}")
+    what = one_line(f"{what} of {kept.more.get('path', '?')}")
+    return f"{size(kept.nbytes):>10}  {duration(kept.seconds):>8}  {what}"

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineograph.cli.sweep_page import Made, write_index
+from kineograph.cli.sweep_page import PAGE, Made, write_index
 from kineograph.cli.values import several
 from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed, Problem, nearest
-from kineograph.graph_runtime.events import Event, FileWritten, Listener, SweepRun
+from kineograph.graph_runtime.events import Event, FileWritten, Listener, SweepFinished, SweepRun
 
 if TYPE_CHECKING:
     from kineograph.graph_runtime.execute import Outcome
@@ -116,7 +116,9 @@ class Sweep:
                 result.error = str(failure)
             result.keep_frames(out, at)
             write_index(out, self.workflow.about, [made[index] for index in sorted(made)], len(self.runs))
-        return not any(result.error for result in made.values())
+        count = sum(bool(result.error) for result in made.values())
+        listen(SweepFinished(len(self.runs), count, str(out / PAGE)))
+        return not count
 
     def _run(
         self, run: Run, runtime: Runtime, folder: Path, listen: Listener, logs: Logs, options: Mapping[str, Any]

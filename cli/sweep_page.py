@@ -13,6 +13,7 @@ from urllib.parse import quote
 from kineograph.files import write_whole
 
 COLUMNS = 9
+PAGE = "sweep.html"
 SHORT_SIDE = 128
 """Pixels of a frame on the page; smaller ones are drawn larger, larger ones smaller."""
 CLIPS = (".mp4", ".webm", ".mov")
@@ -64,7 +65,7 @@ def write_index(out: Path, about: str, runs: Sequence[Made], total: int) -> None
     listed = [run.as_json(out) for run in runs]
     text = json.dumps({"about": about, "total": total, "runs": listed}, ensure_ascii=False, indent=1)
     write_whole(out / "sweep.json", text.encode())
-    write_whole(out / "sweep.html", _page(about, listed, total).encode())
+    write_whole(out / PAGE, _page(about, listed, total).encode())
 
 
 def _page(about: str, runs: Sequence[Mapping[str, Any]], total: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kineograph.graph_runtime.errors import Problem
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from kineograph.graph_runtime.workflow import InputSpec
 
 MOST_DIGITS = 20
+GIVE = "Give another: --set"
 _COMMA = re.compile(r"(?<!\\),")
 _RANGE = re.compile(r"([+-]?[0-9]+)\.\.([+-]?[0-9]+)(?:\.\.([+-]?[0-9]+))?")
 
@@ -31,6 +33,15 @@ def read_inputs(given: Sequence[str], specs: Mapping[str, InputSpec]) -> tuple[d
         except ValueError as error:
             problems.append(Problem(f"inputs.{name}", str(error)))
     return values, problems
+
+
+def with_set(problem: Problem, specs: Mapping[str, InputSpec], given: Mapping[str, Any]) -> Problem:
+    """The problem; where it is an input's default that does not do, with the --set that gives another value."""
+    for name, spec in specs.items():
+        names_path = isinstance(spec.default, str) and spec.default and repr(spec.default) in problem.message
+        if name not in given and not problem.hint and (names_path or problem.message.startswith(f"${name} = ")):
+            return replace(problem, hint=f"{GIVE} {name}=...")
+    return problem
 
 
 def typed(text: str, kind: str) -> Any:

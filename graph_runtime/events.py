@@ -144,6 +144,14 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeNote:
+    """A node tells people what they may not expect of its result. ``reason`` is a clause that says it."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileWritten:
     """An effect left a file."""
 
@@ -170,11 +178,21 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A run ended well: how many nodes ran, how many were cached, and the seconds it took."""
+    """A run ended well: how many nodes ran and were cached, the seconds it took, and those outputs that are short."""
 
     ran: int
     cached: int
     seconds: float
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFinished:
+    """All ``total`` runs of a sweep ended, ``failed`` of them not well; ``file`` shows them beside each other."""
+
+    total: int
+    failed: int
+    file: str
 
 
 Event = (
@@ -193,10 +211,12 @@ Event = (
     | BranchTaken
     | NodeFinished
     | Metric
+    | NodeNote
     | FileWritten
     | EventsMissed
     | NodeFailure
     | RunFinished
+    | SweepFinished
 )
 Listener = Callable[[Event], None]
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}

@@ -29,7 +29,7 @@ from kineograph.graph_runtime.events import (
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.memory.rescue import invoke, is_out_of_memory, may_run_again, run_again
 from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
-from kineograph.graph_runtime.outline import outlines
+from kineograph.graph_runtime.outline import outlines, shorts
 from kineograph.graph_runtime.results import Overwrote, misfit, several
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore
@@ -46,6 +46,11 @@ class Outcome:
     ran: int
     cached: int
     seconds: float
+
+    def __repr__(self) -> str:
+        """With outputs in a few words: a video has millions of numbers."""
+        outputs = ", ".join(f"{name}: {text}" for name, text in outlines(self.outputs).items())
+        return f"Outcome(outputs={{{outputs}}}, ran={self.ran}, cached={self.cached}, seconds={self.seconds:.3f})"
 
 
 def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
@@ -75,8 +80,8 @@ def execute(plan: Plan, cache: MemoryCache, state: RunState) -> Outcome:
         state.coroutines.close()
         state.grad.leave()
     seconds = time.perf_counter() - started
-    state.listen(RunFinished(state.ran, state.cached, seconds))
     outputs = {name: values[slot] for name, slot in plan.outputs.items()}
+    state.listen(RunFinished(state.ran, state.cached, seconds, shorts(outputs)))
     if state.memory is not None:
         state.memory.give_back(outputs)
     return Outcome(outputs, state.ran, state.cached, seconds)

@@ -55,6 +55,10 @@ class RunContext(Protocol):
         """Report a number to plot."""
         ...
 
+    def note(self, reason: str) -> None:
+        """Tell people in a clause what they may not expect of the result: what was left out, or fitted."""
+        ...
+
     def preview(self, value: Any, done: int = 0) -> None:
         """Show a value that is not finished, a ``Video`` for example, to whoever looks, as often as they want."""
         ...

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from kineograph.graph_runtime.sockets import Stream
 
-LETTERS = 120
+LETTERS, LETTERS_SAID = 120, 2000
+"""Of a value in a message, and of a text that is said whole."""
 
 
 def outline(value: object) -> str:
@@ -20,6 +22,17 @@ def outline(value: object) -> str:
 def outlines(values: Mapping[str, object]) -> dict[str, str]:
     """Each value in a few words."""
     return {name: outline(value) for name, value in values.items()}
+
+
+def shorts(values: Mapping[str, object]) -> dict[str, Any]:
+    """Those that an event can say whole: truths, numbers, short texts; a number that JSON cannot hold as a text."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            found[name] = str(value)
+        elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= LETTERS_SAID):
+            found[name] = value
+    return found
 
 
 def _outline(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kineograph.graph_runtime.ahead import Coroutines
 from kineograph.graph_runtime.errors import Cancelled, said
-from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeProgress
+from kineograph.graph_runtime.events import Event, FileWritten, Listener, Metric, NodeNote, NodeProgress
 from kineograph.graph_runtime.memory.keeper import Keeper
 from kineograph.graph_runtime.paths import inside
 from kineograph.graph_runtime.previews import Previews
@@ -116,6 +116,10 @@ class NodeContext:
         if self.state.store is not None and "/" not in self.path:
             self.state.told.setdefault(self.path, []).append(event)
         self.state.listen(event)
+
+    def note(self, reason: str) -> None:
+        """Tell people in a clause what they may not expect of the result."""
+        self.state.listen(NodeNote(self.path, reason))
 
     def preview(self, value: Any, done: int = 0) -> None:
         """Show a value to whoever looks."""

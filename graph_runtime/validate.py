@@ -199,7 +199,7 @@ class _Check:
             self.say(place, f"{source}{error}.")
 
     def link(self, scope: _Scope, place: str, link: str, port: Port) -> None:
-        kind = self.source(scope, place, link)
+        kind = self.source(scope, place, link, port.type.is_literal)
         reason = misfit(kind, port.type) if kind is not None else None
         if reason is not None:
             fitting = [
@@ -225,8 +225,11 @@ class _Check:
         ]
         return f"Made by {', '.join(makers[:4])}." if makers else ""
 
-    def source(self, scope: _Scope, place: str, link: str) -> SocketType | None:
-        """The type of what a link comes from; None (and a problem, if it is news) where that is not known."""
+    def source(self, scope: _Scope, place: str, link: str, literal: bool = False) -> SocketType | None:
+        """The type of what a link comes from; None (and a problem, if it is news) where that is not known.
+
+        ``literal``: whether what it goes to can be typed in too.
+        """
         node, port = reference(link)
         if not node:
             if port not in scope.inputs:
@@ -234,7 +237,11 @@ class _Check:
                 self.say(place, f"There is no {link} here.", nearest(link, known))
             return scope.inputs.get(port)
         if node not in scope.nodes:
-            self.say(place, f"There is no node {node!r} to link to.", nearest(node, scope.nodes))
+            self.say(
+                place,
+                f"There is no node {node!r} to link to.",
+                nearest(node, scope.nodes) + (" A value goes under params." if literal else ""),
+            )
             return None
         outputs = scope.outputs.get(node)
         if outputs is None or isinstance(outputs, _Unknown):

@@ -77,7 +77,7 @@ def _sample_key(member: tarfile.TarInfo) -> str:
 def _sample(archive: tarfile.TarFile, shard: Path, members: list[tarfile.TarInfo]) -> Listed:
     """The clips of one sample. Names of members are keys and suffixes, nothing else."""
     clips: list[tuple[FileBytes, str]] = []
-    caption = ""
+    caption: str | None = None
     for member in members:
         name, suffix = f"{shown(shard.name)}: {shown(member.name)}", Path(member.name).suffix.lower()
         if not member.isreg() or member.issparse():
@@ -148,12 +148,13 @@ def table_clips(folder: str, video: str, caption: str, files: str) -> Listed:
     captions = table.select_columns([caption]).with_format("arrow") if caption else None
     for row in range(len(table)):
         name = f"{shown(Path(folder).name)}, row {row}"
-        text = (captions[row][caption][0].as_py() if captions is not None else None) or ""
-        if not isinstance(text, str):
+        text = captions[row][caption][0].as_py() if captions is not None else None
+        if text is not None and not isinstance(text, str):
             yield LeftOut(name, "unreadable caption", f"It is a {type(text).__name__}, not a text.")
             continue
         try:
-            yield Found(TableCell(place, video, row, files), name, one_line(text.encode("utf-8", "surrogatepass")))
+            written = None if text is None else one_line(text.encode("utf-8", "surrogatepass"))
+            yield Found(TableCell(place, video, row, files), name, written)
         except ValueError as error:
             yield LeftOut(name, "unreadable caption", str(error))
 

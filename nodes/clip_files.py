@@ -63,11 +63,11 @@ class FileBytes:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that may be a clip."""
+    """A file that may be a clip; ``caption`` is None where none was written for it."""
 
     source: Source
     name: str
-    caption: str
+    caption: str | None
 
 
 class _Range(io.RawIOBase):
@@ -188,10 +188,10 @@ def is_inside(path: Path, root: Path) -> bool:
         return False
 
 
-def _caption_beside(path: Path, root: Path) -> str:
+def _caption_beside(path: Path, root: Path) -> str | None:
     beside = path.with_suffix(".txt")
     if not is_inside(beside, root):
-        return ""
+        return None
     with open(beside, "rb") as file:
         return one_line(file.read(CAPTION_BYTES + 1))
 

@@ -28,7 +28,7 @@ def draw_curves(
         x: what the horizontal axis counts.
         log_x: the horizontal axes are logarithmic; points that are not positive there are left out.
         log_y: titles of curves whose vertical axis is logarithmic too.
-        dots: mark each point, as where there are few.
+        dots: mark each point, as where there are few; a single one always is.
     """
     panels = [
         f'<g transform="translate(0,{number * HEIGHT})">{_panel(title, points, x, log_x, title in log_y, dots)}</g>'
@@ -68,7 +68,9 @@ def _panel(title: str, points: Points, x: str, log_x: bool, log_y: bool, dots: b
         _text(WIDTH - 20, TOP - 10, "end", x),
         f'<polyline points="{line}" fill="none" stroke="#1a6fb5" stroke-width="1.5"/>',
     ]
-    parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="#1a6fb5"/>' for a, b in places if dots]
+    parts += [
+        f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="#1a6fb5"/>' for a, b in places if dots or len(places) == 1
+    ]
     return "".join(parts)
 
 

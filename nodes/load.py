@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from pydantic import Field
 
-from kineograph.graph_runtime.node import node
+from kineograph.graph_runtime.node import RunContext, node
 from kineograph.graph_runtime.paths import input_file, open_input
 from kineograph.nodes.media.decode import PICTURES, VIDEOS
 from kineograph.nodes.sockets import Video
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kineograph.nodes.media.decode import Format, Kind
 
 Side = Annotated[int, Field(ge=0, le=16384)]
+NEAR = 0.02
+"""A rate or an aspect that is off by so little is not told: rates are averages, sides are whole pixels."""
 GREYS = {"black": 0.0, "grey": 0.5, "white": 1.0}
 
 
@@ -37,7 +39,7 @@ def outlined_video(path: str, start: float, frames: int, fps: float, height: int
     import torch
 
     with open_input(path) as file:
-        rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
+        _, rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
     return Video(torch.empty(1, len(times), 3, high, wide, device="meta"), rate)
 
 
@@ -57,6 +59,7 @@ def load_video(
     path: Annotated[
         str, input_file(*(end for kind in VIDEOS for end in kind.endings), instead="load_image@1 reads pictures")
     ],
+    run: RunContext,
     start: Annotated[float, Field(ge=0)] = 0.0,
     frames: Annotated[int, Field(ge=0, le=2048)] = 0,
     fps: Annotated[float, Field(ge=0, le=1000)] = 0.0,
@@ -64,6 +67,8 @@ def load_video(
     width: Side = 0,
 ) -> Video:
     """Read an MP4, MOV, MKV or WebM: upright, without its sound, at regular times also where its rate varies.
+
+    Where its size or rate is not the file's, the run says so.
 
     Args:
         path: from the current folder, or absolute.
@@ -79,7 +84,9 @@ def load_video(
     from kineograph.nodes.media.decode import read_frames
 
     with open_input(path) as file:
-        rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
+        found, rate, times, high, wide = _asked(file, path, start, frames, fps, height, width)
+        if fitted := _fitted(found, rate, len(times), high, wide):
+            run.note(f"{Path(path).name} {fitted}")
         return Video(read_frames(file, repr(Path(path).name), times, high, wide)[None], rate)
 
 
@@ -124,8 +131,8 @@ def _digest(path: str, kinds: Sequence[Kind]) -> str:
 
 def _asked(
     file: BinaryIO, path: str, start: float, frames: int, fps: float, height: int, width: int
-) -> tuple[float, list[float], int, int]:
-    """What is read of a video: its rate, the second of each frame, height and width."""
+) -> tuple[Format, float, list[float], int, int]:
+    """The file, and what is read of it: the rate, the second of each frame, height and width."""
     from kineograph.nodes.media.decode import probe
 
     name = repr(Path(path).name)
@@ -134,7 +141,18 @@ def _asked(
     count = _count(name, found, start, rate, frames)
     high, wide = _size(found, height, width)
     _check_room(name, count, high, wide)
-    return rate, [start + number / rate for number in range(count)], high, wide
+    return found, rate, [start + number / rate for number in range(count)], high, wide
+
+
+def _fitted(found: Format, rate: float, count: int, height: int, width: int) -> str:
+    """What is made of a file, where size or rate are others; else nothing."""
+    if (height, width) == (found.height, found.width) and abs(rate / found.fps - 1) < NEAR:
+        return ""
+    cut = max(height / found.height, width / found.width) / min(height / found.height, width / found.width) > 1 + NEAR
+    return (
+        f"is {found.width} x {found.height} pixels at {found.fps:.4g} frames per second; read are {count} frames of "
+        f"{width} x {height} at {rate:.4g}{', and what does not fit is cut off' if cut else ''}"
+    )
 
 
 def _count(name: str, found: Format, start: float, rate: float, asked: int) -> int:
@@ -144,9 +162,10 @@ def _count(name: str, found: Format, start: float, rate: float, asked: int) -> i
         raise ValueError(f"{name} lasts {seconds:.3g} seconds; nothing begins at second {start:g}.")
     there = 1 + max(0, math.floor((seconds - 1 / found.fps - start) * rate + 0.01))  # rates are rounded: 29.97
     if asked > there:
+        frames, most = ("1 frame", "1") if there == 1 else (f"{there} frames", f"{there} or less")
         raise ValueError(
-            f"{name} has {there} frames from second {start:g} at {rate:g} per second; {asked} are asked for. "
-            f"Set frames to {there} or less, or make it longer with repeat_video."
+            f"{name} has {frames} from second {start:g} at {rate:g} per second; {asked} are asked for. "
+            f"Set frames to {most}, or make it longer with repeat_video."
         )
     return asked or there
 

@@ -150,6 +150,19 @@ def test_check_says_what_is_left_out(cli, flow, packs):
     assert cli("check", path, "--packs", packs) == (0, f"{path}: ok, 2 nodes\n{told}\n", "")
 
 
+def test_where_a_default_does_not_do_all_that_can_be_set_is_said(cli, flow, packs):
+    inputs = {"b": {"type": "int", "default": 101, "about": "at most 100"}}
+    path = flow({"x": {"type": "toy/add@1", "params": {"a": 1}, "links": {"b": "$b"}}}, inputs=inputs)
+    for command in ("check", "plan"):
+        code, out, err = cli(command, path, "--packs", packs)
+        assert (code, out) == (2, "")
+        problem, *rest = err.splitlines()
+        assert problem.startswith("x.b: $b = 101")
+        assert problem.endswith(" Give another: --set b=...")
+        assert rest == ["Its inputs:", "  b: int = 101  at most 100"]
+    assert "Its inputs" not in cli("check", path, "--set", "b=102", "--packs", packs)[2]
+
+
 def test_all_problems_come_at_once_each_on_its_line(cli, flow, packs):
     given = ["scale=inf", "loud=maybe", "b=101", "colour=red", "nonsense"]
     for command in ("check", "run"):
@@ -294,7 +307,7 @@ def test_a_taken_name_is_a_sentence(cli, tmp_path, packs):
 
 def test_arguments_that_do_not_fit(cli):
     assert cli("--help")[0] == 0
-    for arguments in ([], ["walk"], ["run"], ["run", "x", "--threads", "0"], ["check", "x", "--no"]):
+    for arguments in (["walk"], ["run"], ["run", "x", "--threads", "0"], ["check", "x", "--no"]):
         assert cli(*arguments)[0] == 2
 
 
@@ -386,6 +399,30 @@ def test_bars_show_the_latest_metric_and_the_time_left_on_the_loop():
     assert task.fields == {"count": "2/10", "left": "2:05 left", "metric": "loss 0.1235"}
     bars.show(events.NodeFinished("train", "loop@1", 1.0, 0))
     assert progress.tasks == []
+
+
+def test_the_terminal_tells_notes_short_outputs_and_the_page_of_a_sweep():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    progress = Progress(console=Console(file=io.StringIO(), width=200), auto_refresh=False)
+    bars = console.Bars(progress)
+    bars.show(events.NodeNote("report", "3 of 5 clips are left out"))
+    bars.show(events.RunFinished(2, 0, 1.0, {"words": "a cat", "score": 0.5}))
+    bars.show(events.SweepFinished(4, 1, "tries/sweep.html"))
+    assert progress.console.file.getvalue().splitlines() == [
+        "note    report: 3 of 5 clips are left out",
+        "output  words = 'a cat'",
+        "output  score = 0.5",
+        "        2 nodes ran, 0 cached, 1.00 s",
+        "wrote   tries/sweep.html, which shows all 4 runs",
+    ]
+
+
+def test_nothing_typed_shows_the_help_and_no_bytes_are_a_number(cli):
+    code, out, err = cli()
+    assert (code, out.startswith("usage: kineograph"), err) == (0, True, "")
+    assert console.size(0) == "0 B"
 
 
 def test_a_view_that_breaks_stops_the_run_without_disturbing_the_node():

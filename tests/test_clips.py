@@ -34,13 +34,16 @@ class Run:
     """A run that writes into a folder and remembers metrics."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder, self.metrics = folder, {}
+        self.folder, self.metrics, self.notes = folder, {}, []
 
     def progress(self, done: int, total: int) -> None:
         assert 0 < done <= total
 
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics[name] = value
+
+    def note(self, reason: str) -> None:
+        self.notes.append(reason)
 
     def output_path(self, relative: str) -> Path:
         return self.folder / relative
@@ -197,7 +200,7 @@ def test_a_hostile_folder_is_read_as_far_as_it_is_sound(tmp_path: Path, sound) -
     lines = {name: found.pop(name) for name in list(found) if name.startswith("metadata.jsonl")}
     assert found == {
         "beside.mp4": "no caption",
-        "blank.mp4": "no caption",
+        "blank.mp4": "empty caption",
         "cut.mp4": "does not decode",
         "film.avi": "another kind of file",
         "latin.mp4": "unreadable caption",
@@ -213,6 +216,22 @@ def test_a_hostile_folder_is_read_as_far_as_it_is_sound(tmp_path: Path, sound) -
     assert all(each.detail for each in dataset.left_out)
     assert all(shown(each.name + each.detail) == each.name + each.detail for each in dataset.left_out)
     tree_digest(str(folder))
+
+
+def test_the_reason_is_the_first_that_a_caption_would_not_mend(tmp_path: Path, sound) -> None:
+    put(tmp_path, {"rnd.mp4": b"x" * 99, "silent.mp4": sound["video.mp4"]})
+    put(
+        tmp_path, {"empty.mp4": sound["video.mp4"], "empty.txt": b" ", "good.mp4": sound["video.mp4"], "good.txt": b"a"}
+    )
+    dataset = listed(tmp_path)
+    assert reasons(dataset) == {
+        "empty.mp4": "empty caption", "rnd.mp4": "does not decode", "silent.mp4": "no caption",
+    }  # fmt: skip
+    run = Run(tmp_path)
+    clip_report.report_clips(clips.cut_clips(dataset, frames=5, fps=8.0), run, pictures=0)  # many clips of one file
+    assert run.notes == [
+        "3 of 4 clips are left out: 1 x empty caption, 1 x does not decode, 1 x no caption; clips.json says which"
+    ]
 
 
 def test_captions_may_be_optional(tmp_path: Path, sound) -> None:
@@ -428,6 +447,7 @@ def test_filters_say_what_they_leave_out_and_why(tmp_path: Path, sound) -> None:
     assert report["sizes"] == {"1x32x48": 1, "9x32x48": 1}
     assert report["files_left_out"][0]["name"] == "video.mp4"
     assert run.metrics == {"clips": 2, "left_out": 1}
+    assert run.notes == ["1 of 3 clips are left out: 1 x does not decode; clips.json says which"]
     assert {each["name"]: each["caption"] for each in report["each"]} == {"still.mp4": "still", "picture.png": "p"}
     with (tmp_path / report["pictures"]["file"]).open("rb") as file:
         pictures = read_frames(file, "pictures", [0.0], 96, 2 * 96)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,20 @@ def test_files_are_looked_for_where_comfyui_keeps_them():
         "text_encoder": "models/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",
         "vae": "models/vae/wan_2.1_vae.safetensors",
     }
+
+
+def test_the_command_says_which_set_names_each_file_that_is_missing(cli, tmp_path):
+    one = {"40": node("EmptyHunyuanLatentVideo", width=32, height=32, length=1, batch_size=1)}
+    (tmp_path / "theirs.json").write_text(
+        json.dumps(wan(one | {"47": node("SaveImage", images=["8", 0], filename_prefix="a")}))
+    )
+    code, _, said = cli("import", tmp_path / "theirs.json", "--to", tmp_path / "ours.json")
+    assert code == 0
+    for name in ("vae", "model", "text_encoder"):
+        assert re.search(rf"to do: {name}: There is no file '.*'; put it there. Give another: --set {name}=...\n", said)
+    assert "one MP4" not in said  # a picture is saved as one
+    partial = wan({"3": node("FancySampler", latent_image=["40", 0]), "47": node("SaveImage", images=["8", 0])} | one)
+    assert not any("one MP4" in remark.message for remark in import_workflow(partial).remarks)
 
 
 def test_a_lora_changes_the_video_and_one_of_no_strength_is_left_out(folder, video, tmp_path):

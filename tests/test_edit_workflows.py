@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def runtime():
 
 
 def clip(name: str) -> torch.Tensor:
-    return load_video(str(CLIPS / name), fps=8.0, height=32, width=32).frames
+    return load_video(str(CLIPS / name), SimpleNamespace(note=str), fps=8.0, height=32, width=32).frames
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,19 @@ from kineograph import default_runtime
 from kineograph.graph_runtime.events import NodeStarted
 from kineograph.graph_runtime.node import node_type
 from kineograph.graph_runtime.paths import open_input
-from kineograph.nodes.load import load_image, load_video
+from kineograph.nodes import load
+from kineograph.nodes.load import load_image
 from kineograph.nodes.media import write_image, write_video
+
+NOTES: list[str] = []
+QUIET = SimpleNamespace(note=NOTES.append)
+
+
+def load_video(path: str, **asked):
+    """The node, with a run that remembers what it was told."""
+    NOTES.clear()
+    return load.load_video(path, QUIET, **asked)
+
 
 RAMP = torch.linspace(0.1, 0.9, 48).expand(3, 32, 48)
 
@@ -77,11 +89,25 @@ def test_a_video_is_read_whole_or_in_part_at_its_rate_or_another(clip: str) -> N
     assert load_video(clip, height=16, width=16).frames.shape == (1, 17, 3, 16, 16)
 
 
+def test_what_is_made_of_a_clip_is_told_where_it_is_not_what_the_file_holds(clip: str) -> None:
+    for same in ({}, {"fps": 8.0}, {"height": 32, "width": 48}, {"frames": 3, "start": 0.5}):
+        load_video(clip, **same)
+        assert NOTES == []
+    load_video(clip, fps=4.0, height=16, width=16)
+    (told,) = NOTES
+    whole = "clip.mp4 is 48 x 32 pixels at 8 frames per second; read are 9 frames of 16 x 16 at 4"
+    assert told == f"{whole}, and what does not fit is cut off"
+    load_video(clip, height=16)
+    assert NOTES == ["clip.mp4 is 48 x 32 pixels at 8 frames per second; read are 17 frames of 24 x 16 at 8"]
+
+
 def test_more_than_a_video_holds_is_a_sentence_with_what_it_holds(clip: str) -> None:
     with pytest.raises(ValueError, match=r"'clip\.mp4' has 9 frames from second 1 at 8 per second; 10 are asked for"):
         load_video(clip, start=1.0, frames=10)
     with pytest.raises(ValueError, match=r"lasts 2\.12 seconds; nothing begins at second 3"):
         load_video(clip, start=3.0)
+    with pytest.raises(ValueError, match=r"has 1 frame from second 2 .* Set frames to 1, or make it longer"):
+        load_video(clip, start=2.0, frames=2)
     with pytest.raises(ValueError, match=r"needs 18\.2 GiB, and at most 4 GiB are lent. Set height to 3746 or less"):
         load_video(clip, height=8000)
     assert 12 * 17 * 3746 * round(48 / 32 * 3746) <= 4 << 30
@@ -221,7 +247,7 @@ TRAPS = {
     "device": (lambda folder: link(folder / "zero.mp4", "/dev/zero"), "is a pipe or a device"),
     "circle": (lambda folder: link(folder / "round.mp4", folder / "round.mp4"), "cannot be read: too many levels"),
     "long name": (lambda folder: folder / ("x" * 5000 + ".mp4"), "cannot be read: file name too long"),
-    "nothing": (lambda folder: put(folder, "x.mp4", b""), "is no MP4 or MOV and no MKV or WebM: it begins with b''"),
+    "nothing": (lambda folder: put(folder, "x.mp4", b""), "'x.mp4' is empty"),
     "text": (lambda folder: put(folder, "x.mp4", b"hello"), "it begins with b'hello'. Convert it to MP4 first"),
     "playlist": (lambda folder: put(folder, "x.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"), "is no MP4 or MOV"),
     "two lines": (lambda folder: put(folder, "two\nlines\x1b[31m.mp4", b"x"), r"'two\\nlines\\x1b[31m.mp4' is no MP4"),

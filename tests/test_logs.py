@@ -57,7 +57,9 @@ def test_a_run_keeps_its_metrics_as_lines_and_as_a_picture(tmp_path: Path) -> No
     ]
     assert {row["node"] for row in found} == {"loop/record"}
     assert main(["run", str(file), "--out", str(out), "--log", "csv"]) == 0
-    assert len(rows(out / "metrics.csv")) == 6
+    again = rows(out / "metrics.csv")
+    assert len(again) == 6
+    assert [row["run"] == again[0]["run"] for row in again] == [True] * 3 + [False] * 3
     assert "index" in (out / "metrics.svg").read_text()
 
 
@@ -122,6 +124,7 @@ def test_a_straight_line_is_drawn_straight_in_both_scales() -> None:
 def test_strange_points_do_not_break_a_picture() -> None:
     strange = {"none": [], "nan": [(0, math.nan)], "one": [(3, 0.0)], "flat": [(0, 1), (1, 1)], "gap": [(0, math.inf)]}
     assert len(points(draw_curves(strange))) == 2
+    assert draw_curves(strange).count("<circle") == 1  # a line of one point cannot be seen
     assert len(points(draw_curves({"negative": [(1, -1), (2, 1)]}, log_x=True, log_y={"negative"}))[0]) == 1
     (many,) = points(draw_curves({"long": [(step, step) for step in range(50 * MOST_POINTS + 7)]}))
     assert len(many) <= MOST_POINTS

@@ -104,6 +104,8 @@ class Run:
 
     def preview(self, value, done: int = 0) -> None: ...
 
+    def note(self, reason: str) -> None: ...
+
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics.append((name, step, value))
 
@@ -170,7 +172,7 @@ def posterior():
 
 CALLS = {
     "scale_at": lambda run: (experts.scale_at, STEP),
-    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", 0.25, 0, 4.0, 8),
+    "load_video": lambda run: (load.load_video, f"{clip_files(run)}/video.mp4", run, 0.25, 0, 4.0, 8),
     "load_image": lambda run: (load.load_image, f"{clip_files(run)}/picture.png", 8),
     "resize_video": lambda run: (fit.resize_video, BATCH.video, 24, 0, "pad"),
     "crop_video": lambda run: (fit.crop_video, BATCH.video, 8, 8),

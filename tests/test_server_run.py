@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,7 +21,7 @@ from served import ADD, ROOT, TOY
 
 from kineograph.cli.serve import _listening
 from kineograph.client import Client, ServerRefused
-from kineograph.graph_runtime.errors import InvalidWorkflow, NodeFailed
+from kineograph.graph_runtime.errors import Cancelled, InvalidWorkflow, NodeFailed
 from kineograph.graph_runtime.events import FileWritten, NodeFinished, NodeProgress, RunFinished
 
 TEXT_TO_VIDEO = ROOT / "workflows" / "text_to_video.json"
@@ -141,6 +143,37 @@ def test_submit_shows_progress_as_run_does(running, cli, tmp_path):
     assert (code, "no@1" in err) == (2, True)
     code, _, err = cli("submit", file, "--server", "http://127.0.0.1:9")
     assert (code, "does not answer" in err) == (2, True)
+    code, _, err = cli("submit", file, "--server", "here")
+    assert (code, "'here' is no address of a server; one is like http://127.0.0.1:8188." in err) == (2, True)
+
+
+def test_a_job_that_was_submitted_is_listed_fetched_and_cancelled_by_its_number(running, cli, tmp_path):
+    clip = {"type": "load_video@1", "links": {"path": "$clip"}, "params": {"frames": 1}}
+    picture = {"type": "save_image@1", "links": {"video": "clip"}, "params": {"path": "a/picture.png"}}
+    file = tmp_path / "picture.json"
+    inputs = {"clip": {"type": "str", "default": str(ROOT / "workflows" / "clips" / "red_circle.mp4")}}
+    file.write_text(
+        json.dumps({"format": 1, "about": "a picture", "inputs": inputs, "nodes": {"clip": clip, "file": picture}})
+    )
+    server = ("--server", running.url)
+    code, out, err = cli("submit", file, "--set", "clip=none.mp4", *server)
+    assert (code, "There is no file 'none.mp4' here that could be sent." in err) == (2, True)
+    _, out, _ = cli("submit", file, *server)
+    number = out.split()[1]
+    code, out, _ = cli("jobs", number, "--out", tmp_path / "results", *server)
+    written = [event["file"] for event in map(json.loads, out.splitlines()) if event["event"] == "FileWritten"]
+    assert (code, written) == (0, [str(tmp_path / "results" / "a" / "picture.png")])
+    assert Path(written[0]).read_bytes().startswith(b"\x89PNG")
+    code, out, _ = cli("jobs", *server)
+    assert re.search(rf"^ +{number}  done  .* a picture$", out, re.MULTILINE)
+    assert "wrote a/picture.png" in cli("jobs", number, *server)[1]
+    slow = {"nodes": {"a": {"type": "toy/slow@1", "params": {"steps": 200}}}, "outputs": {"x": "a"}}
+    job = running.submit(slow)
+    assert cli("jobs", job["number"], "--cancel", *server)[0] == 0
+    with pytest.raises(Cancelled):
+        running.wait(job["id"])
+    assert running.job(job["id"])["state"] == "cancelled"
+    assert cli("jobs", "99999", *server)[::2] == (2, "--server: There is no such job.\n")
 
 
 def test_a_killed_server_loses_nothing(tmp_path):

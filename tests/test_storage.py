@@ -71,7 +71,10 @@ def test_the_cache_is_shown_and_pruned(run, cli, tmp_path):
     assert code == 0
     assert out.startswith(f"{store}: 2 results, ")
     assert "state after 5 passes of sum" in out
+    assert out.splitlines()[1].split() == ["size", "took", "what"]
     assert cli("cache", "prune", "--store", store)[0] == 2
+    code, _, err = cli("cache", "--store", tmp_path / "nowhere")
+    assert (code, "no run kept anything in it" in err, (tmp_path / "nowhere").exists()) == (2, True, False)
     code, out, _ = cli("cache", "prune", "--to", "0", "--store", store)
     assert (code, out) == (0, out)
     assert out.startswith("2 results went, ")

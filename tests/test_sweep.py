@@ -90,6 +90,8 @@ def test_each_run_has_its_folder_and_the_index_lists_all_as_asked(run):
         assert made["outputs"] == {"text": text}
         (file,) = made["files"]
         assert (out / file).read_text() == text
+    assert events[-1] == {"event": "SweepFinished", "total": 6, "failed": 0, "file": str(out / "sweep.html")}
+    assert next(event["values"] for event in events if event["event"] == "RunFinished") == {"text": "a 0 2.0"}
     page = (out / "sweep.html").read_text()
     assert "A &lt;toy&gt;." in page
     assert page.count("<td>") == 6

@@ -221,6 +221,8 @@ def test_weights_that_do_not_fit_are_all_named(folder, tmp_path):
 def test_a_folder_that_is_none_is_told_before_anything_runs():
     with pytest.raises(InvalidWorkflow, match="There is no model in 'nowhere'"):
         default_runtime().plan(WORKFLOW, {"model": "nowhere"})
+    with pytest.raises(InvalidWorkflow, match=r"There is no file 'models/wan\.safetensors'; put it there\.$"):
+        default_runtime().plan(WORKFLOW, {"model": "models/wan.safetensors"})
 
 
 def test_a_published_size_can_be_planned_without_weights_and_not_run(folder):

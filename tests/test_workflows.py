@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kineograph import default_runtime
 from kineograph.graph_runtime.errors import InvalidWorkflow
 from kineograph.graph_runtime.events import Metric, NodeCached, NodeStarted
 from kineograph.graph_runtime.workflow import parse_json, parse_workflow
+from kineograph.nodes import model
 from kineograph.nodes.media.decode import read_video
 from kineograph.nodes.media.provenance import read_provenance
 
@@ -26,10 +28,35 @@ def runtime():
     return default_runtime()
 
 
+def write_lora(folder: Path) -> None:
+    """A LoRA of the embedded model that changes one layer."""
+    layer = model.start_dit("flipbook").network.blocks[0].qkv
+    pair = {"lora_A": torch.randn(2, layer.in_features), "lora_B": torch.randn(layer.out_features, 2)}
+    tensors = {f"transformer.blocks.0.qkv.{name}.weight": each for name, each in pair.items()}
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+
+
+def test_a_lora_is_sampled_with_at_a_strength(tmp_path: Path, runtime) -> None:
+    write_lora(tmp_path)
+    small = {"steps": 1, "frames": 1, "height": 32, "width": 32, "lora": str(tmp_path)}
+    none, some = (
+        runtime.run(WORKFLOWS / "text_to_video_lora.json", small | {"strength": strength}, outputs=["video"])
+        for strength in (0.0, 1.0)
+    )
+    plain = json.loads(TEXT_TO_VIDEO.read_text())
+    plain["nodes"]["sigmas"]["params"]["shift"] = 6.0
+    del small["lora"]
+    alone = runtime.run(plain, small, outputs=["video"]).outputs["video"].frames
+    assert torch.equal(none.outputs["video"].frames, alone)
+    assert not torch.equal(some.outputs["video"].frames, alone)
+
+
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_workflow_file_is_valid_and_says_what_it_does(path: Path, runtime, tmp_path: Path) -> None:
     needed = {name: str(tmp_path) for name, spec in runtime.load(path).inputs.items() if spec.default is None}
-    assert set(needed) <= {"folder"}
+    assert set(needed) <= {"folder", "lora"}
+    if "lora" in needed:
+        write_lora(tmp_path)
     assert runtime.problems(path, needed) == []
     assert runtime.load(path).about
 

@@ -190,7 +190,8 @@ def _save_image(t: Translation, at: At) -> Sequence[Any]:
     if _single(at, "images"):
         _write(t, at, "save_image@1", ".png", at.wire("images"))
     else:
-        t.remark(at, "All frames are written as one MP4, not as a picture each.")
+        if not t.problems:  # what could not be had may have made a single one
+            t.remark(at, "All frames are written as one MP4, not as a picture each.")
         _write(t, at, "save_video@1", ".mp4", at.wire("images"))
     return []
 

@@ -114,7 +114,7 @@ def _empty_image(t: Translation, at: At) -> Sequence[Any]:
     "EmptyCosmosLatentVideo",
 )
 def _empty_video(t: Translation, at: At) -> Sequence[Any]:
-    return [sized(t, at)]
+    return [sized(t, at, frames=1 if at.number("length", 1) == 1 else None)]  # one frame is a picture
 
 
 @rule("HunyuanImageToVideo", "LTXVImgToVideo", "Wan22ImageToVideoLatent")

@@ -64,6 +64,8 @@ def find(path: str, part: str, reads_as: str = "") -> Part:
         }[part]
     if path in PUBLISHED:
         return _published(path, part)
+    if path.lower().endswith(bare.WEIGHTS):
+        raise ValueError(f"There is no file {shown(path)!r}; put it there.")
     raise ValueError(
         f"There is no model in {shown(path)!r}. Give a folder as diffusers writes it (with transformer, vae, "
         "text_encoder and tokenizer), or one with the files of Wan's repository. To plan without weights, give a name: "

@@ -63,7 +63,17 @@ def report_clips(
         run.wrote(picture)
     run.metric("clips", 0, len(dataset.clips))
     run.metric("left_out", 0, len(dataset.left_out))
+    if dataset.left_out:
+        run.note(f"{_left_out(dataset)}; {target.name} says which")
     return dataset
+
+
+def _left_out(dataset: Dataset) -> str:
+    """How many files are not used, for what: one may give many clips, and one that is cut short is used too."""
+    used, without = {clip.name for clip in dataset.clips}, {each.name for each in dataset.left_out}
+    reasons = Counter(each.reason for each in dataset.left_out).most_common()
+    why = ", ".join(f"{count} x {reason}" for reason, count in reasons)
+    return f"{len(without)} of {len(used | without)} clips are left out: {why}"
 
 
 def _listed(clip: ClipFile) -> dict[str, Any]:

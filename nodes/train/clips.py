@@ -125,14 +125,16 @@ def _probed(
 def _probe(found: Found, captions: Captions) -> ClipFile | LeftOut:
     from kineograph.nodes.media.decode import probe
 
-    if captions == "needed" and not found.caption:
-        return LeftOut(found.name, "no caption", "Write one into a text file of the same name.")
     try:
         with found.source.open() as file:
             what = probe(file, found.name)
     except ValueError as error:
         return LeftOut(found.name, "does not decode", str(error))
-    return ClipFile(found.source, found.name, found.caption, what.frames, what.fps, what.height, what.width)
+    if captions == "needed" and found.caption is None:
+        return LeftOut(found.name, "no caption", "Write one into a text file of the same name.")
+    if captions == "needed" and not found.caption:
+        return LeftOut(found.name, "empty caption", "Its caption is there and holds no word; write what it shows.")
+    return ClipFile(found.source, found.name, found.caption or "", what.frames, what.fps, what.height, what.width)
 
 
 def _some(dataset: Dataset, where: str) -> Dataset:

@@ -20,6 +20,8 @@ from kineograph.graph_runtime.events import (
     RunFinished,
     RunStarted,
 )
+from kineograph.graph_runtime.execute import Outcome
+from kineograph.graph_runtime.outline import shorts
 from kineograph.graph_runtime.runtime import Runtime
 
 
@@ -188,6 +190,15 @@ def test_events_come_in_order(runtime, graph, spec, tmp_path):
     runtime.run(workflow, out=tmp_path, listen=events.append)
     assert [type(event) for event in events][:2] == [RunStarted, NodeCached]
     assert (events[0].total, events[0].cached) == (2, 1)
+
+
+def test_the_last_event_says_short_outputs_and_what_a_run_gave_prints_in_a_line(runtime, graph, spec):
+    events = []
+    outcome = runtime.run(graph({"a": spec("add@1", a=4)}, x="a"), listen=events.append)
+    assert events[-1].values == outcome.outputs
+    many = Outcome({"text": "a" * 9999, "bad": float("nan"), "good": True}, 1, 0, 0.5)
+    assert len(repr(many)) < 250
+    assert shorts(many.outputs) == {"bad": "nan", "good": True}
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "", ".", "a/../..", "a\\b", "a\0b"])

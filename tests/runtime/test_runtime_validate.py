@@ -139,7 +139,7 @@ def test_a_body_sees_only_its_own_names(problems, spec, loop):
     nodes = {"zero": spec("add@1"), "n": spec("count@1", n=2)}
     nodes["l"] = loop("n", {"a": spec("add@1", {"a": "zero", "b": "$zero"})}, {"a": "a"}, collect=["a"])
     assert problems(nodes, y="l") == [
-        "l/a.a: There is no node 'zero' to link to. Known: a.",
+        "l/a.a: There is no node 'zero' to link to. Known: a. A value goes under params.",
         "l/a.b: There is no $zero here. Known: $index, $item.",
     ]
 
