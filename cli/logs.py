@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from kineograph.graph_runtime.events import Event, Listener, Metric
 
 Say = Callable[[str], None]
+COLUMNS = ("time", "node", "name", "step", "value", "run")
 
 
 class Log(Protocol):
@@ -40,14 +41,24 @@ class CsvLog:
     def __init__(self, folder: Path) -> None:
         path = folder / "metrics.csv"
         self.run = _now()
+        columns = self._columns(path)
         self.file = path.open("a", newline="", encoding="utf-8")
-        self.writer = csv.writer(self.file)
-        if not path.stat().st_size:
-            self.writer.writerow(["time", "node", "name", "step", "value", "run"])
+        self.writer = csv.DictWriter(self.file, columns or COLUMNS, extrasaction="ignore")
+        if not columns:
+            self.writer.writeheader()
+
+    @staticmethod
+    def _columns(path: Path) -> list[str]:
+        """Those of the file that is there, which an earlier version may have begun."""
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
 
     def write(self, metric: Metric) -> None:
         """Write one line."""
-        self.writer.writerow([_now(), metric.path, metric.name, metric.step, repr(metric.value), self.run])
+        cells = _now(), metric.path, metric.name, metric.step, repr(metric.value), self.run
+        self.writer.writerow(dict(zip(COLUMNS, cells, strict=True)))
         self.file.flush()
 
     def close(self) -> None:
