@@ -178,7 +178,7 @@ class NodeFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A run ended well: how many nodes ran and were cached, the seconds it took, and those outputs that are short."""
+    """A run ended well: how many nodes ran and were cached, its seconds, and the first outputs that are short."""
 
     ran: int
     cached: int

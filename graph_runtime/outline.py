@@ -11,6 +11,8 @@ from kineograph.graph_runtime.sockets import Stream
 
 LETTERS, LETTERS_SAID = 120, 2000
 """Of a value in a message, and of a text that is said whole."""
+MOST_SAID = 8
+"""Values in an event, whose size has a bound however many outputs a graph has."""
 
 
 def outline(value: object) -> str:
@@ -25,9 +27,11 @@ def outlines(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def shorts(values: Mapping[str, object]) -> dict[str, Any]:
-    """Those that an event can say whole: truths, numbers, short texts; a number that JSON cannot hold as a text."""
+    """The first that an event can say whole: truths, numbers, short texts; a number that JSON cannot hold as a text."""
     found: dict[str, Any] = {}
     for name, value in values.items():
+        if len(found) == MOST_SAID:
+            break
         if isinstance(value, float) and not math.isfinite(value):
             found[name] = str(value)
         elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= LETTERS_SAID):

@@ -272,9 +272,9 @@ def check_kind(file: BinaryIO, name: str, kinds: Sequence[Kind]) -> Kind:
     for kind in kinds:
         if head[kind.place :].startswith(kind.mark):
             return kind
-    if not head:
-        raise ValueError(f"{name} is empty: it has no byte.")
     listed = " and no ".join(kind.name for kind in kinds)
+    if not head:
+        raise ValueError(f"{name} is no {listed}: it is empty.")
     better = "PNG" if kinds == PICTURES else "MP4"
     raise ValueError(f"{name} is no {listed}: it begins with {head[:8]!r}. Convert it to {better} first.")
 
