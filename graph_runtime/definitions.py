@@ -13,8 +13,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kineograph.graph_runtime.errors import Problem, nearest
-from kineograph.graph_runtime.node import MISSING, NodeType, Port
 from kineograph.graph_runtime.order import Nodes
+from kineograph.graph_runtime.ports import MISSING, NodeType, Port
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY
 from kineograph.graph_runtime.workflow import MAX_DEPTH, MAX_INPUTS, MAX_NODES, Definition, LoopSpec

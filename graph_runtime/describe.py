@@ -7,7 +7,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from kineograph.graph_runtime.node import NodeType, Port, split_docstring
+from kineograph.graph_runtime.node import split_docstring
+from kineograph.graph_runtime.ports import NodeType, Port
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY, BOOL, SHAPES, SocketType, drawn_family, misfit
 from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP, LoopSpec

@@ -20,7 +20,7 @@ from kineograph.graph_runtime.holdings import held_bytes, likeness, shapes, tens
 from kineograph.graph_runtime.kept import ABSENT
 from kineograph.graph_runtime.keys import first_difference, named_parts
 from kineograph.graph_runtime.machine import spare_memory
-from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType
+from kineograph.graph_runtime.ports import ONLY_OUTPUT, NodeType
 from kineograph.graph_runtime.run_state import NodeContext, RunState
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, Plan, Step

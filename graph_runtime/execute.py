@@ -28,8 +28,8 @@ from kineograph.graph_runtime.events import (
 )
 from kineograph.graph_runtime.kept import ABSENT, Hit, keep, known, states_of
 from kineograph.graph_runtime.memory.rescue import invoke, is_out_of_memory, may_run_again, run_again
-from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.outline import outlines, shorts
+from kineograph.graph_runtime.ports import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.results import Overwrote, misfit, several
 from kineograph.graph_runtime.resume import Passes, State
 from kineograph.graph_runtime.run_state import NodeContext, RunState, ignore

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import JsonValue
 
 from kineograph.graph_runtime.definitions import Definitions, definition_kinds, given_values
-from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType
 from kineograph.graph_runtime.order import Nodes, dependency_order
+from kineograph.graph_runtime.ports import ONLY_OUTPUT, NodeType
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.workflow import BRANCH, Body, LoopSpec, NodeSpec, Workflow, reference, wires
 

@@ -18,9 +18,9 @@ from kineograph.graph_runtime.expand import FlatBody, expand
 from kineograph.graph_runtime.goals import Goals
 from kineograph.graph_runtime.keys import canonical, digest
 from kineograph.graph_runtime.lazy import has_branches, lazy_lifetimes, mark_lazy
-from kineograph.graph_runtime.node import ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, dependency_order
 from kineograph.graph_runtime.overwrites import loop_hazards, loop_views, order_overwrites, overwritten_slots
+from kineograph.graph_runtime.ports import ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.steps import BranchPlan, LoopPlan, NamedFiles, Plan, Step
 from kineograph.graph_runtime.workflow import BRANCH, LOOP, LoopSpec, NodeSpec, Workflow, reference, wires

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest, place_in
-from kineograph.graph_runtime.node import NodeType, node_type
+from kineograph.graph_runtime.node import node_type
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.sockets import ANY, LITERALS, SocketType, stream_of
 from kineograph.graph_runtime.workflow import BRANCH, LOOP
 

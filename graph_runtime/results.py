@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, cast
 
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.sockets import SocketType
 
 LOOKED_AT = 256

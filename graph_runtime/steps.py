@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 
 
 @dataclass(slots=True)

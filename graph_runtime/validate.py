@@ -10,9 +10,9 @@ from typing import Any
 from kineograph.graph_runtime.definitions import Definitions, build_order, definition_kinds, given_values
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem, nearest, said
 from kineograph.graph_runtime.expand import passed_on
-from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.order import Nodes, cycle_problems, dependency_order
 from kineograph.graph_runtime.plan import files_digest
+from kineograph.graph_runtime.ports import MISSING, ONLY_OUTPUT, NodeType, Port
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.sockets import ANY, BOOL, INT, LITERALS, SocketType, misfit, stream_of
 from kineograph.graph_runtime.workflow import (

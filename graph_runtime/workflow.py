@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, JsonValue, StringConstraints, Tag, ValidationError
 
 from kineograph.graph_runtime.errors import InvalidWorkflow, Problem
-from kineograph.graph_runtime.node import ONLY_OUTPUT
+from kineograph.graph_runtime.ports import ONLY_OUTPUT
 
 LOOP = "loop@1"
 BRANCH = "branch@1"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kineograph.graph_runtime.errors import Problem
-from kineograph.graph_runtime.node import NodeType, Port
 from kineograph.graph_runtime.paths import check_name
+from kineograph.graph_runtime.ports import NodeType, Port
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.workflow import MAX_NODES, LoopSpec, NodeSpec, Workflow
 

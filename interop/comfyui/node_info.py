@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from kineograph.graph_runtime.describe import describe_node
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.registry import Registry
 from kineograph.graph_runtime.workflow import BRANCH, BRANCH_DOC, LOOP
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.workflow import BRANCH, LOOP
 from kineograph.interop.comfyui.graph import link_of, read_api_graph
 from kineograph.interop.comfyui.pieces import Wire, spec

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from kineograph.graph_runtime.node import MISSING, ONLY_OUTPUT, Port
+from kineograph.graph_runtime.ports import MISSING, ONLY_OUTPUT, Port
 from kineograph.graph_runtime.sockets import stream_of
 from kineograph.interop.comfyui.values import Kind, kind_of
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from kineograph.graph_runtime.ahead import finished
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.sockets import Stream
 from kineograph.interop.comfyui.pack_inputs import Input, Ports, Refused, read_ports
 

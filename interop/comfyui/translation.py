@@ -14,7 +14,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from kineograph.graph_runtime.node import NodeType
+from kineograph.graph_runtime.ports import NodeType
 from kineograph.graph_runtime.registry import Registry
 from kineograph.interop.comfyui.graph import MAX_TEXT, ComfyGraph, ComfyNode
 from kineograph.interop.comfyui.pieces import Model, Wire, Words, as_wire, spec
