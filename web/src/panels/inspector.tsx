@@ -66,9 +66,15 @@ function NodePanel({ box }: { box: Box }) {
         <button type="button" className="button" aria-pressed={spec?.mode === "bypass"} onClick={() => apply(setMode(activeDoc(), [id], "bypass"))}>Bypass</button>
         <button type="button" className="button" aria-pressed={spec?.mode === "mute"} onClick={() => apply(setMode(activeDoc(), [id], "mute"))}>Mute</button>
       </div>
-      {info ? <><h3>What it does</h3><p className="doc">{info.doc}</p></> : loop ? <p className="doc">One pass for each item of a stream. What is carried (↻) goes from pass to pass; what is collected (⧉) leaves as a stream.</p> : null}
+      {info ? <><h3>What it does</h3><Doc text={info.doc} /></> : loop ? <p className="doc">One pass for each item of a stream. What is carried (↻) goes from pass to pass; what is collected (⧉) leaves as a stream.</p> : null}
     </>
   );
+}
+
+/** A docstring: its lines flow, its paragraphs stay, and what stands between backticks is code. */
+function Doc({ text }: { text: string }) {
+  const flowing = text.replace(/([^\n])\n(?![\n -])/g, "$1 ");
+  return <p className="doc">{flowing.split(/``([^`]+)``/).map((part, i) => (i % 2 ? <code key={i}>{part}</code> : part))}</p>;
 }
 
 function InputLine({ box, port }: { box: Box; port: PortInfo }) {
@@ -111,6 +117,20 @@ function LoopTools({ id }: { id: string }) {
   );
 }
 
+const SI = ["", " k", " M", " G", " T", " P", " E"];
+const amount = (value: number): string => {
+  const power = Math.min(Math.floor(Math.log10(value) / 3), SI.length - 1);
+  return `${+(value / 1000 ** power).toPrecision(3)}${SI[power]}`;
+};
+/** What is told of a node before it runs: the estimate's name for it, ours, the least that is worth a line. */
+const EXPECTED: [string, string, number, (value: number) => string][] = [
+  ["tokens", "tokens", 1, amount],
+  ["flops", "FLOPs", 1, amount],
+  ["peak_bytes", "peak", 1, bytes],
+  ["seconds", "expected", 0, seconds],
+  ["loops", "passes", 2, String],
+];
+
 function ThisRun({ id }: { id: string }) {
   const live = useLive(id);
   const plan = useRuns((state) => state.plan[id]);
@@ -125,9 +145,10 @@ function ThisRun({ id }: { id: string }) {
       {live ? <div className="line"><span className="name">state</span><span className="value">{liveText(live) || live.state}</span></div> : null}
       {step ? <div className="line"><span className="name">a pass</span><span className="value">{seconds(step)}</span></div> : null}
       {live?.nbytes ? <div className="line"><span className="name">its outputs</span><span className="value">{bytes(live.nbytes)}</span></div> : null}
-      {mine ? Object.entries(mine).filter(([key, value]) => key !== "path" && (typeof value === "string" || typeof value === "number")).slice(0, 6).map(([key, value]) => (
-        <div className="line" key={key}><span className="name">{key.replace(/_/g, " ")}</span><span className="value">{typeof value === "number" ? (key.includes("bytes") ? bytes(value) : key.includes("seconds") ? seconds(value) : +value.toPrecision(4)) : String(value)}</span></div>
-      )) : null}
+      {EXPECTED.map(([key, name, least, said]) => {
+        const value = (mine as Record<string, unknown> | undefined)?.[key];
+        return typeof value === "number" && value >= least ? <div className="line" key={key}><span className="name">{name}</span><span className="value">{said(value)}</span></div> : null;
+      })}
       {plan ? <p className="doc">{plan.cached ? `Reused from ${plan.cached}: it runs again if an input changes.` : plan.why}</p> : null}
     </>
   );
