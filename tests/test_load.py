@@ -247,7 +247,7 @@ TRAPS = {
     "device": (lambda folder: link(folder / "zero.mp4", "/dev/zero"), "is a pipe or a device"),
     "circle": (lambda folder: link(folder / "round.mp4", folder / "round.mp4"), "cannot be read: too many levels"),
     "long name": (lambda folder: folder / ("x" * 5000 + ".mp4"), "cannot be read: file name too long"),
-    "nothing": (lambda folder: put(folder, "x.mp4", b""), "'x.mp4' is empty"),
+    "nothing": (lambda folder: put(folder, "x.mp4", b""), "'x.mp4' is no MP4 or MOV and no MKV or WebM: it is empty"),
     "text": (lambda folder: put(folder, "x.mp4", b"hello"), "it begins with b'hello'. Convert it to MP4 first"),
     "playlist": (lambda folder: put(folder, "x.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"), "is no MP4 or MOV"),
     "two lines": (lambda folder: put(folder, "two\nlines\x1b[31m.mp4", b"x"), r"'two\\nlines\\x1b[31m.mp4' is no MP4"),
