@@ -83,9 +83,9 @@ def files(path: str, part: str, reads_as: str = "") -> list[Path]:
 
 
 def _files(found: Part) -> list[Path]:
-    words = [] if found.tokenizer is None else [found.tokenizer / name for name in TABLES]
+    tables = [] if found.tokenizer is None else [found.tokenizer / name for name in TABLES]
     beside = [] if found.beside is None else _files(found.beside)
-    return [*found.files, *filter(Path.is_file, [*found.more, *words]), *beside]
+    return [*found.files, *filter(Path.is_file, [*found.more, *tables]), *beside]
 
 
 def second_dit(path: str) -> tuple[str, float] | None:
