@@ -219,19 +219,7 @@ def test_configurations_of_older_libraries_are_read(pipeline, folder, tmp_path):
 
 
 def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_path):
-    runtime = default_runtime()
-    raw = json.loads(WORKFLOW.read_text())
-    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
-    inputs = {"frames": 5, "height": 32, "width": 32} | {"model": folder, "steps": 2, "prompt": WORDS}
-    assert runtime.run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 5, 3, 32, 32)
-    rows = runtime.estimate(WORKFLOW, inputs).nodes
-    assert {row.path for row in rows if row.unknown} == {"file"}
-    for model in (folder, "hunyuanvideo"):
-        assert runtime.problems(WORKFLOW, {"model": model}) == []
-        found = runtime.problems(WORKFLOW, {"model": model} | {"frames": 130, "width": 850})
-        assert [each.place for each in found] == ["noise"]
-        assert "nearest is 129" in str(found[0])
-        assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+    tiny_families.runs_and_judges_sizes(WORKFLOW, (folder, "hunyuanvideo"), tmp_path, frames=5, wrong=130, nearest=129)
 
 
 def test_the_same_bits_with_less_memory_than_its_weights_and_values_take(folder, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ pytest.importorskip("diffusers", reason="needs pip install 'kineograph[models]'"
 pytest.importorskip("transformers", reason="needs pip install 'kineograph[models]'")
 import tiny_families
 
-from kineograph import default_runtime
 from kineograph.nodes import edit, sample, schedules, text, video, video_models
 from kineograph.nodes.sockets import Video
 
@@ -95,19 +93,7 @@ def test_sizes_come_with_the_nearest(model):
 
 
 def test_the_workflow_file_runs_on_a_folder_and_judges_sizes_before(folder, tmp_path):
-    runtime = default_runtime()
-    raw = json.loads(WORKFLOW.read_text())
-    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
-    inputs = {"frames": 7, "height": 32, "width": 32} | {"model": folder, "steps": 2, "prompt": WORDS}
-    assert runtime.run(raw, inputs, out=tmp_path).outputs["video"].frames.shape == (1, 7, 3, 32, 32)
-    rows = runtime.estimate(WORKFLOW, inputs).nodes
-    assert {row.path for row in rows if row.unknown} == {"file"}
-    for model in (folder, "mochi-1"):
-        assert runtime.problems(WORKFLOW, {"model": model}) == []
-        found = runtime.problems(WORKFLOW, {"model": model} | {"frames": 162, "width": 850})
-        assert [each.place for each in found] == ["noise"]
-        assert "nearest is 163" in str(found[0])
-        assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
+    tiny_families.runs_and_judges_sizes(WORKFLOW, (folder, "mochi-1"), tmp_path, frames=7, wrong=162, nearest=163)
 
 
 @pytest.mark.parametrize("numbers", ["bfloat16", "float8_e4m3fn"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from kineograph import default_runtime
 from kineograph.trial import Ledger
 
 TEXT_WIDTH = 32
@@ -288,3 +290,22 @@ class _Words:
 
     def __init__(self, pipeline: Any) -> None:
         self.text_encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
+
+
+def runs_and_judges_sizes(
+    workflow: Path, models: tuple[str, str], out: Path, *, frames: int, wrong: int, nearest: int
+) -> None:
+    """A workflow file of a family makes its frames of a folder; sizes are judged for that and for a published name."""
+    runtime = default_runtime()
+    raw = json.loads(workflow.read_text())
+    raw["nodes"]["model"]["params"] = {"dtype": "float32"}
+    inputs = {"frames": frames, "height": 32, "width": 32, "model": models[0], "steps": 2, "prompt": "a cat"}
+    assert runtime.run(raw, inputs, out=out).outputs["video"].frames.shape == (1, frames, 3, 32, 32)
+    rows = runtime.estimate(workflow, inputs).nodes
+    assert {row.path for row in rows if row.unknown} == {"file"}
+    for model in models:
+        assert runtime.problems(workflow, {"model": model}) == []
+        found = runtime.problems(workflow, {"model": model, "frames": wrong, "width": 850})
+        assert [each.place for each in found] == ["noise"]
+        assert f"nearest is {nearest}" in str(found[0])
+        assert "width = 850 is not a multiple of 16; the nearest is 848" in str(found[0])
